@@ -1,0 +1,1 @@
+"""Results out: SEG, SR, their verification, and destinations. Encodes, decides nothing."""

@@ -1,0 +1,1 @@
+"""DICOMweb in: STOW-RS. Translates, decides nothing."""

@@ -1,0 +1,1 @@
+"""Nouns, ports and errors. Pure: no I/O, no threads, no clock."""

@@ -1,0 +1,108 @@
+"""An engine as the rest of the gateway sees it: its manifest, its case, and which route leads to it."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from domain.codes import Code
+from domain.findings import SegmentDescription
+from domain.volume import Volume
+
+# UUIDv5 name space of everything Voxgate derives; never change it: UIDs of sent objects depend on it.
+NAMESPACE = uuid.UUID("6c1f0f0e-3d0b-5d0c-9a53-6f2b1d1c7a4e")
+
+
+def derived_uid(*parts: str) -> str:
+    """Return the UID ``2.25.<UUIDv5 of parts>`` (PS3.5 B.2): the same parts always give the same UID."""
+    return f"2.25.{uuid.uuid5(NAMESPACE, chr(0).join(parts)).int}"
+
+
+class Answer(Enum):
+    """Outcome of a condition; ``UNKNOWN`` when a fact it needs is missing."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An answer with its reason, in words a PACS administrator understands."""
+
+    answer: Answer
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineManifest:
+    """What an engine declares about itself; read from the TOML beside it."""
+
+    name: str
+    version: str
+    title: str
+    device: str
+    """``cpu`` or ``gpu``: which queue its cases wait in."""
+    algorithm_name: str
+    algorithm_family: Code
+    """CID 7162."""
+    manufacturer: str
+    licence: str
+    intended_use: str
+    segments: tuple[SegmentDescription, ...]
+    finding_site: Code | None = None
+    weights_digest: str = ""
+    """SHA-256 of the weights; empty for an algorithm without weights."""
+    deadline_s: int = 1800
+    """A case that runs longer is taken to hang."""
+
+    @property
+    def device_uid(self) -> str:
+        """Changes whenever name, version or weights change (IHE AIR: the device is the model)."""
+        return derived_uid("engine", self.name, self.version, self.weights_digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyContext:
+    """What the headers say that a model may use. No attribute identifies a patient."""
+
+    modality: str | None = None
+    body_part_examined: str | None = None
+    convolution_kernel: str | None = None
+    slice_thickness_mm: float | None = None
+    patient_age_y: float | None = None
+    patient_sex: str | None = None
+    series_description: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Case:
+    """One piece of work for an engine."""
+
+    volume: Volume
+    context: StudyContext = StudyContext()
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+def job_id(
+    sop_instance_uids: tuple[str, ...],
+    *,
+    route: str,
+    engine: EngineManifest,
+    options: str = "",
+    prompt: str = "",
+) -> str:
+    """Return the identity of a job: 40 hex digits that name nobody.
+
+    The same instances, route, engine (name, version, weights), options and prompt give the same job, however often
+    and by whichever way the instances arrive.
+    """
+    digest = hashlib.sha256()
+    for part in (
+        *sorted(sop_instance_uids), route, engine.name, engine.version, engine.weights_digest, options, prompt,
+    ):  # fmt: skip
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:40]

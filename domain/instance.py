@@ -1,0 +1,136 @@
+"""One SOP Instance: what its header says, where it lies, and what became of a request to keep it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+
+from domain.errors import GatewayError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The attributes that grouping, assembly, routes and engines look at.
+
+    Nothing here identifies a patient except the UIDs and free-text descriptions, which therefore stay out of
+    ``repr``. ``None`` means absent, empty or unreadable, never zero. Lengths in mm, angles in degrees, times in ms.
+    Multi-frame functional groups are not read here.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str = field(repr=False)
+    series_instance_uid: str = field(repr=False)
+    study_instance_uid: str = field(repr=False)
+    transfer_syntax_uid: str
+    modality: str | None = None
+    frame_of_reference_uid: str | None = field(default=None, repr=False)
+    instance_number: int | None = None
+    acquisition_number: int | None = None
+    image_type: tuple[str, ...] = ()
+    # Image Pixel Module (PS3.3 C.7.6.3)
+    has_pixel_data: bool = False
+    number_of_frames: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+    samples_per_pixel: int | None = None
+    photometric_interpretation: str | None = None
+    bits_allocated: int | None = None
+    bits_stored: int | None = None
+    high_bit: int | None = None
+    pixel_representation: int | None = None
+    pixel_padding_value: int | None = None
+    pixel_padding_range_limit: int | None = None
+    lossy: bool = False
+    """(0028,2110) is 01."""
+    # Geometry (PS3.3 C.7.6.2)
+    image_position_mm: tuple[float, float, float] | None = None
+    image_orientation: tuple[float, float, float, float, float, float] | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
+    """(0028,0030): between rows, then between columns."""
+    imager_pixel_spacing_mm: tuple[float, float] | None = None
+    slice_thickness_mm: float | None = None
+    gantry_detector_tilt_deg: float | None = None
+    patient_position: str | None = None
+    # Modality LUT (PS3.3 C.11.1)
+    rescale_slope: float | None = None
+    rescale_intercept: float | None = None
+    rescale_type: str | None = None
+    has_modality_lut_sequence: bool = False
+    # What may split a series into stacks
+    echo_time_ms: float | None = None
+    echo_number: int | None = None
+    repetition_time_ms: float | None = None
+    inversion_time_ms: float | None = None
+    flip_angle_deg: float | None = None
+    temporal_position: int | None = None
+    trigger_time_ms: float | None = None
+    diffusion_b_value: float | None = None
+    acquisition_time: str | None = field(default=None, repr=False)
+    convolution_kernel: str | None = None
+    # What routes and engines look at
+    body_part_examined: str | None = None
+    series_description: str | None = field(default=None, repr=False)
+    protocol_name: str | None = field(default=None, repr=False)
+    scanning_sequence: str | None = None
+    contrast_bolus_agent: str | None = field(default=None, repr=False)
+    manufacturer: str | None = None
+    manufacturer_model_name: str | None = None
+    kvp: float | None = None
+    images_in_series: int | None = None
+    """(0020,1209) Number of Series Related Instances, where the sender gives it."""
+    requested_procedure_priority: str | None = None
+    """(0040,1003): STAT, HIGH, ROUTINE, MEDIUM, LOW."""
+    is_own_result: bool = False
+    """Made by a Voxgate: never analysed (see ``volume.header``)."""
+
+
+class Disposition(Enum):
+    """What became of one instance that a peer handed over."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    """The same dataset was already stored; the first copy is kept. Success to the peer."""
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """How an instance came: what the transport knows and the dataset does not."""
+
+    transport: str
+    """``dimse``, ``stow`` or ``file``."""
+    sender: str
+    """Calling AE title, or empty."""
+    address: str
+    """Peer's network address, or empty."""
+    received_at: datetime
+    """Timezone-aware UTC."""
+    expected_sop_class_uid: str | None = None
+    """As the C-STORE command says; ``None`` where the transport says nothing."""
+    expected_sop_instance_uid: str | None = None
+    expected_study_instance_uid: str | None = None
+    """As the STOW-RS URL says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one staged instance."""
+
+    disposition: Disposition
+    sop_class_uid: str | None = None
+    sop_instance_uid: str | None = field(default=None, repr=False)
+    study_instance_uid: str | None = field(default=None, repr=False)
+    error: GatewayError | None = None
+    """Why it was refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredInstance:
+    """One instance in the store."""
+
+    header: Header
+    path: Path
+    """Part 10 file exactly as received."""
+    received_at: datetime

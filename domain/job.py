@@ -1,0 +1,98 @@
+"""Jobs, their states, and the fate of every series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+
+class JobState(StrEnum):
+    """Where a job is, or how it ended."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DELIVERING = "delivering"
+    DONE = "done"
+    """Every object is confirmed at every destination (or there is none configured)."""
+    NOT_RUN = "not-run"
+    """No route takes the stack, or it is refused: ``reason`` says why."""
+    NOT_APPLICABLE = "not-applicable"
+    """The engine looked and this is not for it."""
+    FAILED = "failed"
+    """Ended in an error; ``voxgate jobs retry`` runs it again."""
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more will happen by itself."""
+        return self not in (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING)
+
+
+class DeliveryState(StrEnum):
+    """How far one object is known to have come at one destination."""
+
+    QUEUED = "queued"
+    STORED = "stored"
+    """The destination answered success (or a warning that means stored)."""
+    DEAD = "dead"
+    """Given up; the reason is beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One stack on one route; or, with an empty route, the statement why nothing runs on it."""
+
+    job_id: str
+    series_instance_uid: str = field(repr=False)
+    study_instance_uid: str = field(repr=False)
+    stack: str
+    sop_instance_uids: tuple[str, ...] = field(repr=False)
+    """In slice order once assembled, otherwise as received."""
+    route: str = ""
+    engine: str = ""
+    engine_version: str = ""
+    destinations: tuple[str, ...] = ()
+    priority: int = 10
+    """Lower first; STAT is 1."""
+    generation: int = 1
+    predecessor: str | None = None
+    """Job of the earlier, smaller set of the same stack on the same route."""
+    state: JobState = JobState.QUEUED
+    code: str = ""
+    """Named cause, e.g. ``missing-slices`` or ``no-route``."""
+    reason: str = ""
+    attempt: int = 1
+    timings_s: dict[str, float] = field(default_factory=dict)
+    """Seconds per step: ``assemble``, ``engine``, ``encode``, ``verify``, ``deliver``."""
+    summary: list[dict[str, object]] = field(default_factory=list)
+    """Per segment: label, volume_ml, measurements. For tables; no patient data."""
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultObject:
+    """One DICOM object that a job wrote."""
+
+    job_id: str
+    kind: str
+    """``SEG`` or ``SR``."""
+    sop_class_uid: str
+    sop_instance_uid: str = field(repr=False)
+    series_instance_uid: str = field(repr=False)
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """State of one object at one destination."""
+
+    job_id: str
+    destination: str
+    sop_instance_uid: str = field(repr=False)
+    state: DeliveryState = DeliveryState.QUEUED
+    attempts: int = 0
+    reason: str = ""
+    updated_at: datetime | None = None

@@ -1,0 +1,303 @@
+"""Where the siblings meet. Each protocol says what its caller may rely on; ``gateway.wiring`` joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from domain.engine import Case, EngineManifest, StudyContext, Verdict
+from domain.errors import DeliveryError
+from domain.findings import Findings
+from domain.instance import Header, Outcome, Reception, StoredInstance
+from domain.job import Delivery, DeliveryState, Job, JobState, ResultObject
+from domain.series import SeriesArrival, SeriesFacts
+from domain.volume import Grid
+
+
+class StagedInstance(Protocol):
+    """A Part 10 file on its way into the store, under a temporary name on the store's file system."""
+
+    @property
+    def path(self) -> Path:
+        """Where the bytes are until ``commit``; complete once the writer stopped writing."""
+        ...
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes, unbuffered beyond the operating system.
+
+        Raises
+        ------
+        OutOfSpace
+            The low-water mark is reached or the disk is full.
+        StorageError
+            The bytes could not be written.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Remove the temporary file; harmless after ``commit`` and when called twice."""
+        ...
+
+
+class InstanceSink(Protocol):
+    """Takes instances from any transport (C-STORE, STOW-RS, folder). Thread-safe."""
+
+    def stage(self) -> StagedInstance:
+        """Open a temporary file for one instance.
+
+        Raises
+        ------
+        OutOfSpace
+            The store has reached its low-water mark.
+        """
+        ...
+
+    def commit(self, staged: Sequence[StagedInstance], reception: Reception) -> list[Outcome]:
+        """Keep the staged instances; return, in order, what became of each.
+
+        When this returns, every instance whose disposition is STORED or DUPLICATE survives a power cut: its bytes,
+        its directory entry and its index row are on disk. A refused instance has its reason in ``Outcome.error``
+        (an ``InstanceRejected``). Several instances share the syncs. Temporary files are gone afterwards, whatever
+        happened.
+
+        Raises
+        ------
+        StorageError
+            The gateway is at fault (``OutOfSpace`` among others); none of the instances may be acknowledged.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A staged instance that was read and may be kept."""
+
+    staged: StagedInstance
+    header: Header
+    digest: str
+    """Canonical dataset digest (``volume.digest``): equal for re-encoded copies of the same dataset."""
+
+
+class InstanceStore(Protocol):
+    """Keeps instances and their index rows. Thread-safe, and safe for several processes on one folder."""
+
+    def stage(self) -> StagedInstance:
+        """See ``InstanceSink.stage``."""
+        ...
+
+    def keep(self, candidates: Sequence[Candidate], reception: Reception) -> list[Outcome]:
+        """Keep the candidates durably, in one group of syncs and one transaction; see ``InstanceSink.commit``.
+
+        The same SOP Instance UID with the same digest is a DUPLICATE; with another digest it goes to quarantine, is
+        REFUSED with ``ConflictingInstance``, and raises the series' revision so that its job can say so.
+        """
+        ...
+
+
+class SeriesIndex(Protocol):
+    """What has arrived."""
+
+    def arrivals(self) -> list[SeriesArrival]:
+        """Return the series whose revision is above their frozen revision."""
+        ...
+
+    def freeze(self, series_instance_uid: str, revision: int) -> None:
+        """Record that the set up to ``revision`` was handed on; never lowers the frozen revision."""
+        ...
+
+    def expect(self, series_instance_uid: str, instances: int) -> None:
+        """Note how many instances a sender announced, before or after they arrive."""
+        ...
+
+    def instances(self, series_instance_uid: str, revision: int | None = None) -> tuple[StoredInstance, ...]:
+        """Return the stored instances of a series in order of arrival, up to ``revision`` (default: all)."""
+        ...
+
+    def instances_by_uid(self, sop_instance_uids: Sequence[str]) -> tuple[StoredInstance, ...]:
+        """Return the stored instances with these UIDs, in the order asked for; missing ones are left out."""
+        ...
+
+    def conflicts(self, series_instance_uid: str) -> int:
+        """Return how many instances of the series lie in quarantine."""
+        ...
+
+    def sender(self, series_instance_uid: str) -> str | None:
+        """Return the calling AE title of the last instance received for the series."""
+        ...
+
+    def series_older_than(self, moment: datetime) -> list[str]:
+        """Return the series whose last instance arrived before ``moment``."""
+        ...
+
+    def remove_series(self, series_instance_uid: str) -> int:
+        """Delete a series' instances, index rows first, then files; return how many. Its jobs stay listed."""
+        ...
+
+
+class JobLog(Protocol):
+    """The record of every job: what ``voxgate jobs`` shows. Idempotent, durable on return."""
+
+    def add(self, job: Job) -> bool:
+        """Insert ``job`` unless its id exists; return whether it was inserted."""
+        ...
+
+    def get(self, job_id: str) -> Job | None: ...
+
+    def find(
+        self,
+        *,
+        series_instance_uid: str | None = None,
+        study_instance_uid: str | None = None,
+        state: JobState | None = None,
+        limit: int | None = None,
+    ) -> list[Job]:
+        """Return jobs, newest first."""
+        ...
+
+    def update(
+        self,
+        job_id: str,
+        *,
+        state: JobState | None = None,
+        code: str | None = None,
+        reason: str | None = None,
+        attempt: int | None = None,
+        timings_s: Mapping[str, float] | None = None,
+        summary: Sequence[Mapping[str, object]] | None = None,
+    ) -> None:
+        """Change what is given; timings are merged by key."""
+        ...
+
+    def remove(self, job_id: str) -> None:
+        """Delete a job and its objects' rows; used where a later statement replaces an earlier one."""
+        ...
+
+    def put_objects(self, objects: Sequence[ResultObject]) -> None: ...
+
+    def objects(self, job_id: str) -> tuple[ResultObject, ...]: ...
+
+    def set_delivery(
+        self,
+        job_id: str,
+        destination: str,
+        sop_instance_uid: str,
+        *,
+        state: DeliveryState,
+        reason: str = "",
+    ) -> None:
+        """Insert or change one delivery; counts the attempt unless the state is QUEUED."""
+        ...
+
+    def deliveries(self, job_id: str) -> tuple[Delivery, ...]: ...
+
+
+class Engine(Protocol):
+    """A model that turns a case into findings."""
+
+    @property
+    def manifest(self) -> EngineManifest: ...
+
+    def load(self) -> None:
+        """Read the weights. Called once, in the worker that will call ``run``."""
+        ...
+
+    def run(self, case: Case) -> Findings:
+        """Return what was found, on the case's own grid.
+
+        Blocking and not thread-safe: the caller holds the device.
+
+        Raises
+        ------
+        NotApplicable
+            The engine looked, and this series is not for it.
+        EngineUnavailable
+            Out of memory, or the device is gone. Retryable.
+        EngineFailed
+            The model cannot handle this case.
+        """
+        ...
+
+
+class EngineRegistry(Protocol):
+    """The engines of this installation. Listing them imports no model library."""
+
+    def manifests(self) -> tuple[EngineManifest, ...]: ...
+
+    def manifest(self, name: str) -> EngineManifest:
+        """Raise ``EngineFailed`` when there is no such engine."""
+        ...
+
+    def accepts(self, name: str, facts: SeriesFacts) -> Verdict:
+        """Tell whether the engine can work on such a series, by header facts alone."""
+        ...
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine, loaded; kept for the life of the process."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """Everything that the writers need to encode one job's findings."""
+
+    job_id: str
+    findings: Findings
+    grid: Grid
+    source_paths: tuple[Path, ...]
+    """Part 10 files of the source instances, in slice order of ``grid``."""
+    manifest: EngineManifest
+    route: str
+    stack: str
+    started_at: datetime
+    """Start of the analysis, timezone-aware UTC (IHE AIR: content date and time)."""
+    context: StudyContext = StudyContext()
+    generation: int = 1
+    predecessors: tuple[ResultObject, ...] = field(default=())
+    """Objects of the earlier generation, oldest last."""
+
+
+class ResultWriter(Protocol):
+    """Encodes findings as DICOM objects and proves that they say what the engine said."""
+
+    def write(self, result: Result, folder: Path) -> tuple[ResultObject, ...]:
+        """Write SEG (where there are masks) and SR into ``folder``; the same result gives the same UIDs.
+
+        Each file is written under a temporary name, synced and renamed.
+        """
+        ...
+
+    def verify(self, result: Result, objects: Sequence[ResultObject]) -> None:
+        """Decode the objects again and compare them with ``result`` in patient millimetres.
+
+        Raises
+        ------
+        VerificationFailed
+            They differ; nothing may be sent.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendReport:
+    """What a destination said about one object; ``error`` is ``None`` when it stored it."""
+
+    sop_instance_uid: str = field(repr=False)
+    error: DeliveryError | None = None
+
+
+class Destination(Protocol):
+    """A PACS, or whatever takes our results."""
+
+    @property
+    def name(self) -> str: ...
+
+    def send(self, paths: Sequence[Path]) -> list[SendReport]:
+        """Send Part 10 files; return one report for each, in order.
+
+        Only an explicit success (or a warning that means stored, B0xx) counts as stored: an association that is
+        aborted before the answer is not delivered. Does not raise for what the peer does.
+        """
+        ...

@@ -1,0 +1,105 @@
+"""Series as received, the stacks they hold, and why a stack is not a volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from domain.instance import Header
+
+
+class RefusalCode(StrEnum):
+    """Named causes for which a stack is not assembled; see ``docs/conformance.md``."""
+
+    NOT_AN_IMAGE = "not-an-image"
+    UNSUPPORTED_SOP_CLASS = "unsupported-sop-class"
+    OWN_RESULT = "own-result"
+    LOCALIZER = "localizer"
+    SECONDARY_CAPTURE = "secondary-capture"
+    DERIVED_IMAGE = "derived-image"
+    NO_POSITION = "no-position"
+    NO_ORIENTATION = "no-orientation"
+    ORIENTATION_NOT_ORTHONORMAL = "orientation-not-orthonormal"
+    NO_PIXEL_SPACING = "no-pixel-spacing"
+    NO_FRAME_OF_REFERENCE = "no-frame-of-reference"
+    SINGLE_SLICE = "single-slice"
+    MIXED_ORIENTATION = "mixed-orientation"
+    MIXED_FRAME_OF_REFERENCE = "mixed-frame-of-reference"
+    MIXED_PIXEL_SPACING = "mixed-pixel-spacing"
+    MIXED_MATRIX = "mixed-matrix"
+    MIXED_PIXEL_FORMAT = "mixed-pixel-format"
+    MISSING_SLICES = "missing-slices"
+    VARIABLE_SPACING = "variable-spacing"
+    DUPLICATE_POSITION = "duplicate-position"
+    GANTRY_TILT = "gantry-tilt"
+    IN_PLANE_DRIFT = "in-plane-drift"
+    AMBIGUOUS_STACK = "ambiguous-stack"
+    UNSUPPORTED_PIXELS = "unsupported-pixels"
+    MODALITY_LUT_CONFLICT = "modality-lut-conflict"
+    PIXELS_UNREADABLE = "pixels-unreadable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a stack is not a volume: a code, a sentence a PACS administrator understands, the instances at fault."""
+
+    code: RefusalCode
+    reason: str
+    instance_numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """Instances of one series that belong to one volume (or image), in received order or sorted by position.
+
+    ``name`` says what distinguishes the stack inside its series, e.g. ``axial`` or ``kernel B70f``; it is empty
+    when the series holds just one.
+    """
+
+    name: str
+    headers: tuple[Header, ...] = field(repr=False)
+    refusal: Refusal | None = None
+    """Set when grouping or the header checks already know that this cannot become a volume."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesFacts:
+    """What routes and engines may look at to decide. Nothing here identifies a patient; ``None`` is unknown."""
+
+    modality: str | None
+    sop_class_uid: str
+    instances: int
+    body_part_examined: str | None = None
+    series_description: str | None = None
+    protocol_name: str | None = None
+    image_type: tuple[str, ...] = ()
+    slice_thickness_mm: float | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    """Slice, row, column; ``None`` when the stack is not a volume."""
+    convolution_kernel: str | None = None
+    repetition_time_ms: float | None = None
+    echo_time_ms: float | None = None
+    inversion_time_ms: float | None = None
+    scanning_sequence: str | None = None
+    contrast: bool | None = None
+    manufacturer: str | None = None
+    sender: str | None = None
+    """Calling AE title of the last sender."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesArrival:
+    """How far a series has arrived, as the index knows it."""
+
+    series_instance_uid: str = field(repr=False)
+    study_instance_uid: str = field(repr=False)
+    instances: int
+    expected: int | None
+    """Number of instances the sender announced, where one did."""
+    first_arrival_at: datetime
+    last_arrival_at: datetime
+    revision: int
+    """Grows with every stored or quarantined instance of the series."""
+    frozen_revision: int
+    """Revision at the last frozen set; 0 before the first."""

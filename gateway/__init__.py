@@ -1,0 +1,1 @@
+"""Configuration, composition root, processes, command line. Knows everybody, known by nobody."""

@@ -1,0 +1,1 @@
+"""Engines, their manifests and the registry that finds them. Computes, knows no wire."""

@@ -1,0 +1,1 @@
+"""DIMSE in: C-ECHO and C-STORE. Translates, decides nothing."""

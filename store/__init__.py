@@ -1,0 +1,1 @@
+"""Instances on disk (Part 10, fsync, rename) and the index. Keeps, decides nothing."""

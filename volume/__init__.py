@@ -1,0 +1,1 @@
+"""From instances to verified volumes and back. Pure computation."""
