@@ -1,0 +1,71 @@
+"""Fixtures for every test: real data that may be absent, foreign programs that may be absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("VOXGATE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real, de-identified DICOM; skips where it is absent."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def check_objects() -> Path:
+    """The independent judge of result objects; skips where it is absent."""
+    script = SHARED / "tools" / "check_objects.py"
+    if not script.is_file():
+        pytest.skip(f"no judge at {script}")
+    return script
+
+
+@pytest.fixture(scope="session")
+def unpacked(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that unpacks ``<name>.tar.xz`` of the real data once a session and returns its folder."""
+    done: dict[str, Path] = {}
+
+    def unpack(name: str) -> Path:
+        if name not in done:
+            folder = tmp_path_factory.mktemp("data")
+            with tarfile.open(shared_data / f"{name}.tar.xz") as archive:
+                archive.extractall(folder, filter="data")
+            done[name] = folder
+        return done[name]
+
+    return unpack
+
+
+@pytest.fixture(scope="session")
+def peer() -> Callable[[str], str]:
+    """Return a function that finds a foreign program, or skips; fails where VOXGATE_REQUIRE_PEERS=1.
+
+    DCMTK's programs are taken from the system, never from the virtual environment: pynetdicom installs its own
+    programs of the same names there, and the check would not be independent.
+    """
+
+    def find(name: str) -> str:
+        system = os.pathsep.join(("/usr/bin", "/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin"))
+        own = str(Path(sys.executable).parent)
+        search = own if name in ("dciodvfy", "dcentvfy", "segimage2itkimage", "tid1500reader") else system
+        found = shutil.which(name, path=search)
+        if found is None:
+            message = f"{name} is not installed (make peers)"
+            if os.environ.get("VOXGATE_REQUIRE_PEERS") == "1":
+                pytest.fail(message)
+            pytest.skip(message)
+        return found
+
+    return find
