@@ -14,7 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 def ct_slice(
     *,
     voxels: npt.NDArray[np.int16] | None = None,
-    position_mm: Sequence[float] = (0.0, 0.0, 0.0),
+    position_mm: npt.ArrayLike = (0.0, 0.0, 0.0),
     orientation: Sequence[float] = (1, 0, 0, 0, 1, 0),
     spacing_mm: Sequence[float] = (0.7, 0.8),
     thickness_mm: float = 2.5,
@@ -53,7 +53,7 @@ def ct_slice(
     ds.StudyInstanceUID = study_instance_uid or generate_uid()
     ds.SeriesInstanceUID = series_instance_uid or generate_uid()
     ds.StudyID, ds.SeriesNumber, ds.AcquisitionNumber, ds.InstanceNumber = "1", 2, 1, number
-    ds.ImagePositionPatient = [f"{x:.10g}" for x in position_mm]
+    ds.ImagePositionPatient = [f"{x:.10g}" for x in np.asarray(position_mm, float)]
     ds.ImageOrientationPatient = [f"{x:.10g}" for x in orientation]
     ds.FrameOfReferenceUID = frame_of_reference_uid or generate_uid()
     ds.PositionReferenceIndicator = ""
@@ -73,7 +73,7 @@ def ct_series(
     spacing_mm: float = 2.5,
     voxels: npt.NDArray[np.int16] | None = None,
     in_plane_spacing_mm: Sequence[float] = (0.7, 0.8),
-    origin_mm: Sequence[float] = (-10.0, -20.0, 30.0),
+    origin_mm: npt.ArrayLike = (-10.0, -20.0, 30.0),
     orientation: Sequence[float] = (1, 0, 0, 0, 1, 0),
 ) -> list[Dataset]:
     """Return a regular CT series in ascending order along its normal.
