@@ -6,10 +6,11 @@ import os
 import shutil
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from peers import OrthancServer, running_orthanc
 
 SHARED = Path(os.environ.get("VOXGATE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -69,3 +70,10 @@ def peer() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="module")
+def orthanc(peer: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrthancServer]:
+    """A real Orthanc with DICOMweb on free ports, one for each test module; ``orthanc.clear()`` empties it."""
+    with running_orthanc(peer("Orthanc"), tmp_path_factory.mktemp("orthanc")) as server:
+        yield server
