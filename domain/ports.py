@@ -108,6 +108,10 @@ class SeriesIndex(Protocol):
         """Record that the set up to ``revision`` was handed on; never lowers the frozen revision."""
         ...
 
+    def thaw(self, series_instance_uid: str) -> None:
+        """Set the frozen revision back to 0, so that the series is planned again (routes or engines changed)."""
+        ...
+
     def expect(self, series_instance_uid: str, instances: int) -> None:
         """Note how many instances a sender announced, before or after they arrive."""
         ...

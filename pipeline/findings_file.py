@@ -1,0 +1,84 @@
+"""An engine's findings on disk, between the process that computed them and the one that encodes them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from domain.findings import Evaluation, Findings, Measurement, SegmentDescription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    started_at: datetime
+    has_labels: bool
+    segments: tuple[SegmentDescription, ...]
+    measurements: tuple[Measurement, ...]
+    evaluations: tuple[Evaluation, ...]
+    narrative: str
+
+
+_RECORD = TypeAdapter(_Record)
+_JSON, _LABELS = "findings.json", "labels.npy"
+
+
+def save_findings(findings: Findings, started_at: datetime, folder: Path) -> None:
+    """Write findings into ``folder``, durably; the JSON file is renamed into place last and marks completeness."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if findings.labels is not None:
+        with (folder / _LABELS).open("wb") as file:
+            np.save(file, findings.labels)
+            _sync(file.fileno())
+    record = _Record(
+        started_at=started_at,
+        has_labels=findings.labels is not None,
+        segments=findings.segments,
+        measurements=findings.measurements,
+        evaluations=findings.evaluations,
+        narrative=findings.narrative,
+    )
+    temporary = folder / f".{_JSON}.tmp"
+    with temporary.open("wb") as file:
+        file.write(_RECORD.dump_json(record))
+        _sync(file.fileno())
+    temporary.replace(folder / _JSON)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def load_findings(folder: Path) -> tuple[Findings, datetime]:
+    """Return what ``save_findings`` wrote: the findings and the start of the analysis.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing complete is there.
+    """
+    record = _RECORD.validate_json((folder / _JSON).read_bytes())
+    labels = np.load(folder / _LABELS, allow_pickle=False) if record.has_labels else None
+    findings = Findings(
+        labels=labels,
+        segments=record.segments,
+        measurements=record.measurements,
+        evaluations=record.evaluations,
+        narrative=record.narrative,
+    )
+    return findings, record.started_at
+
+
+def remove_findings(folder: Path) -> None:
+    """Delete the files once the results are encoded; harmless when they are gone."""
+    for name in (_JSON, _LABELS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _sync(descriptor: int) -> None:
+    os.fsync(descriptor)

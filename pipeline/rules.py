@@ -1,0 +1,87 @@
+"""Which stack goes to which engine: routes as data, answered with YES, NO or UNKNOWN and a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from domain.engine import Answer, Verdict
+from domain.series import SeriesFacts
+
+YES = Verdict(Answer.YES, "takes it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One ``[[routes]]`` entry. Unset conditions hold for every stack.
+
+    Conditions are data, not expressions: a configuration file cannot run code, and an answer can be explained. Text
+    is compared without regard to case; patterns know ``*`` and ``?``. An empty string in ``body_part_examined``
+    stands for a header that does not say.
+    """
+
+    name: str
+    engine: str
+    modality: tuple[str, ...] = ()
+    body_part_examined: tuple[str, ...] = ()
+    series_description: tuple[str, ...] = ()
+    """Patterns, one of which must match."""
+    exclude_series_description: tuple[str, ...] = ()
+    """Patterns, none of which may match."""
+    calling_ae_titles: tuple[str, ...] = ()
+    min_instances: int = 1
+    max_slice_thickness_mm: float | None = None
+    destinations: tuple[str, ...] | None = None
+    """Names of destinations; ``None`` is every configured one."""
+    priority: int = 10
+    """Lower first; a STAT request goes before every route's priority."""
+    options: dict[str, str | int | float | bool] = field(default_factory=dict)
+    """Handed to the engine."""
+
+    def match(self, facts: SeriesFacts) -> Verdict:
+        """Tell whether a stack with these facts goes to this route's engine; a NO wins over an UNKNOWN."""
+        verdicts = list(self._conditions(facts))
+        for answer in (Answer.NO, Answer.UNKNOWN):
+            for verdict in verdicts:
+                if verdict.answer is answer:
+                    return verdict
+        return YES
+
+    def _conditions(self, facts: SeriesFacts) -> Iterator[Verdict]:
+        yield _one_of("Modality", facts.modality, self.modality)
+        yield _one_of("BodyPartExamined", facts.body_part_examined, self.body_part_examined)
+        yield _one_of("SeriesDescription", facts.series_description, self.series_description)
+        yield _none_of("SeriesDescription", facts.series_description, self.exclude_series_description)
+        yield _one_of("calling AE title", facts.sender, self.calling_ae_titles)
+        if facts.instances < self.min_instances:
+            yield Verdict(Answer.NO, f"has {facts.instances} instances, fewer than {self.min_instances}")
+        yield self._thickness(facts)
+
+    def _thickness(self, facts: SeriesFacts) -> Verdict:
+        limit = self.max_slice_thickness_mm
+        if limit is None:
+            return YES
+        if facts.slice_thickness_mm is None:
+            return Verdict(Answer.UNKNOWN, "SliceThickness is absent")
+        if facts.slice_thickness_mm > limit:
+            return Verdict(Answer.NO, f"SliceThickness is above {limit:g} mm")
+        return YES
+
+
+def _matches(value: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(value.upper(), pattern.upper()) for pattern in patterns)
+
+
+def _one_of(what: str, value: str | None, wanted: tuple[str, ...]) -> Verdict:
+    if not wanted or _matches(value or "", wanted):
+        return YES
+    if not value:
+        return Verdict(Answer.UNKNOWN, f"{what} is absent")
+    return Verdict(Answer.NO, f"{what} is not one of the route's")
+
+
+def _none_of(what: str, value: str | None, unwanted: tuple[str, ...]) -> Verdict:
+    if unwanted and value and _matches(value, unwanted):
+        return Verdict(Answer.NO, f"{what} is excluded by the route")
+    return YES
