@@ -12,6 +12,9 @@ from domain.codes import Code
 from domain.findings import SegmentDescription
 from domain.volume import Volume
 
+# Manufacturer (0008,0070) of everything Voxgate writes; by it the loop guard knows its own results.
+OWN_MANUFACTURER = "Voxgate"
+
 # UUIDv5 name space of everything Voxgate derives; never change it: UIDs of sent objects depend on it.
 NAMESPACE = uuid.UUID("6c1f0f0e-3d0b-5d0c-9a53-6f2b1d1c7a4e")
 

@@ -44,7 +44,26 @@ class InstanceRejected(GatewayError):
 
 
 class MalformedInstance(InstanceRejected):
-    """A required attribute is missing, empty or cannot be decoded."""
+    """A required attribute is missing, empty or cannot be decoded.
+
+    ``attribute`` is the keyword at fault, where it is one. The UIDs are what could still be read before the fault,
+    for an answer that names the instance; they appear in no message.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        attribute: str | None = None,
+        sop_class_uid: str | None = None,
+        sop_instance_uid: str | None = None,
+        study_instance_uid: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.attribute = attribute
+        self.sop_class_uid = sop_class_uid
+        self.sop_instance_uid = sop_instance_uid
+        self.study_instance_uid = study_instance_uid
 
 
 class InstanceMismatch(InstanceRejected):
