@@ -1,0 +1,325 @@
+"""Reads ``voxgate.toml`` and the environment; nothing else in Voxgate does. Every fault is reported at once."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self, cast
+
+from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from domain.errors import ConfigurationError
+from gateway.sections import (
+    CompletenessSection,
+    DatabaseSection,
+    DeliverySection,
+    DestinationSection,
+    DimseDestination,
+    EngineSection,
+    HttpSection,
+    LogSection,
+    RouteSection,
+    ScpSection,
+    StoreSection,
+    StowDestination,
+)
+
+PREFIX = "VOXGATE_"
+DEFAULT_FILE = Path("voxgate.toml")
+LUNGS_ROUTE = RouteSection(name="lungs", engine="lungs", modality=("CT",), min_instances=20)
+DEEPBET_ROUTE = RouteSection(
+    name="deepbet", engine="deepbet", modality=("MR",), series_description=("*T1*", "*MPRAGE*"), min_instances=60
+)
+Faults = list[tuple[str, str]]
+
+
+class Config(BaseSettings):
+    """Everything that can be set. Made by ``load_config``; frozen; secrets stay out of ``repr``."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    store: StoreSection = StoreSection()
+    scp: ScpSection = ScpSection()
+    http: HttpSection = HttpSection()
+    database: DatabaseSection = DatabaseSection()
+    completeness: CompletenessSection = CompletenessSection()
+    delivery: DeliverySection = DeliverySection()
+    log: LogSection = LogSection()
+    destinations: tuple[DestinationSection, ...] = ()
+    routes: tuple[RouteSection, ...] = ()
+    engines: dict[str, EngineSection] = {}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the environment over the file; both are named by the caller, never guessed here."""
+        given = cast(InitSettingsSource, init_settings).init_kwargs
+        return (
+            _Environment(settings_cls, given["environ"]),
+            TomlConfigSettingsSource(settings_cls, given["file"]),
+        )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_what_was_read(cls, raw: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Let the checks between sections see what was read, also when a section is faulty."""
+        try:
+            return handler(raw)
+        except ValidationError as error:
+            raise _Faulty(raw, [_fault(detail, cls) for detail in error.errors(include_input=False)]) from None
+
+
+class _Faulty(Exception):
+    """Carries what was read and the faults found so far, out of pydantic."""
+
+    def __init__(self, raw: dict[str, Any], faults: Faults) -> None:
+        super().__init__()
+        self.raw = raw
+        self.faults = faults
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """``VOXGATE_<SECTION>__<KEY>``, and ``PORT`` for ``http.port``."""
+
+    def __init__(self, settings_cls: type[BaseSettings], environ: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._environ = environ
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """Not used: the source reads all at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        read: dict[str, Any] = {}
+        for name, value in self._environ.items():
+            path = name.removeprefix(PREFIX).lower().split("__") if name.startswith(PREFIX) else []
+            if len(path) > 1:
+                _put(read, path, value)
+            elif path and path[0] in ("destinations", "routes"):
+                read[path[0]] = _json(name, value)
+        if self._environ.get("PORT"):
+            _put(read, ["http", "port"], self._environ["PORT"])
+        return read
+
+
+def _put(into: dict[str, Any], path: list[str], value: str) -> None:
+    for key in path[:-1]:
+        into = into.setdefault(key, {})
+    into[path[-1]] = value
+
+
+def _json(name: str, value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ConfigurationError(f"environment {name}: not JSON") from None
+
+
+def load_config(
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    engines: Collection[str] | None = None,
+) -> Config:
+    """Return the configuration.
+
+    Parameters
+    ----------
+    file
+        ``voxgate.toml``; default is ``VOXGATE_CONFIG``, then ``./voxgate.toml`` if there is one, then none.
+    environ
+        Default is the environment of this process.
+    engines
+        Names of the engines that a route may name; default is those of this installation.
+
+    Raises
+    ------
+    ConfigurationError
+        The message lists every fault with its path, one a line.
+    """
+    environ = os.environ if environ is None else environ
+    engines = _installed_engines() if engines is None else engines
+    file = _file(file, environ)
+    try:
+        config = Config(file=file, environ=environ)  # type: ignore[call-arg]
+        raw, faults = config.model_dump(), Faults()
+    except _Faulty as error:
+        raw, faults = error.raw, error.faults
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{file}: not TOML: {error}") from None
+    faults += _faults_between(raw, engines)
+    if faults:
+        where = f" ({file})" if file else ""
+        raise ConfigurationError(
+            f"the configuration{where} is faulty:\n" + "\n".join(f"  {path}: {fault}" for path, fault in faults)
+        )
+    if "routes" in config.model_fields_set:
+        return config
+    defaults = (LUNGS_ROUTE, DEEPBET_ROUTE)
+    return config.model_copy(update={"routes": tuple(route for route in defaults if route.engine in engines)})
+
+
+def _installed_engines() -> tuple[str, ...]:
+    from inference.registry import engine_names
+
+    return engine_names()
+
+
+def _file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if file is None and environ.get("VOXGATE_CONFIG"):
+        file = Path(environ["VOXGATE_CONFIG"])
+    if file is None:
+        return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+    if not file.is_file():
+        raise ConfigurationError(f"{file}: there is no such file")
+    return file
+
+
+# -- Faults of one setting ------------------------------------------------------------------------------------------
+
+_SAID: dict[str, str] = {
+    "missing": "is required",
+    "string_pattern_mismatch": "is not of the required form",
+    "union_tag_not_found": 'kind = "dimse" or "stow" is required',
+    "union_tag_invalid": 'kind must be "dimse" or "stow"',
+}
+_TAGS = ("dimse", "stow")
+
+
+def _fault(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
+    """Return path and sentence; the value is never quoted, since it may be a secret."""
+    parts = [part for part in detail["loc"] if part not in _TAGS]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
+    if detail["type"] == "extra_forbidden":
+        return path, "unknown setting" + _meant(str(parts[-1]), _keys(parts))
+    said = _SAID.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
+    return path, said.replace("Input should be", "must be").replace("String should", "must")
+
+
+def _keys(parts: list[Any]) -> list[str]:
+    """Return the settings that are known where the last part stands."""
+    section: dict[str, tuple[type[BaseModel], ...]] = {
+        "store": (StoreSection,),
+        "scp": (ScpSection,),
+        "http": (HttpSection,),
+        "database": (DatabaseSection,),
+        "completeness": (CompletenessSection,),
+        "delivery": (DeliverySection,),
+        "log": (LogSection,),
+        "destinations": (DimseDestination, StowDestination),
+        "routes": (RouteSection,),
+        "engines": (EngineSection,),
+    }
+    models = section.get(str(parts[0]), (Config,)) if len(parts) > 1 else (Config,)
+    return [name for model in models for name in model.model_fields]
+
+
+def _meant(word: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+# -- Faults between settings ----------------------------------------------------------------------------------------
+
+
+def _faults_between(raw: Mapping[str, Any], engines: Collection[str]) -> Faults:
+    """Check what only several settings together can show; tolerant of anything faulty in itself."""
+    checks: tuple[Callable[[Mapping[str, Any], Collection[str]], Iterator[tuple[str, str]]], ...] = (
+        _twice, _unknown_names, _exposed,
+    )  # fmt: skip
+    return [fault for check in checks for fault in check(raw, engines)]
+
+
+def _entries(raw: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    found = raw.get(key)
+    if not isinstance(found, list | tuple):
+        return []
+    return [entry if isinstance(entry, Mapping) else {} for entry in found]
+
+
+def _twice(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator[tuple[str, str]]:
+    for key in ("destinations", "routes"):
+        names = [entry.get("name") for entry in _entries(raw, key)]
+        for index, name in enumerate(names):
+            if name is not None and name in names[:index]:
+                yield f"{key}[{index}].name", f'"{name}" is the name of {key}[{names.index(name)}] already'
+
+
+def _unknown_names(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator[tuple[str, str]]:
+    destinations = [str(entry["name"]) for entry in _entries(raw, "destinations") if "name" in entry]
+    for index, route in enumerate(_entries(raw, "routes")):
+        engine = route.get("engine")
+        if isinstance(engine, str) and engine not in engines:
+            yield f"routes[{index}].engine", f'no engine called "{engine}"; known: {_listed(engines)}'
+        named = route.get("destinations")
+        for place, name in enumerate(named if isinstance(named, list | tuple) else ()):
+            if name not in destinations:
+                known = _listed(destinations)
+                yield f"routes[{index}].destinations[{place}]", f'no destination called "{name}"; known: {known}'
+    for name in _section(raw, "engines"):
+        if name not in engines:
+            yield f"engines.{name}", f'no engine called "{name}"; known: {_listed(engines)}'
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(set(names))) or "none"
+
+
+def _exposed(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Listening beyond this machine must be protected, or asked for in so many words."""
+    scp, http = _section(raw, "scp"), _section(raw, "http")
+    if not _is_loopback(scp.get("host", "127.0.0.1")) and not (
+        _given(scp, "calling_ae_titles") or _given(scp, "addresses") or _given(scp, "allow_any_peer")
+    ):
+        yield (
+            "scp.host",
+            "listens beyond this machine: set scp.calling_ae_titles or scp.addresses, or scp.allow_any_peer = true",
+        )
+    if not _is_loopback(http.get("host", "127.0.0.1")) and not (
+        _given(http, "token") or _given(http, "allow_unauthenticated")
+    ):
+        yield (
+            "http.host",
+            "listens beyond this machine: set http.token, or http.allow_unauthenticated = true",
+        )
+
+
+def _section(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = raw.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _given(section: Mapping[str, Any], key: str) -> bool:
+    value = section.get(key)
+    if isinstance(value, str):
+        return bool(re.sub(r"^(0|false|no|off|f|n)$", "", value.strip(), flags=re.IGNORECASE))
+    return bool(value)
+
+
+def _is_loopback(host: object) -> bool:
+    if str(host).lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(str(host)).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,147 @@
+"""The sections of ``voxgate.toml``: every setting with its default, its bounds and its meaning.
+
+The frozen ``*Settings`` of the packages are made from these in ``gateway.wiring``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+
+
+def _as_list(value: object) -> object:
+    """Take ``a, b`` or ``["a", "b"]`` where the environment gives a list as text."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+AeTitle = Annotated[str, StringConstraints(pattern=r"^[ -\[\]-~]{1,16}$")]
+"""Default repertoire without backslash and control characters, at most 16 (PS3.5 Table 6.2-1, AE)."""
+AeTitles = Annotated[tuple[AeTitle, ...], BeforeValidator(_as_list)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Uid = Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d*)(\.(0|[1-9]\d*))+$", max_length=64)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f/\\]+$")]
+
+
+class Section(BaseModel):
+    """Frozen; unknown keys are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoreSection(Section):
+    """``[store]``."""
+
+    path: Path = Path("voxgate-data")
+    low_water_mb: Annotated[int, Field(ge=0)] = 2048
+    retention_days: Annotated[float, Field(ge=0)] = 0
+
+
+class ScpSection(Section):
+    """``[scp]``."""
+
+    ae_title: AeTitle = "VOXGATE"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    require_called_ae_title: bool = True
+    calling_ae_titles: AeTitles = ()
+    addresses: Texts = ()
+    allow_any_peer: bool = False
+    max_associations: Annotated[int, Field(ge=1)] = 25
+    max_pdu: Annotated[int, Field(ge=0)] = 131072
+    private_sop_classes: Annotated[tuple[Uid, ...], BeforeValidator(_as_list)] = ()
+
+
+class HttpSection(Section):
+    """``[http]``."""
+
+    host: str = "127.0.0.1"
+    port: Port = 5000
+    token: SecretStr = SecretStr("")
+    allow_unauthenticated: bool = False
+
+
+class DatabaseSection(Section):
+    """``[database]``."""
+
+    url: SecretStr = SecretStr("")
+
+
+class CompletenessSection(Section):
+    """``[completeness]``."""
+
+    quiet_s: Annotated[float, Field(ge=0)] = 10.0
+    max_wait_s: Seconds = 3600.0
+
+
+class DeliverySection(Section):
+    """``[delivery]``."""
+
+    first_retry_s: Seconds = 15.0
+    max_retry_s: Seconds = 3600.0
+    give_up_after_h: Annotated[float, Field(ge=0)] = 72.0
+
+
+class LogSection(Section):
+    """``[log]``."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+
+
+class DimseDestination(Section):
+    """A ``[[destinations]]`` entry that takes C-STORE."""
+
+    name: Name
+    kind: Literal["dimse"]
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    ae_title: AeTitle
+    calling_ae_title: AeTitle = "VOXGATE"
+
+
+class StowDestination(Section):
+    """A ``[[destinations]]`` entry that takes STOW-RS."""
+
+    name: Name
+    kind: Literal["stow"]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/]")]
+    token: SecretStr = SecretStr("")
+    username: str = ""
+    password: SecretStr = SecretStr("")
+
+
+DestinationSection = Annotated[DimseDestination | StowDestination, Field(discriminator="kind")]
+
+
+class RouteSection(Section):
+    """A ``[[routes]]`` entry; see ``pipeline.rules.Route``."""
+
+    name: Name
+    engine: str
+    modality: Texts = ()
+    body_part_examined: Texts = ()
+    series_description: Texts = ()
+    exclude_series_description: Texts = ()
+    calling_ae_titles: AeTitles = ()
+    min_instances: Annotated[int, Field(ge=1)] = 1
+    max_slice_thickness_mm: Annotated[float, Field(gt=0)] | None = None
+    destinations: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = None
+    priority: Annotated[int, Field(ge=1, le=1000)] = 10
+    options: dict[str, str | int | float | bool] = {}
+
+
+class EngineSection(Section):
+    """``[engines.<name>]``: where the weights are and on which device the engine runs."""
+
+    enabled: bool = True
+    weights: Path | None = None
+    device: str = ""
