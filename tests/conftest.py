@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from peers import OrthancServer, running_orthanc
+from orthanc_server import OrthancServer
 
 SHARED = Path(os.environ.get("VOXGATE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -75,5 +75,5 @@ def peer() -> Callable[[str], str]:
 @pytest.fixture(scope="module")
 def orthanc(peer: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrthancServer]:
     """A real Orthanc with DICOMweb on free ports, one for each test module; ``orthanc.clear()`` empties it."""
-    with running_orthanc(peer("Orthanc"), tmp_path_factory.mktemp("orthanc")) as server:
+    with OrthancServer(peer("Orthanc"), tmp_path_factory.mktemp("orthanc")) as server:
         yield server

@@ -9,11 +9,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import requests
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 PYTHON_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
@@ -189,6 +192,21 @@ class OrthancServer:
                 path.write_bytes(answer.content)
                 paths.append(path)
         return paths
+
+    def datasets(self, modality: str | None = None) -> list[Dataset]:
+        """Return every stored instance (of one modality) as pydicom reads it."""
+        found: list[Dataset] = []
+        for row in self.instances():
+            if modality in (None, row["Modality"]):
+                answer = self._session.get(f"{self.http_url}/instances/{row['ID']}/file", timeout=60)
+                answer.raise_for_status()
+                found.append(dcmread(BytesIO(answer.content)))
+        return found
+
+    def clear(self) -> None:
+        """Delete every stored instance."""
+        for patient in self.get("/patients"):
+            self._session.delete(f"{self.http_url}/patients/{patient}", timeout=60).raise_for_status()
 
     def _answers(self) -> bool:
         try:

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import requests
 from factories import ct_slice, save
-from peers import OrthancServer
+from orthanc_server import OrthancServer
 
 pytestmark = pytest.mark.peer
 
 
 def test_holds_what_is_posted_to_it_and_can_be_emptied(orthanc: OrthancServer, tmp_path: Path) -> None:
     (path,) = save([ct_slice()], tmp_path)
-    requests.post(f"{orthanc.http_url}/instances", data=path.read_bytes(), timeout=10).raise_for_status()
+    orthanc.upload(path)
     assert orthanc.count() == orthanc.count("CT") == 1
     assert orthanc.count("SR") == 0
-    assert orthanc.instances()[0].Modality == "CT"
+    assert orthanc.datasets()[0].Modality == "CT"
     orthanc.clear()
     assert orthanc.count() == 0
 
