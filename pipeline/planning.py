@@ -1,0 +1,135 @@
+"""From an arrived set of instances to jobs, and to a stated reason where there is none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from domain.engine import Answer, Verdict, job_id
+from domain.errors import AssemblyError, GatewayError
+from domain.instance import Header, StoredInstance
+from domain.job import Job, JobState
+from domain.ports import EngineRegistry
+from domain.series import Stack
+from domain.volume import Grid
+from pipeline.rules import Route
+from volume.facts import facts_of
+from volume.geometry import arrange
+from volume.grouping import group
+
+STAT = 1
+_PRIORITIES = {"STAT": STAT, "HIGH": 5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackPlan:
+    """One stack with what is to happen to it: jobs on routes, or one statement why nothing does."""
+
+    stack: Stack
+    grid: Grid | None
+    jobs: tuple[Job, ...]
+    verdicts: tuple[tuple[str, Verdict], ...] = ()
+    """Every route's answer, by route name."""
+
+
+class Planner:
+    """Groups a series into stacks, proves their geometry from the headers and asks every route."""
+
+    def __init__(self, routes: Sequence[Route], engines: EngineRegistry, destinations: Sequence[str]) -> None:
+        self._routes = tuple(routes)
+        self._engines = engines
+        self._destinations = tuple(destinations)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a route, an engine or its weights change: the same series may then be planned again."""
+        digest = hashlib.sha256(repr((self._routes, self._destinations)).encode())
+        for manifest in self._engines.manifests():
+            digest.update(repr((manifest.name, manifest.version, manifest.weights_digest)).encode())
+        return digest.hexdigest()[:12]
+
+    def options(self, route: str) -> dict[str, str | int | float | bool]:
+        """Return the engine options of a route; empty when the route is gone from the configuration."""
+        return next((dict(item.options) for item in self._routes if item.name == route), {})
+
+    def plan(self, instances: Sequence[StoredInstance], *, sender: str | None) -> tuple[StackPlan, ...]:
+        """Plan one series; every instance ends up in exactly one stack, every stack in at least one job."""
+        stacks = group([instance.header for instance in instances])
+        return tuple(self._plan_stack(stack, sender) for stack in stacks)
+
+    def _plan_stack(self, stack: Stack, sender: str | None) -> StackPlan:
+        # A geometric refusal takes precedence over a route's reason: it is what the administrator can act upon.
+        if stack.refusal is not None:
+            job = not_run(stack, stack.refusal.code.value, stack.refusal.reason)
+            return StackPlan(stack=stack, grid=None, jobs=(job,))
+        try:
+            ordered, grid = arrange(stack)
+        except AssemblyError as error:
+            return StackPlan(stack=stack, grid=None, jobs=(not_run(stack, error.code, str(error)),))
+        verdicts = self._ask(ordered, grid, sender)
+        taken = {name for name, verdict in verdicts if verdict.answer is Answer.YES}
+        jobs = tuple(self._job(ordered, route) for route in self._routes if route.name in taken)
+        if not jobs:
+            jobs = (not_run(ordered, "no-route", _why_no_route(verdicts)),)
+        return StackPlan(stack=ordered, grid=grid, jobs=jobs, verdicts=tuple(verdicts))
+
+    def _ask(self, stack: Stack, grid: Grid, sender: str | None) -> list[tuple[str, Verdict]]:
+        facts = facts_of(stack, grid, sender)
+        answers = []
+        for route in self._routes:
+            verdict = route.match(facts)
+            if verdict.answer is Answer.YES:
+                try:
+                    verdict = self._engines.accepts(route.engine, facts)
+                except GatewayError as error:
+                    verdict = Verdict(Answer.NO, str(error))
+            answers.append((route.name, verdict))
+        return answers
+
+    def _job(self, stack: Stack, route: Route) -> Job:
+        manifest = self._engines.manifest(route.engine)
+        uids = _uids(stack.headers)
+        options = repr(sorted(route.options.items())) if route.options else ""
+        return Job(
+            job_id=job_id(uids, route=route.name, engine=manifest, options=options),
+            series_instance_uid=stack.headers[0].series_instance_uid,
+            study_instance_uid=stack.headers[0].study_instance_uid,
+            stack=stack.name,
+            sop_instance_uids=uids,
+            route=route.name,
+            engine=manifest.name,
+            engine_version=manifest.version,
+            destinations=self._destinations if route.destinations is None else route.destinations,
+            priority=min(route.priority, _requested_priority(stack.headers)),
+        )
+
+
+def not_run(stack: Stack, code: str, reason: str) -> Job:
+    """Return the statement why nothing runs on a stack, as a job without a route."""
+    uids = _uids(stack.headers)
+    return Job(
+        job_id=hashlib.sha256("\0".join(("not-run", *sorted(uids))).encode()).hexdigest()[:40],
+        series_instance_uid=stack.headers[0].series_instance_uid,
+        study_instance_uid=stack.headers[0].study_instance_uid,
+        stack=stack.name,
+        sop_instance_uids=uids,
+        state=JobState.NOT_RUN,
+        code=code,
+        reason=reason,
+    )
+
+
+def _why_no_route(verdicts: Sequence[tuple[str, Verdict]]) -> str:
+    if not verdicts:
+        return "No route is configured."
+    return "; ".join(f"route {name!r}: {verdict.reason}" for name, verdict in verdicts)
+
+
+def _uids(headers: Sequence[Header]) -> tuple[str, ...]:
+    return tuple(header.sop_instance_uid for header in headers)
+
+
+def _requested_priority(headers: Sequence[Header]) -> int:
+    asked = {header.requested_procedure_priority for header in headers}
+    return min((rank for word, rank in _PRIORITIES.items() if word in asked), default=10)

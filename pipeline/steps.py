@@ -1,0 +1,337 @@
+"""The steps of one job: plan, infer, encode, deliver. Each may run more than once and then does the same again.
+
+A step does not raise for what a series, an engine or a peer does: it records the outcome in the job log and names
+what comes next. Everything else ends the job as failed, or, where trying again may help, is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from domain.engine import Case
+from domain.errors import (
+    AssemblyError,
+    EngineFailed,
+    GatewayError,
+    NotApplicable,
+    StorageError,
+    VerificationFailed,
+)
+from domain.findings import Findings
+from domain.instance import StoredInstance
+from domain.job import DeliveryState, Job, JobState
+from domain.ports import EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
+from domain.series import Stack
+from pipeline.delivering import Delivering
+from pipeline.delivery import DeliverySettings
+from pipeline.findings_file import load_findings, remove_findings, save_findings
+from pipeline.planning import Planner, not_run
+from pipeline.task import Task
+from volume.assembly import assemble
+from volume.facts import study_context
+from volume.geometry import arrange
+
+log = logging.getLogger(__name__)
+
+
+class Steps:
+    """What the workers run. Blocking; an engine is used by one step at a time in one process."""
+
+    def __init__(
+        self,
+        *,
+        index: SeriesIndex,
+        jobs: JobLog,
+        planner: Planner,
+        engines: EngineRegistry,
+        writer: ResultWriter,
+        delivering: Delivering,
+        retries: DeliverySettings,
+        results: Path,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._index = index
+        self._jobs = jobs
+        self._planner = planner
+        self._engines = engines
+        self._writer = writer
+        self._delivering = delivering
+        self._retries = retries
+        self._results = results
+        self._clock = clock
+
+    def run(self, task: Task) -> list[Task]:
+        """Run one step; return what comes next."""
+        try:
+            return self._plan(task) if task.step == "plan" else self._advance(task)
+        except StorageError as error:
+            return self._again(task, error)
+        except Exception as error:
+            log.exception("step broke", extra={"step": task.step})
+            self._broke(task, error)
+            return []
+
+    def next_task(self, job: Job) -> list[Task]:
+        """Return what brings an open job on from where the job log says it stands."""
+        if job.state is JobState.DELIVERING:
+            return self._delivering.first_attempts(job)
+        queue = "gpu" if self._engines.manifest(job.engine).device == "gpu" else "infer-cpu"
+        return [Task(step="infer", args=(job.job_id, job.attempt, 1), queue=queue, priority=job.priority)]
+
+    # ---------------------------------------------------------------------------------------------- plan
+
+    def _plan(self, task: Task) -> list[Task]:
+        """Plan the set of a series that had arrived at a revision; return one inference task a new job."""
+        series_instance_uid, revision = str(task.args[0]), int(task.args[1])
+        instances = self._index.instances(series_instance_uid, revision)
+        if not instances:
+            return []
+        plans = self._planner.plan(instances, sender=self._index.sender(series_instance_uid))
+        earlier = self._jobs.find(series_instance_uid=series_instance_uid)
+        planned = [_with_predecessor(job, earlier) for plan in plans for job in plan.jobs]
+        self._withdraw(earlier, {job.job_id for job in planned})
+        note = self._conflict_note(series_instance_uid)
+        for job in planned:
+            reason = f"{job.reason} {note}".strip()
+            if not self._jobs.add(replace(job, reason=reason)) and note:
+                self._jobs.update(job.job_id, reason=reason)
+        queued = [self._jobs.get(job.job_id) for job in planned]
+        log.info("series planned", extra={"instances": len(instances), "stacks": len(plans)})
+        return [
+            following
+            for job in queued
+            if job is not None and job.state is JobState.QUEUED
+            for following in self.next_task(job)
+        ]
+
+    def _withdraw(self, earlier: Sequence[Job], kept: set[str]) -> None:
+        """Replace statements about sets that have changed, and jobs on them that have not begun."""
+        for job in earlier:
+            if job.job_id in kept:
+                continue
+            if job.state is JobState.NOT_RUN:
+                self._jobs.remove(job.job_id)
+            elif job.state is JobState.QUEUED:
+                reason = "The series or its routes changed before it began; another job replaces it."
+                self._jobs.update(job.job_id, state=JobState.CANCELLED, code="superseded", reason=reason)
+
+    def _conflict_note(self, series_instance_uid: str) -> str:
+        count = self._index.conflicts(series_instance_uid)
+        if not count:
+            return ""
+        return (
+            f"{count} instance(s) came again with the same SOP Instance UID and other content: the first copies were "
+            "used, the later ones refused and kept in quarantine."
+        )
+
+    # ---------------------------------------------------------------------------------------------- job steps
+
+    def _advance(self, task: Task) -> list[Task]:
+        job = self._jobs.get(str(task.args[0]))
+        if job is None or job.state.is_final or job.attempt != int(task.args[-2]):
+            return []  # cancelled, finished by an earlier run of this step, or retried by an operator since
+        try:
+            if task.step == "infer":
+                return self._infer(job)
+            if task.step == "encode":
+                return self._encode(job)
+            return self._deliver(job, str(task.args[1]), int(task.args[-1]))
+        except StorageError:
+            raise
+        except AssemblyError as error:
+            return self._end(job, JobState.NOT_RUN, error.code, str(error))
+        except NotApplicable as error:
+            return self._end(job, JobState.NOT_APPLICABLE, "not-applicable", str(error))
+        except GatewayError as error:
+            if error.retryable:
+                return self._again(task, error)
+            return self._end(job, JobState.FAILED, _code_of(error), str(error))
+
+    def _infer(self, job: Job) -> list[Task]:
+        """Assemble the volume and run the engine; leaves the findings on disk."""
+        self._jobs.update(job.job_id, state=JobState.RUNNING)
+        began, started_at = time.perf_counter(), self._clock()
+        stack, paths = self._stack(job)
+        volume = assemble(stack, paths)
+        assembled = time.perf_counter()
+        case = Case(volume=volume, context=study_context(stack.headers), options=self._planner.options(job.route))
+        findings = self._run_engine(job, case)
+        finished = time.perf_counter()
+        with _storage("the findings"):
+            save_findings(findings, started_at, self._results / job.job_id)
+        self._jobs.update(
+            job.job_id,
+            timings_s={"assemble": assembled - began, "engine": finished - assembled},
+            summary=_summary(findings),
+        )
+        return [Task(step="encode", args=(job.job_id, job.attempt, 1), queue="cpu", priority=job.priority)]
+
+    def _run_engine(self, job: Job, case: Case) -> Findings:
+        try:
+            return self._engines.engine(job.engine).run(case)
+        except GatewayError:
+            raise
+        except MemoryError as error:
+            raise EngineFailed("The engine ran out of memory on this series.") from error
+        except Exception as error:
+            log.exception("engine broke down", extra={"job": job.job_id, "engine": job.engine})
+            raise EngineFailed(f"The engine broke down with {type(error).__name__}; see the log.") from error
+
+    def _stack(self, job: Job) -> tuple[Stack, dict[str, Path]]:
+        instances = self._instances(job)
+        paths = {instance.header.sop_instance_uid: instance.path for instance in instances}
+        return Stack(name=job.stack, headers=tuple(instance.header for instance in instances)), paths
+
+    def _instances(self, job: Job) -> tuple[StoredInstance, ...]:
+        instances = self._index.instances_by_uid(job.sop_instance_uids)
+        missing = len(job.sop_instance_uids) - len(instances)
+        if missing:
+            raise EngineFailed(f"{missing} instance(s) of the series are no longer stored; send the series again.")
+        return instances
+
+    def _encode(self, job: Job) -> list[Task]:
+        """Write SEG and SR, decode them again and compare; then queue them for every destination."""
+        folder = self._results / job.job_id
+        if not self._jobs.objects(job.job_id):
+            try:
+                findings, started_at = load_findings(folder)
+            except FileNotFoundError:
+                return self.next_task(replace(job, state=JobState.QUEUED, attempt=job.attempt))
+            began = time.perf_counter()
+            result = self._result(job, findings, started_at)
+            with _storage("the result objects"):
+                objects = self._writer.write(result, folder)
+            written = time.perf_counter()
+            self._writer.verify(result, objects)
+            self._jobs.put_objects(objects)
+            verified = time.perf_counter()
+            self._jobs.update(job.job_id, timings_s={"encode": written - began, "verify": verified - written})
+        remove_findings(folder)
+        if not job.destinations:
+            return self._end(job, JobState.DONE, "", "No destination is configured; the results stay in the store.")
+        return self._delivering.begin(job)
+
+    def _result(self, job: Job, findings: Findings, started_at: datetime) -> Result:
+        stack, paths = self._stack(job)
+        ordered, grid = arrange(stack)
+        return Result(
+            job_id=job.job_id,
+            findings=findings,
+            grid=grid,
+            source_paths=tuple(paths[header.sop_instance_uid] for header in ordered.headers),
+            manifest=self._engines.manifest(job.engine),
+            route=job.route,
+            stack=job.stack,
+            started_at=started_at,
+            context=study_context(ordered.headers),
+            generation=job.generation,
+            predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
+        )
+
+    def _deliver(self, job: Job, destination: str, number: int) -> list[Task]:
+        following, settled = self._delivering.attempt(job, destination, number)
+        if not settled:
+            return following
+        dead = [item for item in self._jobs.deliveries(job.job_id) if item.state is DeliveryState.DEAD]
+        if dead:
+            reason = "; ".join(dict.fromkeys(f"{item.destination}: {item.reason}" for item in dead))
+            return self._end(job, JobState.FAILED, "not-delivered", reason)
+        return self._end(job, JobState.DONE, "", self._conflict_note(job.series_instance_uid))
+
+    # ---------------------------------------------------------------------------------------------- endings
+
+    def _end(self, job: Job, state: JobState, code: str, reason: str) -> list[Task]:
+        self._jobs.update(job.job_id, state=state, code=code, reason=reason)
+        if state is not JobState.DONE and not self._jobs.objects(job.job_id):
+            shutil.rmtree(self._results / job.job_id, ignore_errors=True)
+        log.info("job ended", extra={"job": job.job_id, "state": str(state), "code": code, "engine": job.engine})
+        return []
+
+    def _again(self, task: Task, error: GatewayError) -> list[Task]:
+        """Return the same step under its next number, after a delay; an operator sees why it waits."""
+        number = int(task.args[-1]) if task.step != "plan" else 1
+        delay_s = self._retries.delay_s(number)
+        log.warning("step will be tried again", extra={"step": task.step, "delay_s": delay_s, "number": number})
+        if task.step == "plan":
+            series, revision, fingerprint = task.args[:3]
+            tried = int(task.args[3]) if len(task.args) > 3 else 1
+            return [
+                replace(task, args=(series, revision, fingerprint, tried + 1), delay_s=self._retries.delay_s(tried))
+            ]
+        if number >= self._retries.attempts():
+            self._broke(task, error)
+            return []
+        return [replace(task, args=(*task.args[:-1], number + 1), delay_s=delay_s)]
+
+    def _broke(self, task: Task, error: Exception) -> None:
+        """Record a fault of ours as the fate of the job, or of the series that could not be planned."""
+        reason = f"A fault inside the gateway ({type(error).__name__}); see the log, then: voxgate jobs retry."
+        if task.step != "plan":
+            job = self._jobs.get(str(task.args[0]))
+            if job is not None and not job.state.is_final:
+                self._end(job, JobState.FAILED, "internal-error", reason)
+            return
+        instances = self._index.instances(str(task.args[0]), int(task.args[1]))
+        if instances:
+            headers = tuple(instance.header for instance in instances)
+            self._jobs.add(not_run(Stack(name="", headers=headers), "internal-error", reason))
+
+
+@contextmanager
+def _storage(what: str) -> Iterator[None]:
+    """Turn an operating-system error into a ``StorageError`` that says what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"Could not write {what} (errno {error.errno}).") from error
+
+
+def _with_predecessor(job: Job, earlier: Sequence[Job]) -> Job:
+    """Name the newest earlier job on the same route whose set overlaps: its SR becomes the predecessor document."""
+    if not job.route:
+        return job
+    uids = set(job.sop_instance_uids)
+    for other in earlier:  # newest first
+        same = other.route == job.route and other.engine == job.engine and other.job_id != job.job_id
+        if same and other.code != "superseded" and uids & set(other.sop_instance_uids):
+            return replace(job, generation=other.generation + 1, predecessor=other.job_id)
+    return job
+
+
+_CODES: Mapping[type[GatewayError], str] = {
+    VerificationFailed: "verification-failed",
+    EngineFailed: "engine-failed",
+    GatewayError: "failed",
+}
+
+
+def _code_of(error: GatewayError) -> str:
+    return next(_CODES[cls] for cls in type(error).__mro__ if cls in _CODES)
+
+
+def _summary(findings: Findings) -> list[dict[str, object]]:
+    """Return what tables show: per segment its label, its measurements with units, and the statements about it."""
+    return [
+        {
+            "segment": segment.key,
+            "label": segment.label,
+            "measurements": [
+                {"label": m.label or m.concept.meaning, "value": round(m.value, 4), "unit": m.unit.value}
+                for m in findings.measurements
+                if m.segment == segment.key
+            ],
+            "statements": [
+                f"{e.concept.meaning}: {e.value if isinstance(e.value, str) else e.value.meaning}"
+                for e in findings.evaluations
+                if e.segment == segment.key
+            ],
+        }
+        for segment in findings.segments
+    ]

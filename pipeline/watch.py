@@ -1,0 +1,155 @@
+"""The loop beside the queues: hands on complete series, brings open jobs on, keeps the store from filling up."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from domain.job import DeliveryState, Job, JobState
+from domain.ports import JobLog, SeriesIndex
+from domain.series import SeriesArrival
+from pipeline.completeness import CompletenessSettings, readiness
+from pipeline.planning import Planner
+from pipeline.steps import Steps
+from pipeline.task import Task
+
+log = logging.getLogger(__name__)
+
+
+class TaskQueue(Protocol):
+    """The part of the durable engine that the loop needs."""
+
+    def enqueue(self, task: Task) -> None: ...
+
+    def active(self) -> set[str]: ...
+
+    def prune(self, older_than: timedelta) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSettings:
+    """How often the loop looks, and how long things are kept."""
+
+    interval_s: float = 0.25
+    jobs_s: float = 1.0
+    upkeep_s: float = 30.0
+    retention_days: float = 0.0
+    """0 keeps everything."""
+    results: Path
+
+
+class Watch:
+    """Runs in one worker process of a store. Everything it starts has a deterministic identity, so two do no harm."""
+
+    def __init__(
+        self,
+        *,
+        index: SeriesIndex,
+        jobs: JobLog,
+        queue: TaskQueue,
+        steps: Steps,
+        planner: Planner,
+        completeness: CompletenessSettings,
+        settings: WatchSettings,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._index = index
+        self._jobs = jobs
+        self._queue = queue
+        self._steps = steps
+        self._planner = planner
+        self._completeness = completeness
+        self._settings = settings
+        self._clock = clock
+        self._seen: set[tuple[str, int, JobState]] = set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Look until ``stop`` is set; a failing look is logged and repeated."""
+        next_jobs = next_upkeep = self._clock()
+        while not stop.wait(self._settings.interval_s):
+            try:
+                self.hand_on_complete_series()
+                if self._clock() >= next_jobs:
+                    self.bring_on_open_jobs()
+                    next_jobs = self._clock() + timedelta(seconds=self._settings.jobs_s)
+                if self._clock() >= next_upkeep:
+                    self.restart_stranded_jobs()
+                    self.remove_old_series()
+                    self._queue.prune(timedelta(days=30))
+                    next_upkeep = self._clock() + timedelta(seconds=self._settings.upkeep_s)
+            except Exception:
+                log.exception("watch loop failed; it looks again")
+
+    def hand_on_complete_series(self) -> int:
+        """Freeze and plan every series that is complete; return how many."""
+        now, count = self._clock(), 0
+        for arrival in self._index.arrivals():
+            if self._ready(arrival, now):
+                args = (arrival.series_instance_uid, arrival.revision, self._planner.fingerprint)
+                # Enqueued before frozen: a crash in between enqueues the same identity again.
+                self._queue.enqueue(Task(step="plan", args=args, queue="cpu", priority=1))
+                self._index.freeze(arrival.series_instance_uid, arrival.revision)
+                count += 1
+        return count
+
+    def _ready(self, arrival: SeriesArrival, now: datetime) -> bool:
+        short = arrival.expected is not None and arrival.instances < arrival.expected
+        conflicts = self._index.conflicts(arrival.series_instance_uid) if short else 0
+        return readiness(arrival, now, self._completeness, conflicts=conflicts).ready
+
+    def bring_on_open_jobs(self) -> None:
+        """Enqueue jobs that an operator has set back to queued or delivering."""
+        for state in (JobState.QUEUED, JobState.DELIVERING):
+            for job in self._jobs.find(state=state):
+                key = (job.job_id, job.attempt, state)
+                if key in self._seen:
+                    continue
+                for task in self._steps.next_task(job):
+                    self._queue.enqueue(task)
+                self._seen.add(key)
+
+    def restart_stranded_jobs(self) -> None:
+        """Start again open jobs for which no task waits or runs, e.g. after the engine's tables were lost."""
+        stale = self._clock() - timedelta(seconds=2 * self._settings.upkeep_s)
+        open_jobs = [
+            job
+            for state in (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING)
+            for job in self._jobs.find(state=state)
+            if job.updated_at is not None and job.updated_at < stale
+        ]
+        if not open_jobs:
+            return
+        busy = {identity.split("/")[1] for identity in self._queue.active()}
+        for job in open_jobs:
+            if job.job_id not in busy:
+                log.warning("stranded job starts again", extra={"job": job.job_id, "state": str(job.state)})
+                state = JobState.DELIVERING if job.state is JobState.DELIVERING else JobState.QUEUED
+                self._jobs.update(job.job_id, state=state, attempt=job.attempt + 1)
+
+    def remove_old_series(self) -> int:
+        """Remove series past their retention whose results are confirmed, or that never had any; return how many."""
+        if self._settings.retention_days <= 0:
+            return 0
+        count = 0
+        for uid in self._index.series_older_than(self._clock() - timedelta(days=self._settings.retention_days)):
+            jobs = self._jobs.find(series_instance_uid=uid)
+            if jobs and all(self._is_confirmed(job) for job in jobs):
+                self._index.remove_series(uid)
+                for job in jobs:
+                    shutil.rmtree(self._settings.results / job.job_id, ignore_errors=True)
+                count += 1
+        if count:
+            log.info("series past retention removed", extra={"series": count})
+        return count
+
+    def _is_confirmed(self, job: Job) -> bool:
+        if job.state is JobState.DONE:
+            deliveries = self._jobs.deliveries(job.job_id)
+            return bool(deliveries) and all(item.state is DeliveryState.STORED for item in deliveries)
+        return job.state in (JobState.NOT_RUN, JobState.NOT_APPLICABLE, JobState.CANCELLED)
