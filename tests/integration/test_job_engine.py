@@ -1,0 +1,110 @@
+"""The durable engine: a task happens once, and a killed process loses none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.jobs import jobs_url, migrate
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from pipeline.jobs import JobEngine, JobEngineSettings
+from pipeline.task import Task
+
+folder, url = Path(sys.argv[1]), sys.argv[2]
+
+def note(name):
+    with (folder / "events").open("a") as file:
+        file.write(name + "\\n")
+
+def run(task):
+    note(f"begin {task.step}")
+    time.sleep(float(sys.argv[3]))
+    note(f"end {task.step}")
+    nexts = {"infer": ("encode", "cpu", 0.0), "encode": ("deliver", "deliver", 0.3)}
+    if task.step not in nexts:
+        return []
+    step, queue, delay = nexts[task.step]
+    return [Task(step=step, args=("job", 1, 1), queue=queue, delay_s=delay)]
+
+engine = JobEngine(
+    JobEngineSettings(url=url, executor_id="worker", queues=("cpu", "infer-cpu", "deliver"), polling_s=0.05), run
+)
+engine.start()
+for _ in range(3):
+    engine.enqueue(Task(step="infer", args=("job", 1, 1), queue="infer-cpu"))
+note("ready")
+while not (folder / "stop").exists():
+    time.sleep(0.02)
+active = engine.active()
+note(f"active {len(active)}")
+engine.stop()
+"""
+
+
+def start(folder: Path, step_s: float) -> subprocess.Popen[bytes]:
+    url = jobs_url("", folder)
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(folder), url, str(step_s)], cwd=root, env=os.environ | {"PYTHONPATH": "."}
+    )
+
+
+def events(folder: Path) -> list[str]:
+    file = folder / "events"
+    return file.read_text().split("\n")[:-1] if file.exists() else []
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "nothing came"
+        time.sleep(0.02)
+
+
+def test_a_task_enqueued_three_times_runs_once_and_its_followers_run(tmp_path: Path) -> None:
+    migrate(jobs_url("", tmp_path))
+    process = start(tmp_path, 0.0)
+    try:
+        wait_for(lambda: "end deliver" in events(tmp_path))
+        (tmp_path / "stop").touch()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    ran = [event for event in events(tmp_path) if event.startswith("begin")]
+    assert ran == ["begin infer", "begin encode", "begin deliver"]
+
+
+def test_a_step_that_was_killed_runs_again_and_finished_steps_do_not(tmp_path: Path) -> None:
+    migrate(jobs_url("", tmp_path))
+    process = start(tmp_path, 1.0)
+    try:
+        wait_for(lambda: "begin encode" in events(tmp_path))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process = start(tmp_path, 0.0)
+        wait_for(lambda: "end deliver" in events(tmp_path))
+    finally:
+        process.kill()
+        process.wait()
+    ran = events(tmp_path)
+    assert ran.count("begin infer") == 1
+    assert ran.count("begin encode") == 2
+    assert ran.count("end encode") == 1
+    assert ran.count("end deliver") == 1
+
+
+def test_identities_of_plans_do_not_contain_the_series_uid() -> None:
+    from pipeline.task import Task
+
+    task = Task(step="plan", args=("1.2.840.113619.2.55", 7, "abc"), queue="cpu")
+    assert "113619" not in task.identity
+    assert task.identity == Task(step="plan", args=("1.2.840.113619.2.55", 7, "abc"), queue="cpu").identity
