@@ -5,11 +5,12 @@ The frozen ``*Settings`` of the packages are made from these in ``gateway.wiring
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
 
 def _as_list(value: object) -> object:
@@ -21,13 +22,21 @@ def _as_list(value: object) -> object:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
+def _network(value: str) -> str:
+    ipaddress.ip_network(value, strict=False)
+    return value
+
+
 AeTitle = Annotated[str, StringConstraints(pattern=r"^[ -\[\]-~]{1,16}$")]
 """Default repertoire without backslash and control characters, at most 16 (PS3.5 Table 6.2-1, AE)."""
 AeTitles = Annotated[tuple[AeTitle, ...], BeforeValidator(_as_list)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_as_list)]
+"""IP addresses or CIDR networks."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Uid = Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d*)(\.(0|[1-9]\d*))+$", max_length=64)]
+Uids = Annotated[tuple[Uid, ...], BeforeValidator(_as_list)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f/\\]+$")]
 
 
@@ -53,11 +62,17 @@ class ScpSection(Section):
     port: Port = 11112
     require_called_ae_title: bool = True
     calling_ae_titles: AeTitles = ()
-    addresses: Texts = ()
+    addresses: Networks = ()
     allow_any_peer: bool = False
-    max_associations: Annotated[int, Field(ge=1)] = 25
+    max_associations: Annotated[int, Field(ge=1)] = 20
     max_pdu: Annotated[int, Field(ge=0)] = 131072
-    private_sop_classes: Annotated[tuple[Uid, ...], BeforeValidator(_as_list)] = ()
+    acse_timeout_s: Seconds = 30.0
+    dimse_timeout_s: Seconds = 60.0
+    network_timeout_s: Seconds = 300.0
+    stall_timeout_s: Seconds = 30.0
+    stop_timeout_s: Seconds = 20.0
+    private_sop_classes: Uids = ()
+    private_transfer_syntaxes: Uids = ()
 
 
 class HttpSection(Section):

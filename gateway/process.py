@@ -1,0 +1,108 @@
+"""``python -m gateway.process ROLE``: the entry point of one part of the gateway."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from domain.errors import ConfigurationError, GatewayError
+from gateway.config import Config, load_config
+from gateway.lifeline import Lifeline, die_with_parent
+from gateway.logs import installation_secret, set_up_logs, silence_leaky_libraries
+
+log = logging.getLogger(__name__)
+
+ROLES = ("scp", "http", "worker", "infer")
+PREPARE = "prepare"
+"""Migrates the database and reconciles files and index; ends when that is done."""
+_PORT_TAKEN = {
+    errno.EADDRINUSE: "is in use by another program",
+    errno.EACCES: "needs more rights than this process has",
+    errno.EADDRNOTAVAIL: "cannot be had: the host is not an address of this machine",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one part until it is told to stop; return the exit status."""
+    parser = argparse.ArgumentParser(prog="gateway.process", description=__doc__)
+    parser.add_argument("role", choices=(*ROLES, PREPARE))
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--lifeline", type=int)
+    given = parser.parse_args(argv)
+    stop = threading.Event()
+    line = None
+    if given.lifeline is not None:
+        die_with_parent()
+        line = Lifeline(given.lifeline)
+        line.watch(stop)
+    try:
+        config = load_config(given.config)
+    except ConfigurationError as error:
+        return _failed(line, str(error))
+    return run_role(given.role, config, stop, line)
+
+
+def run_role(role: str, config: Config, stop: threading.Event, line: Lifeline | None = None) -> int:
+    """Run one part in this process until ``stop`` is set, by a signal or by the caller; return the exit status."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    set_up_logs(
+        level=config.log.level, style=config.log.format, key=installation_secret(config.store.path), process=role
+    )
+    silence_leaky_libraries()
+
+    def ready(**facts: object) -> None:
+        log.info("ready", extra={"serves": facts})
+        if line is not None:
+            line.report({"ready": facts})
+
+    try:
+        _part(role)(config, ready, stop)
+    except GatewayError as error:
+        return _failed(line, str(error))
+    except OSError as error:
+        if error.errno not in _PORT_TAKEN or role not in ("scp", "http"):
+            log.exception("part failed")
+            return _failed(line, f"{role} failed: {type(error).__name__}, errno {error.errno}")
+        return _failed(line, port_taken(role, config, error))
+    except Exception as error:
+        log.exception("part failed")
+        return _failed(line, f"{role} failed: {type(error).__name__}; see the log")
+    return 0
+
+
+def _part(role: str) -> Callable[[Config, Callable[..., None], threading.Event], None]:
+    from gateway import wiring
+
+    parts: dict[str, Callable[[Config, Callable[..., None], threading.Event], None]] = {
+        "scp": wiring.run_scp,
+        "http": wiring.run_http,
+        "worker": wiring.run_worker,
+        "infer": wiring.run_infer,
+        PREPARE: lambda config, ready, stop: wiring.prepare(config),
+    }
+    return parts[role]
+
+
+def port_taken(role: str, config: Config, error: OSError) -> str:
+    """Return a sentence that names the setting to change."""
+    section = config.scp if role == "scp" else config.http
+    return f"{role}.port: port {section.port} of {section.host} {_PORT_TAKEN[error.errno or 0]}"
+
+
+def _failed(line: Lifeline | None, why: str) -> int:
+    if line is None:
+        print(f"voxgate: {why}", file=sys.stderr)
+    else:
+        line.report({"failed": why})
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

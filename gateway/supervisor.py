@@ -1,0 +1,289 @@
+"""Starts child processes, restarts those that die, stops them in order. Knows nothing about DICOM.
+
+Each child gets one end of a socket pair. It reports over it what it serves; and since the other end lies in the
+supervisor alone, the child reads its end of file the moment the supervisor is gone, whatever ended it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from domain.errors import GatewayError
+
+log = logging.getLogger(__name__)
+
+
+class CannotStart(GatewayError):
+    """A part of the gateway does not start."""
+
+
+class ChildState(StrEnum):
+    """How far a child has come."""
+
+    STARTING = "starting"
+    READY = "ready"
+    WAITING = "waiting"
+    """Died; will be started again."""
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """One child: ``argv`` is followed by ``--lifeline FD``. Lower ``stop_order`` is stopped first."""
+
+    role: str
+    argv: tuple[str, ...]
+    stop_order: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorSettings:
+    """Times in seconds."""
+
+    first_restart_s: float = 0.2
+    max_restart_s: float = 30.0
+    quick_s: float = 10.0
+    """A child that lived for longer is restarted without more delay than the first."""
+    max_failed_starts: int = 5
+    """So often in a row may a child die before it was ready, until all parts have been ready once."""
+    stop_s: float = 25.0
+    """For each stop order; then what is left is killed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildStatus:
+    """A child as the outside sees it."""
+
+    role: str
+    state: ChildState
+    pid: int | None
+    restarts: int
+    facts: Mapping[str, object]
+    """What it reported when it was ready, e.g. ``port``."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Child:
+    spec: ProcessSpec
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+    started_at: float
+    state: ChildState = ChildState.STARTING
+    facts: dict[str, object] = field(default_factory=dict)
+    received: bytes = b""
+    said: str = ""
+    """Why it could not start, in its own words."""
+    failures: int = 0
+    restarts: int = 0
+    restart_at: float = 0.0
+
+
+class Supervisor:
+    """Runs the children until it is told to stop; belongs to the thread that calls ``run``.
+
+    Linux ends a child when the *thread* that started it ends (prctl(2), PR_SET_PDEATHSIG), which is why everything
+    happens in one thread.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ProcessSpec],
+        settings: SupervisorSettings | None = None,
+        *,
+        on_change: Callable[[tuple[ChildStatus, ...]], None] = lambda statuses: None,
+    ) -> None:
+        self._specs = tuple(specs)
+        self._settings = settings or SupervisorSettings()
+        self._on_change = on_change
+        self._children: list[_Child] = []
+        self._selector = selectors.DefaultSelector()
+        self._all_were_ready = False
+
+    def run(self, stop: threading.Event, *, at_once: threading.Event | None = None) -> None:
+        """Block until ``stop`` is set and every child is gone; ``at_once`` cuts the waiting short.
+
+        Raises
+        ------
+        CannotStart
+            A child failed again and again before all had been ready for the first time.
+        """
+        try:
+            for spec in self._specs:
+                self._children.append(self._start(spec))
+            self._changed()
+            while not stop.is_set():
+                self._listen(0.1)
+                self._look_after()
+        finally:
+            self._stop_all(at_once or threading.Event())
+            self._selector.close()
+
+    def run_once(self, stop: threading.Event) -> None:
+        """Run the children one after the other, each to its end; ``stop`` ends the running one.
+
+        Raises
+        ------
+        CannotStart
+            A child ended in failure.
+        """
+        try:
+            for spec in self._specs:
+                child = self._start(spec)
+                self._children.append(child)
+                while child.process.poll() is None and not stop.is_set():
+                    self._listen(0.02)
+                self._read(child)
+                if child.process.returncode and not stop.is_set():
+                    raise CannotStart(child.said or f"{spec.role} failed; see the log")
+        finally:
+            self._stop_all(stop)
+            self._selector.close()
+
+    def statuses(self) -> tuple[ChildStatus, ...]:
+        """Return how the children are."""
+        return tuple(
+            ChildStatus(
+                role=child.spec.role,
+                state=child.state,
+                pid=child.process.pid if child.process.returncode is None else None,
+                restarts=child.restarts,
+                facts=dict(child.facts),
+            )
+            for child in self._children
+        )
+
+    def _changed(self) -> None:
+        self._on_change(self.statuses())
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def _start(self, spec: ProcessSpec) -> _Child:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own: Ctrl-C reaches the supervisor only, which then stops the parts in order; and
+            # whatever the child starts can be ended with it.
+            process = subprocess.Popen(
+                [*spec.argv, "--lifeline", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        ours.setblocking(False)
+        self._selector.register(ours, selectors.EVENT_READ)
+        log.info("process started", extra={"role": spec.role, "pid": process.pid})
+        return _Child(spec=spec, process=process, channel=ours, started_at=time.monotonic())
+
+    def _look_after(self) -> None:
+        for child in self._children:
+            if child.state is ChildState.WAITING:
+                if time.monotonic() >= child.restart_at:
+                    self._restart(child)
+            elif child.process.poll() is not None:
+                self._died(child)
+
+    def _died(self, child: _Child) -> None:
+        self._read(child)
+        self._bury(child)
+        lived_s = time.monotonic() - child.started_at
+        was_ready = child.state is ChildState.READY
+        child.failures = 1 if was_ready and lived_s >= self._settings.quick_s else child.failures + 1
+        if not self._all_were_ready and not was_ready and child.failures >= self._settings.max_failed_starts:
+            raise CannotStart(child.said or f"{child.spec.role} ends before it is ready; see the log")
+        delay_s = min(self._settings.max_restart_s, self._settings.first_restart_s * 2.0 ** (child.failures - 1))
+        child.restart_at = time.monotonic() + delay_s
+        child.state, child.facts = ChildState.WAITING, {}
+        log.error(
+            "process died",
+            extra={
+                "role": child.spec.role,
+                "exit_status": child.process.returncode,
+                "lived_s": lived_s,
+                "restart_in_s": delay_s,
+                "why": child.said,
+            },
+        )
+        self._changed()
+
+    def _bury(self, child: _Child) -> None:
+        """Take away what a dead child left: processes that it had started, and our end of its line."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.process.pid, signal.SIGKILL)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(child.channel)
+        child.channel.close()
+
+    def _restart(self, child: _Child) -> None:
+        fresh = self._start(child.spec)
+        fresh.failures, fresh.restarts = child.failures, child.restarts + 1
+        self._children[self._children.index(child)] = fresh
+        self._changed()
+
+    # -- what children say ------------------------------------------------------------------------------------------
+
+    def _listen(self, timeout_s: float) -> None:
+        if not self._selector.get_map():
+            time.sleep(timeout_s)
+            return
+        heard = {key.fileobj for key, _ in self._selector.select(timeout_s)}
+        for child in self._children:
+            if child.channel in heard:
+                self._read(child)
+
+    def _read(self, child: _Child) -> None:
+        """Take in what a child reported: JSON lines ``{"ready": {…}}`` and ``{"failed": "…"}``."""
+        with contextlib.suppress(OSError, KeyError):  # nothing to read now; unregistered before
+            while chunk := child.channel.recv(65536):
+                child.received += chunk
+            # End of file: the child closed its end or is gone; poll() tells which.
+            self._selector.unregister(child.channel)
+        *lines, child.received = child.received.split(b"\n")
+        for line in lines:
+            self._heard(child, json.loads(line))
+
+    def _heard(self, child: _Child, report: Mapping[str, object]) -> None:
+        ready = report.get("ready")
+        if isinstance(ready, dict):
+            child.state, child.facts = ChildState.READY, ready
+            log.info("process ready", extra={"role": child.spec.role, "pid": child.process.pid, "serves": ready})
+            self._all_were_ready = self._all_were_ready or all(c.state is ChildState.READY for c in self._children)
+            self._changed()
+        if "failed" in report:
+            child.said = str(report["failed"])
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def _stop_all(self, at_once: threading.Event) -> None:
+        for order in sorted({child.spec.stop_order for child in self._children}):
+            group = [child for child in self._children if child.spec.stop_order == order]
+            self._stop_group(group, at_once)
+        if self._children:
+            self._changed()
+
+    def _stop_group(self, group: Sequence[_Child], at_once: threading.Event) -> None:
+        for child in group:
+            with contextlib.suppress(ProcessLookupError):
+                child.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.stop_s
+        while time.monotonic() < deadline and not at_once.is_set():
+            if all(child.process.poll() is not None for child in group):
+                break
+            at_once.wait(0.05)
+        for child in group:
+            if child.process.poll() is None:
+                log.warning("process killed", extra={"role": child.spec.role})
+                child.process.kill()
+            child.process.wait()
+            self._bury(child)
+            child.state = ChildState.STOPPED
