@@ -1,0 +1,332 @@
+"""The canonical digest of a dataset: equal for every encoding of the same attributes and values.
+
+What forwards an instance re-encodes it: DCMTK and Orthanc change implicit to explicit VR, undefined to defined
+lengths, drop group lengths and pad anew. None of that changes the instance, so none of it changes the digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from pydicom.datadict import DicomDictionary, keyword_for_tag
+
+from domain.errors import MalformedInstance
+from domain.instance import Header
+from volume.header import (
+    CONTRIBUTING_EQUIPMENT,
+    EQUIPMENT_WANTED,
+    PIXEL_DATA,
+    WANTED,
+    header_from_values,
+    values_of_bytes,
+)
+from volume.part10 import EXPLICIT_LE, IMPLICIT_LE, LONG_VRS, DatasetBytes, Encoding, Window, opened
+
+_UNDEFINED: Final = 0xFFFFFFFF
+_ITEM: Final = 0xFFFEE000
+_ITEM_END: Final = 0xFFFEE00D
+_SEQUENCE_END: Final = 0xFFFEE0DD
+_ITEM_BYTES = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+_DEEPEST = 64
+_WHOLE = 1 << 16
+"""Values up to this many bytes are handled in memory, longer ones in pieces."""
+_BRIEF = 256
+"""Values up to this many bytes go into the digest as they are, longer ones as their own digest."""
+# Length to End, Data Set Trailing Padding; the offset tables follow from the fragments (PS3.3 C.7.6.3.1.8).
+_IGNORED = frozenset({0x00080001, 0xFFFCFFFC, 0x7FE00001, 0x7FE00002})
+_TEXT_VRS = frozenset(
+    ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
+)
+_KNOWN_VRS: dict[int, str] = {tag: entry[0] for tag, entry in DicomDictionary.items()}
+_PRINTABLE = bytes((9, 10, 12, 13, 27, *range(32, 256)))
+_WORDS = {
+    **dict.fromkeys((b"AT", b"OW", b"SS", b"US"), 2),
+    **dict.fromkeys((b"FL", b"OF", b"OL", b"SL", b"UL"), 4),
+    **dict.fromkeys((b"FD", b"OD", b"OV", b"SV", b"UV"), 8),
+}
+
+
+def inspect(path: Path) -> tuple[Header, str]:
+    """Read a Part 10 file once; return its header and its canonical digest (SHA-256, hex).
+
+    Memory stays bounded by a few MiB whatever the size of the file.
+
+    Raises
+    ------
+    MalformedInstance
+        Not Part 10, cannot be parsed, cut off, less pixel data than Rows, Columns and the others say, or a required
+        UID is missing.
+    OSError
+        The file cannot be read.
+    """
+    with opened(path) as source:
+        reader = _Reader(source.window)
+        digest = reader.dataset(source.start, source.window.size, source.encoding, depth=0).digest.hex()
+        header = _header(reader.found, source)
+        fault = _pixel_fault(header, reader.found)
+        if fault is not None:
+            raise MalformedInstance(
+                fault,
+                attribute="PixelData",
+                sop_class_uid=header.sop_class_uid,
+                sop_instance_uid=header.sop_instance_uid,
+                study_instance_uid=header.study_instance_uid,
+            )
+    return header, digest
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the walk met on its way, for the header."""
+
+    raw: dict[int, tuple[bytes, str | None, bool]] = field(default_factory=dict)
+    equipment: list[str] = field(default_factory=list)
+    pixel_bytes: int | None = None
+    """Length of native pixel data."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    """Head of one attribute."""
+
+    tag: int
+    vr: bytes
+    """Empty where the encoding does not say."""
+    length: int
+    start: int
+    """Where the value begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Walked:
+    end: int
+    digest: bytes
+
+
+def _header(found: _Found, source: DatasetBytes) -> Header:
+    values = values_of_bytes(found.raw)
+    values[CONTRIBUTING_EQUIPMENT] = tuple(found.equipment)
+    return header_from_values(values, source.transfer_syntax_uid)
+
+
+def _pixel_fault(header: Header, found: _Found) -> str | None:
+    """Say what is wrong with the length of native pixel data (PS3.5 8.1.1, 8.2), if anything can be said."""
+    if found.pixel_bytes is None or not (header.rows and header.columns and header.bits_allocated):
+        return None
+    # 4:2:2 shares the colours of two pixels, 4:2:0 those of four (PS3.3 C.7.6.3.1.2).
+    shared = {"YBR_FULL_422": 2.0, "YBR_PARTIAL_422": 2.0, "YBR_PARTIAL_420": 1.5}
+    samples = shared.get(header.photometric_interpretation or "", float(header.samples_per_pixel or 1))
+    bits = header.rows * header.columns * samples * (header.number_of_frames or 1) * header.bits_allocated
+    if found.pixel_bytes * 8 >= bits:
+        return None
+    return "PixelData is shorter than Rows, Columns, SamplesPerPixel, BitsAllocated and NumberOfFrames say"
+
+
+def _name(tag: int) -> str:
+    return keyword_for_tag(tag) or ("A private attribute" if tag >> 16 & 1 else "An attribute")
+
+
+class _Reader:
+    """Walks a dataset and computes the digest of what it says."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self.found = _Found()
+
+    def dataset(
+        self, position: int, limit: int, encoding: Encoding, *, depth: int, delimited: bool = False, parent: int = 0
+    ) -> _Walked:
+        """Digest the attributes from ``position`` to ``limit``, or to the item delimiter where ``delimited``."""
+        if depth > _DEEPEST:
+            raise MalformedInstance(f"Sequences are nested deeper than {_DEEPEST}")
+        parts: list[tuple[int, bytes]] = []
+        while position < limit:
+            element = self._element(position, limit, encoding)
+            if element.tag == _ITEM_END and delimited:
+                return _Walked(element.start, _digest(parts))
+            position, token = self._token(element, limit, encoding, depth, parent)
+            if token is not None:
+                parts.append((element.tag, token))
+        if delimited:
+            raise MalformedInstance("The file ends inside a sequence")
+        return _Walked(position, _digest(parts))
+
+    def _element(self, position: int, limit: int, encoding: Encoding) -> _Element:
+        if limit - position < 8:
+            raise MalformedInstance("The file ends in the middle of an attribute")
+        index = self._window.ensure(position, 12)
+        data, endian = self._window.data, "<>"[encoding.big_endian]
+        group, number = struct.unpack_from(endian + "HH", data, index)
+        tag = group << 16 | number
+        vr = data[index + 4 : index + 6]
+        if group == 0xFFFE or not encoding.explicit or not (vr.isalpha() and vr.isupper()):
+            # An attribute without a VR amid explicit ones was written as implicit: seen from old converters.
+            return _Element(tag, b"", struct.unpack_from(endian + "I", data, index + 4)[0], position + 8)
+        if vr not in LONG_VRS:
+            return _Element(tag, vr, struct.unpack_from(endian + "H", data, index + 6)[0], position + 8)
+        if limit - position < 12:
+            raise MalformedInstance("The file ends in the middle of an attribute")
+        return _Element(tag, vr, struct.unpack_from(endian + "I", data, index + 8)[0], position + 12)
+
+    def _token(
+        self, element: _Element, limit: int, encoding: Encoding, depth: int, parent: int
+    ) -> tuple[int, bytes | None]:
+        """Return where the attribute ends and its share of the digest; ``None`` for what says nothing."""
+        tag, length = element.tag, element.length
+        if tag >> 16 == 0xFFFE:
+            raise MalformedInstance("An item or a delimiter stands where an attribute should")
+        if length == _UNDEFINED:
+            end, token = self._undefined(element, limit, encoding, depth)
+        else:
+            end = element.start + length
+            if end > limit:
+                raise MalformedInstance(f"{_name(tag)} runs past the end of the file or of its sequence")
+            token = self._defined(element, encoding, depth, parent)
+        if depth == 0:
+            self._note(element, end)
+        return end, None if tag & 0xFFFF == 0 or tag in _IGNORED else token
+
+    def _note(self, element: _Element, end: int) -> None:
+        if element.tag in PIXEL_DATA:
+            self.found.raw[element.tag] = (b"present" if end > element.start else b"", None, True)
+            if element.length != _UNDEFINED:
+                self.found.pixel_bytes = element.length
+
+    def _undefined(self, element: _Element, limit: int, encoding: Encoding, depth: int) -> tuple[int, bytes]:
+        if element.tag in PIXEL_DATA or (element.vr and element.vr not in (b"SQ", b"UN")):
+            return self._fragments(element, limit, encoding)
+        # The value of UN is always Implicit VR Little Endian (PS3.5 6.2.2), though not everybody knows.
+        inner = IMPLICIT_LE if element.vr == b"UN" else encoding
+        return self._sequence(element, limit, inner, depth, delimited=True)
+
+    def _defined(self, element: _Element, encoding: Encoding, depth: int, parent: int) -> bytes:
+        known = _KNOWN_VRS.get(element.tag)
+        if element.length == 0:
+            self._keep(element, b"", encoding, depth, parent)
+            return b"V"
+        if element.vr == b"SQ" or (known == "SQ" and element.vr in (b"", b"UN")):
+            inner = IMPLICIT_LE if element.vr == b"UN" else encoding
+            return self._sequence(element, element.start + element.length, inner, depth)[1]
+        # Where VRs are not written, a private sequence shows only by its first item.
+        if (known is None or element.vr == b"UN") and self._window.read(element.start, 4) in _ITEM_BYTES:
+            inner = encoding if element.vr == b"" else IMPLICIT_LE
+            try:
+                return self._sequence(element, element.start + element.length, inner, depth)[1]
+            except MalformedInstance:
+                return self._long_value(element, encoding)
+        if element.length > _WHOLE:
+            return self._long_value(element, encoding)
+        value = self._window.read(element.start, element.length)
+        word = _WORDS.get(element.vr, 1) if encoding.big_endian else 1
+        value = _swapped(value, word) if word > 1 else value
+        self._keep(element, value, encoding, depth, parent)
+        value = _canonical(value, known)
+        return b"V" + value if len(value) <= _BRIEF else b"L" + hashlib.sha256(value).digest()
+
+    def _keep(self, element: _Element, value: bytes, encoding: Encoding, depth: int, parent: int) -> None:
+        """Note a value that the header needs; it is little endian by now."""
+        if depth == 0 and element.tag in WANTED:
+            self.found.raw[element.tag] = (value, element.vr.decode("ascii") or None, True)
+        elif depth == 1 and parent == CONTRIBUTING_EQUIPMENT and element.tag in EQUIPMENT_WANTED:
+            self.found.equipment.append(value.decode("latin-1").strip(" \0"))
+
+    def _long_value(self, element: _Element, encoding: Encoding) -> bytes:
+        """Digest a value in pieces: its end is looked at first, for the padding."""
+        known = _KNOWN_VRS.get(element.tag)
+        length = element.length
+        if known in _TEXT_VRS:
+            tail = self._window.read(element.start + length - _WHOLE, _WHOLE) if length > _WHOLE else b""
+            length -= len(tail) - len(tail.rstrip(b" \0"))
+        word = _WORDS.get(element.vr, 1) if encoding.big_endian else 1
+        digest = hashlib.sha256()
+        for chunk in self._window.chunks(element.start, length):
+            digest.update(_swapped(chunk, word) if word > 1 else chunk)
+        if length % 2 and known not in _TEXT_VRS:
+            digest.update(b"\0")
+        return b"L" + digest.digest()
+
+    def _sequence(
+        self, element: _Element, limit: int, encoding: Encoding, depth: int, *, delimited: bool = False
+    ) -> tuple[int, bytes]:
+        """Digest the items (PS3.5 7.5); a sequence without items is the same as an empty value."""
+        if depth == 0 and element.tag in WANTED:
+            self.found.raw[element.tag] = (b"present", None, True)
+        digest, items, position = hashlib.sha256(), 0, element.start
+        while delimited or position < limit:
+            item = self._element(position, limit, encoding)
+            if item.tag == _SEQUENCE_END and delimited:
+                position = item.start
+                break
+            if item.tag != _ITEM:
+                raise MalformedInstance(f"{_name(element.tag)} holds something that is not an item")
+            walked = self._item(item, limit, encoding, depth + 1, element)
+            digest.update(walked.digest)
+            position, items = walked.end, items + 1
+        return position, b"S" + digest.digest() if items else b"V"
+
+    def _item(self, item: _Element, limit: int, encoding: Encoding, depth: int, sequence: _Element) -> _Walked:
+        delimited = item.length == _UNDEFINED
+        end = limit if delimited else item.start + item.length
+        if end > limit:
+            raise MalformedInstance(f"An item of {_name(sequence.tag)} runs past the end of the file or its sequence")
+        if sequence.vr == b"UN" or (sequence.vr and _KNOWN_VRS.get(sequence.tag) is None):
+            encoding = self._sniffed(item.start, encoding)
+        return self.dataset(item.start, end, encoding, depth=depth, delimited=delimited, parent=sequence.tag)
+
+    def _sniffed(self, position: int, encoding: Encoding) -> Encoding:
+        """Tell by its first attribute whether an item has VRs: what is inside UN is not always implicit."""
+        if encoding.big_endian:
+            return encoding
+        vr = self._window.read(position + 4, 2)
+        return EXPLICIT_LE if len(vr) == 2 and vr.isalpha() and vr.isupper() else IMPLICIT_LE
+
+    def _fragments(self, element: _Element, limit: int, encoding: Encoding) -> tuple[int, bytes]:
+        """Digest encapsulated pixel data (PS3.5 A.4) less its first item: the offset table follows from the rest."""
+        digest, position, first = hashlib.sha256(), element.start, True
+        while True:
+            if limit - position < 8:
+                raise MalformedInstance(f"{_name(element.tag)} is encapsulated and has no end: the file is cut off")
+            item = self._element(position, limit, encoding)
+            position = item.start + item.length
+            if item.tag == _SEQUENCE_END:
+                return item.start, b"F" + digest.digest()
+            if item.tag != _ITEM or item.length == _UNDEFINED or position > limit:
+                raise MalformedInstance(f"The fragments of {_name(element.tag)} are cut off or damaged")
+            if not first:
+                digest.update(item.length.to_bytes(4, "little"))
+                for chunk in self._window.chunks(item.start, item.length):
+                    digest.update(chunk)
+            first = False
+
+
+def _digest(parts: list[tuple[int, bytes]]) -> bytes:
+    """Digest the attributes in the order of their tags, which some writers do not keep."""
+    if any(before > after for (before, _), (after, _) in pairwise(parts)):
+        parts.sort(key=lambda part: part[0])
+    digest = hashlib.sha256()
+    for tag, token in parts:
+        digest.update(struct.pack("<II", tag, len(token)) + token)
+    return digest.digest()
+
+
+def _canonical(value: bytes, known: str | None) -> bytes:
+    """Return a value without its padding (PS3.5 6.2)."""
+    if known in _TEXT_VRS:
+        return value.rstrip(b" \0")
+    if known is None:
+        stripped = value.rstrip(b" \0")
+        # A private attribute's VR is lost in Implicit VR: what looks like text is padded like text.
+        if stripped and not stripped.translate(None, _PRINTABLE):
+            return stripped
+    return value + b"\0" if len(value) % 2 else value
+
+
+def _swapped(value: bytes, word: int) -> bytes:
+    whole = len(value) // word * word
+    return np.frombuffer(value[:whole], f">u{word}").astype(f"<u{word}").tobytes() + value[whole:]

@@ -1,0 +1,292 @@
+"""Reads the attributes that the gateway decides by, forgiving everything but missing identity."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.tag import Tag
+
+from domain.engine import OWN_MANUFACTURER
+from domain.errors import MalformedInstance
+from domain.instance import Header
+
+Values = Mapping[int, tuple[str, ...]]
+"""Values of top-level attributes as text, by tag; an absent attribute has no key."""
+
+CONTRIBUTING_EQUIPMENT = 0x0018A001
+PIXEL_DATA = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+CHARACTER_SET = 0x00080005
+PIXEL_REPRESENTATION = 0x00280103
+_MANUFACTURER = 0x00080070
+_MODEL = 0x00081090
+# PS3.5 9.1, but leading zeros in a component are tolerated: they are common and identify just as well.
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+_TEXT = {
+    "modality": "Modality",
+    "frame_of_reference_uid": "FrameOfReferenceUID",
+    "photometric_interpretation": "PhotometricInterpretation",
+    "patient_position": "PatientPosition",
+    "rescale_type": "RescaleType",
+    "acquisition_time": "AcquisitionTime",
+    "convolution_kernel": "ConvolutionKernel",
+    "body_part_examined": "BodyPartExamined",
+    "series_description": "SeriesDescription",
+    "protocol_name": "ProtocolName",
+    "scanning_sequence": "ScanningSequence",
+    "contrast_bolus_agent": "ContrastBolusAgent",
+    "manufacturer": "Manufacturer",
+    "manufacturer_model_name": "ManufacturerModelName",
+    "requested_procedure_priority": "RequestedProcedurePriority",
+}
+_INTEGER = {
+    "instance_number": "InstanceNumber",
+    "acquisition_number": "AcquisitionNumber",
+    "number_of_frames": "NumberOfFrames",
+    "rows": "Rows",
+    "columns": "Columns",
+    "samples_per_pixel": "SamplesPerPixel",
+    "bits_allocated": "BitsAllocated",
+    "bits_stored": "BitsStored",
+    "high_bit": "HighBit",
+    "pixel_representation": "PixelRepresentation",
+    "pixel_padding_value": "PixelPaddingValue",
+    "pixel_padding_range_limit": "PixelPaddingRangeLimit",
+    "echo_number": "EchoNumbers",
+    "temporal_position": "TemporalPositionIdentifier",
+    "images_in_series": "NumberOfSeriesRelatedInstances",
+}
+_NUMBER = {
+    "slice_thickness_mm": "SliceThickness",
+    "gantry_detector_tilt_deg": "GantryDetectorTilt",
+    "rescale_slope": "RescaleSlope",
+    "rescale_intercept": "RescaleIntercept",
+    "echo_time_ms": "EchoTime",
+    "repetition_time_ms": "RepetitionTime",
+    "inversion_time_ms": "InversionTime",
+    "flip_angle_deg": "FlipAngle",
+    "trigger_time_ms": "TriggerTime",
+    "diffusion_b_value": "DiffusionBValue",
+    "kvp": "KVP",
+}
+_NUMBERS = {
+    "image_position_mm": ("ImagePositionPatient", 3),
+    "image_orientation": ("ImageOrientationPatient", 6),
+    "pixel_spacing_mm": ("PixelSpacing", 2),
+    "imager_pixel_spacing_mm": ("ImagerPixelSpacing", 2),
+}
+_REQUIRED = {
+    "sop_class_uid": "SOPClassUID",
+    "sop_instance_uid": "SOPInstanceUID",
+    "study_instance_uid": "StudyInstanceUID",
+    "series_instance_uid": "SeriesInstanceUID",
+}
+_OTHER = ("ImageType", "LossyImageCompression", "ModalityLUTSequence", "SpecificCharacterSet")
+
+
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"no attribute called {keyword}")
+    return tag
+
+
+_TEXT_TAGS = {name: _tag(keyword) for name, keyword in _TEXT.items()}
+_INTEGER_TAGS = {name: _tag(keyword) for name, keyword in _INTEGER.items()}
+_NUMBER_TAGS = {name: _tag(keyword) for name, keyword in _NUMBER.items()}
+_NUMBERS_TAGS = {name: (_tag(keyword), count) for name, (keyword, count) in _NUMBERS.items()}
+_REQUIRED_TAGS = {name: (_tag(keyword), keyword) for name, keyword in _REQUIRED.items()}
+_IMAGE_TYPE, _LOSSY, _MODALITY_LUT, _ = (_tag(keyword) for keyword in _OTHER)
+_PRESENT_ONLY = PIXEL_DATA | {_MODALITY_LUT}
+
+WANTED: frozenset[int] = frozenset(
+    {
+        *_TEXT_TAGS.values(), *_INTEGER_TAGS.values(), *_NUMBER_TAGS.values(),
+        *(tag for tag, _ in _NUMBERS_TAGS.values()), *(tag for tag, _ in _REQUIRED_TAGS.values()),
+        *(_tag(keyword) for keyword in _OTHER),
+    }
+)  # fmt: skip
+"""Tags whose values ``header_from_values`` reads, beside the pixel data's presence and the contributing equipment."""
+EQUIPMENT_WANTED: frozenset[int] = frozenset({_MANUFACTURER, _MODEL})
+"""Tags of the items of Contributing Equipment Sequence that tell whether an object is our own."""
+
+_BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
+_VRS = {tag: dictionary_VR(tag) for tag in WANTED}
+
+
+def is_uid(value: str) -> bool:
+    """Tell whether ``value`` can identify: PS3.5 9.1, with leading zeros in components tolerated."""
+    return len(value) <= 64 and _UID.fullmatch(value) is not None
+
+
+def header_of(ds: Dataset, transfer_syntax_uid: str) -> Header:
+    """Return the header of a dataset; values that cannot be read are ``None``.
+
+    Raises
+    ------
+    MalformedInstance
+        SOP Class, SOP Instance, Study or Series Instance UID is absent, empty or not a UID; names the attribute.
+    """
+    raw: dict[int, tuple[bytes, str | None, bool]] = {}
+    values: dict[int, tuple[str, ...]] = {}
+    for tag in WANTED | PIXEL_DATA:
+        element: RawDataElement | DataElement | None = ds.get_item(Tag(tag))
+        if isinstance(element, RawDataElement):
+            raw[tag] = (element.value or b"", element.VR, element.is_little_endian)
+        elif element is not None:
+            values[tag] = _texts(tag, element)
+    values |= values_of_bytes(raw)
+    values[CONTRIBUTING_EQUIPMENT] = tuple(_equipment(ds))
+    return header_from_values(values, transfer_syntax_uid)
+
+
+def _texts(tag: int, element: DataElement) -> tuple[str, ...]:
+    if tag in _PRESENT_ONLY:
+        return () if element.is_empty else ("present",)
+    value = element.value
+    if isinstance(value, bytes):
+        return _split(value.decode("latin-1"))
+    if value is None:
+        return ()
+    several = not isinstance(value, str) and isinstance(value, Sequence)
+    return tuple(str(item).strip(" \0") for item in (value if several else (value,)))
+
+
+def _equipment(ds: Dataset) -> Iterable[str]:
+    for item in ds.get("ContributingEquipmentSequence") or ():
+        yield from (str(item.get(Tag(tag), "")) for tag in EQUIPMENT_WANTED)
+
+
+def values_of_bytes(raw: Mapping[int, tuple[bytes, str | None, bool]]) -> dict[int, tuple[str, ...]]:
+    """Return values as text from encoded ones, by tag: ``(bytes, VR or None, little endian)``."""
+    charset = raw.get(CHARACTER_SET, (b"", None, True))[0].decode("latin-1")
+    signed = raw.get(PIXEL_REPRESENTATION, (b"", None, True))[0].strip(b"\0") == b"\x01"
+    return {tag: _decoded(tag, *encoded, charset=charset, signed=signed) for tag, encoded in raw.items()}
+
+
+def _decoded(
+    tag: int, value: bytes, vr: str | None, little_endian: bool, *, charset: str, signed: bool
+) -> tuple[str, ...]:
+    if tag in _PRESENT_ONLY:
+        return ("present",) if value else ()
+    known = _VRS.get(tag, "UN")
+    if known == "US or SS":
+        # Explicit VR says which; Implicit VR leaves it to Pixel Representation (PS3.5 A.1).
+        known = vr if vr in ("US", "SS") else ("SS" if signed else "US")
+    code = _BINARY.get(known)
+    if code is None:
+        return _split(_decode(value, charset))
+    count = len(value) // struct.calcsize(code)
+    endian = "<" if little_endian else ">"
+    return tuple(str(item) for item in struct.unpack_from(f"{endian}{count}{code}", value))
+
+
+def _split(text: str) -> tuple[str, ...]:
+    text = text.strip(" \0")
+    return tuple(part.strip(" \0") for part in text.split("\\")) if text else ()
+
+
+def _decode(value: bytes, charset: str) -> str:
+    """Decode text whose character set may be wrong, unknown or absent: never fails (PS3.3 C.12.1.1.2)."""
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode("ascii")
+    terms = [term.strip(" \0") for term in charset.split("\\")]
+    try:
+        if len(terms) > 1:
+            return str(decode_bytes(value, convert_encodings(terms), set()))
+        return value.decode(python_encoding.get(terms[0], "latin-1"), "replace")
+    except (LookupError, ValueError):
+        return value.decode("latin-1")
+
+
+def header_from_values(values: Values, transfer_syntax_uid: str) -> Header:
+    """Return the header that ``values`` say; see ``header_of``."""
+    found: dict[str, Any] = _identity(values)
+    for name, tag in _TEXT_TAGS.items():
+        found[name] = _first(values, tag)
+    for name, tag in _INTEGER_TAGS.items():
+        found[name] = _integer(_first(values, tag))
+    for name, tag in _NUMBER_TAGS.items():
+        found[name] = _number(_first(values, tag))
+    for name, (tag, count) in _NUMBERS_TAGS.items():
+        found[name] = _numbers(values.get(tag, ()), count)
+    return Header(
+        transfer_syntax_uid=transfer_syntax_uid,
+        image_type=values.get(_IMAGE_TYPE, ()),
+        has_pixel_data=any(values.get(tag) for tag in PIXEL_DATA),
+        lossy=_first(values, _LOSSY) == "01",
+        has_modality_lut_sequence=bool(values.get(_MODALITY_LUT)),
+        is_own_result=_is_own(values),
+        **found,
+    )
+
+
+def _identity(values: Values) -> dict[str, str]:
+    found = {name: "\\".join(values.get(tag, ())) for name, (tag, _) in _REQUIRED_TAGS.items()}
+    for name, (_, keyword) in _REQUIRED_TAGS.items():
+        if not is_uid(found[name]):
+            what = "is not a UID" if found[name] else "is absent or empty"
+            readable = {key: uid for key, uid in found.items() if key != "series_instance_uid" and is_uid(uid)}
+            raise MalformedInstance(f"{keyword} {what}", attribute=keyword, **readable)
+    return found
+
+
+def _is_own(values: Values) -> bool:
+    said = (
+        *values.get(_MANUFACTURER, ()), *values.get(_MODEL, ()), *values.get(CONTRIBUTING_EQUIPMENT, ()),
+    )  # fmt: skip
+    return any(text.strip().casefold() == OWN_MANUFACTURER.casefold() for text in said)
+
+
+def _first(values: Values, tag: int) -> str | None:
+    found = values.get(tag)
+    return found[0] or None if found else None
+
+
+def _integer(text: str | None) -> int | None:
+    number = _number(text)
+    return int(number) if number is not None and number.is_integer() and abs(number) < 2**53 else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _numbers(texts: tuple[str, ...], count: int) -> tuple[float, ...] | None:
+    numbers = tuple(number for number in map(_number, texts) if number is not None)
+    return numbers if len(numbers) == len(texts) == count else None
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Header)}
+_TUPLES = frozenset(name for name in ("image_type", *_NUMBERS))
+
+
+def header_to_json(header: Header) -> str:
+    """Return a stable JSON text that leaves out what has its default value."""
+    said = {name: getattr(header, name) for name, default in _DEFAULTS.items() if getattr(header, name) != default}
+    return json.dumps(said, sort_keys=True, separators=(",", ":"))
+
+
+def header_from_json(text: str) -> Header:
+    """Return the header that ``header_to_json`` wrote; names of newer or older versions are passed over."""
+    said: dict[str, Any] = json.loads(text)
+    known: dict[str, Any] = {
+        name: said[name] for name, default in _DEFAULTS.items() if name in said or default is MISSING
+    }
+    for name in _TUPLES & known.keys():
+        known[name] = tuple(known[name])
+    return Header(**known)
