@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from domain.errors import ConfigurationError
+from gateway.config import Config, load_config
+
+ENGINES = ("lungs",)
+
+
+def load(tmp_path: Path, toml: str = "", **environ: str) -> Config:
+    file = tmp_path / "voxgate.toml"
+    file.write_text(toml)
+    return load_config(file, environ, engines=ENGINES)
+
+
+def faults(tmp_path: Path, toml: str = "", **environ: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, toml, **environ)
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+def test_works_with_no_file_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config(None, {}, engines=ENGINES)
+    assert (config.scp.port, config.http.port, config.scp.host) == (11112, 5000, "127.0.0.1")
+
+
+def test_reads_the_file_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("voxgate.toml").write_text("[scp]\nport = 104")
+    assert load_config(None, {}, engines=ENGINES).scp.port == 104
+
+
+def test_the_environment_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "other.toml"
+    file.write_text('[scp]\nae_title = "OTHER"')
+    assert load_config(None, {"VOXGATE_CONFIG": str(file)}, engines=ENGINES).scp.ae_title == "OTHER"
+
+
+def test_a_file_that_is_asked_for_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        load_config(tmp_path / "none.toml", {}, engines=ENGINES)
+
+
+def test_the_environment_goes_over_the_file_key_by_key(tmp_path: Path) -> None:
+    config = load(tmp_path, '[scp]\nport = 104\nae_title = "A"', VOXGATE_SCP__PORT="105")
+    assert (config.scp.port, config.scp.ae_title) == (105, "A")
+
+
+def test_port_in_the_environment_overrides_the_http_port(tmp_path: Path) -> None:
+    assert load(tmp_path, "[http]\nport = 1", VOXGATE_HTTP__PORT="2", PORT="3").http.port == 3
+
+
+@pytest.mark.parametrize("text", ["CT1, CT2", '["CT1", "CT2"]'])
+def test_lists_may_come_from_the_environment(tmp_path: Path, text: str) -> None:
+    assert load(tmp_path, VOXGATE_SCP__CALLING_AE_TITLES=text).scp.calling_ae_titles == ("CT1", "CT2")
+
+
+def test_destinations_may_come_from_the_environment_as_json(tmp_path: Path) -> None:
+    text = '[{"name": "pacs", "kind": "dimse", "host": "orthanc", "port": 4242, "ae_title": "ORTHANC"}]'
+    (destination,) = load(tmp_path, VOXGATE_DESTINATIONS=text).destinations
+    assert destination.name == "pacs"
+
+
+def test_default_routes_are_those_of_the_installed_engines(tmp_path: Path) -> None:
+    (lungs,) = load(tmp_path).routes
+    assert (lungs.engine, lungs.modality, lungs.min_instances) == ("lungs", ("CT",), 20)
+    both = load_config(None, {}, engines=("lungs", "deepbet"))
+    assert [route.engine for route in both.routes] == ["lungs", "deepbet"]
+
+
+def test_no_routes_can_be_asked_for(tmp_path: Path) -> None:
+    assert load(tmp_path, "routes = []").routes == ()
+
+
+def test_reports_every_fault_at_once_with_its_path(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path,
+        """
+        spc = 1
+        [scp]
+        prot = 3
+        port = 99999
+        addresses = ["10.0.0.0/33"]
+        [http]
+        host = "0.0.0.0"
+        [[destinations]]
+        name = "a"
+        kind = "dimse"
+        host = "pacs"
+        port = 104
+        ae_title = "SEVENTEENLETTERS!"
+        [[destinations]]
+        name = "a"
+        kind = "ftp"
+        [[routes]]
+        name = "chest"
+        engine = "nodul"
+        destinations = ["a", "b"]
+        [engines.lungs]
+        wieghts = "x"
+        """,
+        VOXGATE_COMPLETENESS__QUIET_S="soon",
+    )
+    for fault in (
+        "spc: unknown setting; did you mean scp?",
+        "scp.prot: unknown setting; did you mean port?",
+        "scp.port: must be less than or equal to 65535",
+        "http.host: listens beyond this machine: set http.token, or http.allow_unauthenticated = true",
+        "destinations[0].ae_title: is not of the required form",
+        'destinations[1]: kind must be "dimse" or "stow"',
+        'destinations[1].name: "a" is the name of destinations[0] already',
+        'routes[0].engine: no engine called "nodul"; known: lungs',
+        'routes[0].destinations[1]: no destination called "b"; known: a',
+        "engines.lungs.wieghts: unknown setting; did you mean weights?",
+    ):
+        assert fault in found
+    assert any(fault.startswith("scp.addresses[0]:") for fault in found)
+    assert any(fault.startswith("completeness.quiet_s:") for fault in found)
+    assert len(found) == 12
+
+
+def test_an_unknown_section_in_the_environment_is_a_fault(tmp_path: Path) -> None:
+    assert faults(tmp_path, VOXGATE_SPC__PORT="1") == ["spc: unknown setting; did you mean scp?"]
+
+
+def test_other_variables_of_ours_are_no_settings(tmp_path: Path) -> None:
+    load(tmp_path, VOXGATE_REQUIRE_PEERS="1", VOXGATE_SHARED="/x")
+
+
+def test_what_is_not_toml_is_said_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"not TOML: .*line 2"):
+        load(tmp_path, "[scp]\nport == 1")
+
+
+@pytest.mark.parametrize(
+    "opened",
+    ['calling_ae_titles = ["CT1"]', 'addresses = ["10.1.0.0/16"]', "allow_any_peer = true"],
+)
+def test_dimse_beyond_loopback_needs_a_restriction_or_an_opt_out(tmp_path: Path, opened: str) -> None:
+    (fault,) = faults(tmp_path, '[scp]\nhost = "0.0.0.0"')
+    assert fault.startswith("scp.host: listens beyond this machine")
+    assert load(tmp_path, f'[scp]\nhost = "0.0.0.0"\n{opened}').scp.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("opened", ['token = "secret"', "allow_unauthenticated = true"])
+def test_http_beyond_loopback_needs_a_token_or_an_opt_out(tmp_path: Path, opened: str) -> None:
+    assert faults(tmp_path, '[http]\nhost = "::"')[0].startswith("http.host: listens beyond this machine")
+    assert load(tmp_path, f'[http]\nhost = "::"\n{opened}').http.host == "::"
+
+
+def test_an_opt_out_that_says_false_opens_nothing(tmp_path: Path) -> None:
+    environ = {"VOXGATE_HTTP__HOST": "0.0.0.0", "VOXGATE_HTTP__ALLOW_UNAUTHENTICATED": "false"}
+    assert faults(tmp_path, **environ)[0].startswith("http.host")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_needs_nothing(tmp_path: Path, host: str) -> None:
+    assert load(tmp_path, f'[scp]\nhost = "{host}"\n[http]\nhost = "{host}"').http.host == host
+
+
+def test_secrets_are_in_no_repr_and_in_no_fault(tmp_path: Path) -> None:
+    config = load(tmp_path, '[http]\ntoken = "hush"\n[database]\nurl = "postgresql+psycopg://u:hush@h/d"')
+    assert "hush" not in repr(config)
+    assert config.http.token.get_secret_value() == "hush"
+    assert "77123" not in "".join(faults(tmp_path, "[http]\ntoken = 77123"))
