@@ -1,0 +1,94 @@
+"""pynetdicom's association, where it would leave a sender without an answer or a thread without an end.
+
+pynetdicom makes these objects itself, so their class is exchanged when the connection opens. The names that begin
+with an underscore are pynetdicom 3.0.4's, which the lock pins and ``tests/integration/test_scp.py`` proves.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from typing import cast
+
+from pynetdicom.association import Association
+from pynetdicom.dimse import DimseServiceType
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.events import Event
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.transport import AssociationSocket
+
+from scp.settings import ScpSettings
+
+_UID = re.compile(r"[0-9.]{1,64}")
+_LARGEST_REQUEST = 1 << 20  # bytes; 128 contexts with 50 transfer syntaxes each take some 200 kB
+_SLOWEST_LINK = 10_000  # bytes a second
+
+
+class StoreAssociation(Association):
+    """Answers every C-STORE request: also those that lack a UID, and those of private SOP classes."""
+
+    def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
+        context = self._accepted_cx.get(context_id)
+        if isinstance(msg, C_STORE) and msg.MessageID is not None and context and not self._sent_release:
+            StorageServiceClass(self).SCP(msg, context)
+        else:
+            super()._serve_request(msg, context_id)
+
+
+class PromptSocket(AssociationSocket):
+    """Reads a PDU in one pass into one buffer; gives up on one that is too large or does not come to its end."""
+
+    largest_pdu: int
+    stall_timeout_s: float
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Return ``nr_bytes`` bytes, or fewer when the peer closed the connection.
+
+        Raises
+        ------
+        OSError
+            The PDU is larger than negotiated, or stalled; pynetdicom then closes the connection.
+        """
+        if nr_bytes > self.largest_pdu:
+            raise OSError("PDU larger than negotiated")
+        if self.socket is None:
+            return bytearray()
+        deadline = time.monotonic() + self.stall_timeout_s + nr_bytes / _SLOWEST_LINK
+        buffer = bytearray(nr_bytes)
+        received = 0
+        with memoryview(buffer) as view:
+            while received < nr_bytes:
+                count = self.socket.recv_into(view[received:])
+                if count == 0 or time.monotonic() > deadline:
+                    break
+                received += count
+        del buffer[received:]
+        return buffer
+
+
+def on_connected(event: Event, settings: ScpSettings) -> None:
+    """Prepare the association and the connection behind an ``EVT_CONN_OPEN``."""
+    event.assoc.__class__ = StoreAssociation
+    transport = cast(PromptSocket, event.assoc.dul.socket)
+    transport.__class__ = PromptSocket
+    connection = cast(socket.socket, transport.socket)
+    transport.stall_timeout_s = settings.stall_timeout_s
+    # Without limit (0) a peer may put a whole dataset into one PDU (PS3.8 D.1)
+    transport.largest_pdu = max(settings.max_pdu, _LARGEST_REQUEST) if settings.max_pdu else 1 << 32
+    # Accepted connections have no timeout of their own: a peer that stops within a PDU would hold a thread for ever
+    connection.settimeout(settings.stall_timeout_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def on_message(event: Event) -> None:
+    """Blank what is no UID in a C-STORE request behind an ``EVT_DIMSE_RECV``.
+
+    pynetdicom aborts the association over a UID longer than 64 characters and takes the first of several; blank, it
+    reaches the handler, which refuses the instance and leaves the association usable.
+    """
+    if isinstance(event.message, C_STORE_RQ):
+        for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):
+            if not _UID.fullmatch(str(event.message.command_set.get(keyword, ""))):
+                setattr(event.message.command_set, keyword, "")

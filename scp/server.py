@@ -1,0 +1,101 @@
+"""The DIMSE server: C-ECHO and C-STORE."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from socketserver import TCPServer
+
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.transport import ThreadedAssociationServer
+
+from domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from domain.ports import InstanceSink
+from scp.admission import Admission
+from scp.association import on_connected, on_message
+from scp.contexts import storage_sop_classes, supported_contexts, transfer_syntaxes
+from scp.handlers import StoreHandler
+from scp.settings import ScpSettings
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.05
+
+
+class _Server(ThreadedAssociationServer):
+    request_queue_size = 128  # several modalities open their associations at once
+
+    def shutdown(self) -> None:
+        """Stop accepting. pynetdicom's own also takes the server off a list that only its ``start_server`` fills."""
+        TCPServer.shutdown(self)
+        self.server_close()
+
+
+@contextmanager
+def serving(settings: ScpSettings, sink: InstanceSink) -> Iterator[int]:
+    """Listen until the block ends; yield the port that was bound.
+
+    At the end nothing new is accepted, running associations have ``settings.stop_timeout_s`` to finish, and what is
+    still open then is aborted: its sender has no answer for the instance in flight and will send it again.
+
+    Raises
+    ------
+    OSError
+        The address cannot be bound.
+    """
+    admission = Admission(settings)
+    server = _make_server(settings, sink, admission)
+    thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), name="scp", daemon=True)
+    thread.start()
+    port: int = server.server_address[1]
+    log.info("listening", extra={"ae_title": settings.ae_title, "host": settings.host, "port": port})
+    try:
+        yield port
+    finally:
+        server.shutdown()
+        thread.join()
+        _finish(admission, settings.stop_timeout_s)
+
+
+def _make_server(settings: ScpSettings, sink: InstanceSink, admission: Admission) -> ThreadedAssociationServer:
+    sop_class_uids = storage_sop_classes(settings.private_sop_classes)
+    handler = StoreHandler(sink=sink, ae_title=settings.ae_title, sop_class_uids=sop_class_uids)
+    return _entity(settings).make_server(
+        (settings.host, settings.port),
+        contexts=supported_contexts(sop_class_uids, transfer_syntaxes(settings.private_transfer_syntaxes)),
+        evt_handlers=[
+            (evt.EVT_CONN_OPEN, on_connected, [settings]),
+            (evt.EVT_REQUESTED, admission.on_requested),
+            (evt.EVT_DIMSE_RECV, on_message),
+            (evt.EVT_C_STORE, handler.on_store),
+        ],
+        server_class=_Server,
+    )
+
+
+def _entity(settings: ScpSettings) -> ApplicationEntity:
+    ae = ApplicationEntity(settings.ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.maximum_pdu_size = settings.max_pdu
+    ae.acse_timeout = settings.acse_timeout_s
+    ae.dimse_timeout = settings.dimse_timeout_s
+    ae.network_timeout = settings.network_timeout_s
+    # Ours counts admitted associations only; pynetdicom's would count every open connection
+    ae.maximum_associations = 1 << 16
+    return ae
+
+
+def _finish(admission: Admission, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while admission.admitted() and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    for assoc in admission.admitted():
+        log.warning("association aborted at stop", extra={"calling_ae_title": assoc.requestor.ae_title})
+        assoc.abort()
+        # A handler that is storing must end before the caller closes the store
+        assoc.join(timeout_s)

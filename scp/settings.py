@@ -1,0 +1,38 @@
+"""``[scp]`` in voxgate.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScpSettings:
+    """How we listen for associations, and whom we accept."""
+
+    ae_title: str = "VOXGATE"
+    host: str = "127.0.0.1"
+    port: int = 11112
+    """0 lets the system choose; tests use it."""
+    max_associations: int = 20
+    require_called_ae_title: bool = True
+    """Refuse associations that call another AE title than ours."""
+    calling_ae_titles: tuple[str, ...] = ()
+    """AE titles that may send; empty accepts any."""
+    addresses: tuple[str, ...] = ()
+    """IP addresses or CIDR networks that may send; empty accepts any."""
+    max_pdu: int = 131072
+    """Largest PDU we take, in bytes; 0 for no limit (PS3.8 D.1)."""
+    acse_timeout_s: float = 30.0
+    """Wait for the association request after the connection, and for the release."""
+    dimse_timeout_s: float = 60.0
+    """Wait for a DIMSE message where one is due."""
+    network_timeout_s: float = 300.0
+    """An association without any message for so long is aborted."""
+    stall_timeout_s: float = 30.0
+    """A PDU that stops in the middle for so long closes the connection."""
+    stop_timeout_s: float = 20.0
+    """When stopping, associations have so long to finish; then they are aborted."""
+    private_sop_classes: tuple[str, ...] = ()
+    """UIDs of storage SOP classes to take beyond the standard's."""
+    private_transfer_syntaxes: tuple[str, ...] = ()
+    """UIDs of transfer syntaxes to take beyond the standard's."""
