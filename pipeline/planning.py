@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domain.engine import Answer, Verdict, job_id
 from domain.errors import AssemblyError, GatewayError
@@ -15,7 +15,7 @@ from domain.series import Stack
 from domain.volume import Grid
 from pipeline.rules import Route
 from volume.facts import facts_of
-from volume.geometry import arrange
+from volume.geometry import geometry
 from volume.grouping import group
 
 STAT = 1
@@ -64,9 +64,10 @@ class Planner:
             job = not_run(stack, stack.refusal.code.value, stack.refusal.reason)
             return StackPlan(stack=stack, grid=None, jobs=(job,))
         try:
-            ordered, grid = arrange(stack)
+            proven = geometry(stack)
         except AssemblyError as error:
             return StackPlan(stack=stack, grid=None, jobs=(not_run(stack, error.code, str(error)),))
+        ordered, grid = replace(stack, headers=proven.headers), proven.grid
         verdicts = self._ask(ordered, grid, sender)
         taken = {name for name, verdict in verdicts if verdict.answer is Answer.YES}
         jobs = tuple(self._job(ordered, route) for route in self._routes if route.name in taken)

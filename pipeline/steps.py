@@ -36,7 +36,7 @@ from pipeline.planning import Planner, not_run
 from pipeline.task import Task
 from volume.assembly import assemble
 from volume.facts import study_context
-from volume.geometry import arrange
+from volume.geometry import geometry
 
 log = logging.getLogger(__name__)
 
@@ -220,17 +220,17 @@ class Steps:
 
     def _result(self, job: Job, findings: Findings, started_at: datetime) -> Result:
         stack, paths = self._stack(job)
-        ordered, grid = arrange(stack)
+        proven = geometry(stack)
         return Result(
             job_id=job.job_id,
             findings=findings,
-            grid=grid,
-            source_paths=tuple(paths[header.sop_instance_uid] for header in ordered.headers),
+            grid=proven.grid,
+            source_paths=tuple(paths[header.sop_instance_uid] for header in proven.headers),
             manifest=self._engines.manifest(job.engine),
             route=job.route,
             stack=job.stack,
             started_at=started_at,
-            context=study_context(ordered.headers),
+            context=study_context(proven.headers),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
         )
