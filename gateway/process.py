@@ -6,6 +6,7 @@ import argparse
 import errno
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from domain.errors import ConfigurationError, GatewayError
 from gateway.config import Config, load_config
 from gateway.lifeline import Lifeline, die_with_parent
 from gateway.logs import installation_secret, set_up_logs, silence_leaky_libraries
+from gateway.sections import HttpSection, ScpSection
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ def run_role(role: str, config: Config, stop: threading.Event, line: Lifeline | 
             line.report({"ready": facts})
 
     try:
+        if role in ("scp", "http"):
+            _check_port(config.scp if role == "scp" else config.http)
         _part(role)(config, ready, stop)
     except GatewayError as error:
         return _failed(line, str(error))
@@ -70,7 +74,7 @@ def run_role(role: str, config: Config, stop: threading.Event, line: Lifeline | 
         if error.errno not in _PORT_TAKEN or role not in ("scp", "http"):
             log.exception("part failed")
             return _failed(line, f"{role} failed: {type(error).__name__}, errno {error.errno}")
-        return _failed(line, port_taken(role, config, error))
+        return _failed(line, _port_taken(role, config, error))
     except Exception as error:
         log.exception("part failed")
         return _failed(line, f"{role} failed: {type(error).__name__}; see the log")
@@ -90,7 +94,16 @@ def _part(role: str) -> Callable[[Config, Callable[..., None], threading.Event],
     return parts[role]
 
 
-def port_taken(role: str, config: Config, error: OSError) -> str:
+def _check_port(section: ScpSection | HttpSection) -> None:
+    """Fail at once, and in our own words, where the server underneath would try for seconds and then say little."""
+    family = socket.AF_INET6 if ":" in section.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((section.host.strip("[]"), section.port))
+        probe.listen(1)
+
+
+def _port_taken(role: str, config: Config, error: OSError) -> str:
     """Return a sentence that names the setting to change."""
     section = config.scp if role == "scp" else config.http
     return f"{role}.port: port {section.port} of {section.host} {_PORT_TAKEN[error.errno or 0]}"

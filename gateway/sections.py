@@ -82,6 +82,10 @@ class HttpSection(Section):
     port: Port = 5000
     token: SecretStr = SecretStr("")
     allow_unauthenticated: bool = False
+    threads: Annotated[int, Field(ge=1, le=1000)] = 8
+    idle_timeout_s: Annotated[int, Field(ge=1)] = 60
+    graceful_timeout_s: Annotated[int, Field(ge=0)] = 30
+    retry_after_s: Annotated[int, Field(ge=1)] = 60
 
 
 class DatabaseSection(Section):

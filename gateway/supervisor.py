@@ -58,7 +58,7 @@ class SupervisorSettings:
     """A child that lived for longer is restarted without more delay than the first."""
     max_failed_starts: int = 5
     """So often in a row may a child die before it was ready, until all parts have been ready once."""
-    stop_s: float = 25.0
+    stop_s: float = 35.0
     """For each stop order; then what is left is killed."""
 
 

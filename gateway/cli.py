@@ -1,0 +1,195 @@
+"""The command ``voxgate``. Heavy libraries are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from domain.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+
+app = typer.Typer(
+    name="voxgate",
+    help="The AI gateway for a PACS: DICOM in, verified volumes, engines, DICOM SEG and SR out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+jobs_app = typer.Typer(
+    name="jobs", help="What became of every series, and what to do about it.", no_args_is_help=True
+)
+routes_app = typer.Typer(name="routes", help="Which engine takes which series.", no_args_is_help=True)
+app.add_typer(jobs_app)
+app.add_typer(routes_app)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", envvar="VOXGATE_CONFIG", help="Configuration file; default ./voxgate.toml if it exists."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+Inputs = Annotated[list[Path], typer.Argument(help="DICOM files, folders or zip archives.", show_default=False)]
+
+
+def main() -> None:
+    """Run the command and exit: 0 done, 1 failed, 2 usage or configuration."""
+    from gateway.terminal import exit_status
+
+    sys.exit(exit_status(app))
+
+
+def _config(file: Path | None) -> Config:
+    from gateway.config import load_config
+
+    return load_config(file)
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    role: Annotated[
+        str | None,
+        typer.Option(help="Run one part alone in the foreground: scp, http, worker or infer."),
+    ] = None,
+) -> None:
+    """Receive, analyse and deliver until stopped."""
+    from gateway.process import ROLES, run_role
+    from gateway.serve import check_names
+    from gateway.serve import serve as serve_all
+
+    settings = _config(config)
+    if role is None:
+        serve_all(settings, config)
+        return
+    if role not in ROLES:
+        raise ConfigurationError(f"--role: must be one of {', '.join(ROLES)}")
+    check_names()
+    raise typer.Exit(run_role(role, settings, threading.Event()))
+
+
+@app.command()
+def demo(
+    path: Annotated[Path | None, typer.Argument(help="Your own DICOM folder; default is a built-in phantom.")] = None,
+    out: Annotated[Path, typer.Option(help="Where store, log and pictures go.")] = Path("voxgate-demo"),
+    keep: Annotated[bool, typer.Option("--keep", help="Keep what an earlier demo left there.")] = False,
+) -> None:
+    """Start a gateway, send it a study, wait for SEG and SR, and check them."""
+    from gateway.demo import run_demo
+
+    raise typer.Exit(0 if run_demo(path, out, keep=keep) else 1)
+
+
+@app.command()
+def run(
+    paths: Inputs,
+    out: Annotated[Path, typer.Option(help="Folder for SEG and SR files.")],
+    engine: Annotated[
+        str | None, typer.Option(help="Run this engine on everything, whatever the routes say.")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Analyse DICOM files offline: SEG and SR files come out, or a reason."""
+    from gateway.commands.offline import run_offline
+
+    raise typer.Exit(run_offline(paths, out, config=_config(config), engine=engine, as_json=as_json))
+
+
+@app.command()
+def send(
+    paths: Inputs,
+    to: Annotated[str, typer.Option(help="HOST:PORT of a C-STORE SCP, or the DICOMweb URL of a STOW-RS server.")],
+    aet: Annotated[str, typer.Option(help="Called AE title.")] = "ANY-SCP",
+    calling: Annotated[str, typer.Option(help="Calling AE title.")] = "VOXGATE",
+    token: Annotated[
+        str, typer.Option(envvar="VOXGATE_SEND_TOKEN", help="Bearer token for STOW-RS; better by environment.")
+    ] = "",
+) -> None:
+    """Send DICOM files to a C-STORE or STOW-RS server."""
+    from gateway.commands.send import send_files
+
+    raise typer.Exit(send_files(paths, to=to, called_ae_title=aet, calling_ae_title=calling, token=token))
+
+
+@app.command()
+def engines(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List the engines of this installation."""
+    from gateway.commands.engines import list_engines
+
+    list_engines(_config(config), as_json=as_json)
+
+
+@routes_app.command("test")
+def routes_test(paths: Inputs, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Tell which route takes which series, and why the others do not."""
+    from gateway.commands.offline import test_routes
+
+    test_routes(paths, config=_config(config), as_json=as_json)
+
+
+@jobs_app.command("list")
+def jobs_list(
+    series: Annotated[str | None, typer.Option(help="Series Instance UID.")] = None,
+    study: Annotated[str | None, typer.Option(help="Study Instance UID.")] = None,
+    state: Annotated[str | None, typer.Option(help="queued, running, delivering, done, not-run, …")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 100,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first; every series has at least one."""
+    from gateway.commands import jobs
+
+    jobs.list_jobs(_config(config), series=series, study=study, state=state, limit=limit, as_json=as_json)
+
+
+@jobs_app.command("show")
+def jobs_show(job: str, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show everything that is known about a job."""
+    from gateway.commands import jobs
+
+    jobs.show_job(_config(config), job, as_json=as_json)
+
+
+@jobs_app.command("retry")
+def jobs_retry(job: str, config: ConfigFile = None) -> None:
+    """Run a failed or cancelled job again, or deliver again what a destination did not take."""
+    from gateway.commands import jobs
+
+    jobs.retry_job(_config(config), job)
+
+
+@jobs_app.command("cancel")
+def jobs_cancel(job: str, config: ConfigFile = None) -> None:
+    """End a job that is waiting or running; nothing more of it is sent."""
+    from gateway.commands import jobs
+
+    jobs.cancel_job(_config(config), job)
+
+
+@app.command("check-config")
+def check_config(config: ConfigFile = None) -> None:
+    """Check the configuration; list every fault with its path."""
+    settings = _config(config)
+    routes = ", ".join(f"{route.name} ({route.engine})" for route in settings.routes) or "none"
+    destinations = ", ".join(destination.name for destination in settings.destinations) or "none"
+    print("The configuration is in order.")
+    print(f"routes: {routes}\ndestinations: {destinations}\nstore: {settings.store.path}")
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    print(f"voxgate {installed_version('voxgate')} (Python {python})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""``voxgate engines``."""
+
+from __future__ import annotations
+
+from gateway import wiring
+from gateway.config import Config
+from gateway.terminal import print_json, print_table, quiet_logs
+
+
+def list_engines(config: Config, *, as_json: bool) -> None:
+    """List name, version, device and licence of every engine."""
+    quiet_logs()
+    manifests = wiring.engine_registry(config).manifests()
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": manifest.name,
+                    "version": manifest.version,
+                    "title": manifest.title,
+                    "device": manifest.device,
+                    "licence": manifest.licence,
+                    "intended_use": manifest.intended_use,
+                    "weights_digest": manifest.weights_digest,
+                    "device_uid": manifest.device_uid,
+                    "segments": [segment.label for segment in manifest.segments],
+                }
+                for manifest in manifests
+            ]
+        )
+        return
+    print_table(
+        ("Engine", "Version", "What", "Device", "Licence"),
+        [(item.name, item.version, item.title, item.device, item.licence) for item in manifests],
+    )

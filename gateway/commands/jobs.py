@@ -1,0 +1,99 @@
+"""``voxgate jobs``: reads and changes the job log; the workers act upon what they find there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from domain.errors import ConfigurationError
+from domain.job import Job, JobState
+from domain.ports import JobLog
+from gateway import operator, wiring
+from gateway.commands.offline import segment_line
+from gateway.config import Config
+from gateway.job_view import job_as_json
+from gateway.terminal import people, print_json, print_table, quiet_logs
+
+
+@contextmanager
+def _job_log(config: Config) -> Iterator[JobLog]:
+    quiet_logs()
+    if not config.database.url.get_secret_value() and not config.store.path.is_dir():
+        raise ConfigurationError(f"store.path: there is no store at {config.store.path}")
+    wiring.prepare_store(config)
+    with wiring.opened_store(config) as store:
+        yield store.jobs
+
+
+def list_jobs(
+    config: Config, *, series: str | None, study: str | None, state: str | None, limit: int, as_json: bool
+) -> None:
+    """Print jobs, newest first."""
+    wanted = _state(state)
+    with _job_log(config) as log:
+        jobs = log.find(series_instance_uid=series, study_instance_uid=study, state=wanted, limit=limit)
+        if as_json:
+            print_json([job_as_json(job, log.deliveries(job.job_id), log.objects(job.job_id)) for job in jobs])
+            return
+    print_table(("Job", "Instances", "Stack", "Route", "State", "Cause", "Reason"), map(_row, jobs))
+
+
+def _state(state: str | None) -> JobState | None:
+    try:
+        return JobState(state) if state else None
+    except ValueError:
+        raise ConfigurationError(f"--state: must be one of {', '.join(JobState)}") from None
+
+
+def _row(job: Job) -> tuple[object, ...]:
+    return (
+        job.job_id[:12],
+        len(job.sop_instance_uids),
+        job.stack or "-",
+        job.route or "-",
+        job.state.value,
+        job.code or "-",
+        job.reason or "-",
+    )
+
+
+def show_job(config: Config, given: str, *, as_json: bool) -> None:
+    """Print one job with its objects and deliveries."""
+    with _job_log(config) as log:
+        job = operator.the_job(log, given)
+        deliveries, objects = log.deliveries(job.job_id), log.objects(job.job_id)
+    if as_json:
+        print_json(job_as_json(job, deliveries, objects))
+        return
+    lines = [
+        ("job", job.job_id),
+        ("state", f"{job.state.value} {job.code}".strip()),
+        ("reason", job.reason),
+        ("route", job.route and f"{job.route} ({job.engine} {job.engine_version})"),
+        ("instances", f"{len(job.sop_instance_uids)} {job.stack}".strip()),
+        ("generation", job.generation if job.generation > 1 else ""),
+        ("seconds", ", ".join(f"{step} {took:.2f}" for step, took in job.timings_s.items())),
+        *(("segment", segment_line(segment)) for segment in job.summary),
+        *((item.kind, str(item.path)) for item in objects),
+        *(
+            (f"to {item.destination}", f"{item.state.value}, attempt {item.attempts} {item.reason}".strip())
+            for item in deliveries
+        ),
+    ]
+    for name, value in lines:
+        if value:
+            print(f"{name:<12} {value}")
+
+
+def retry_job(config: Config, given: str) -> None:
+    """Set a job back, so that a worker takes it up again."""
+    with _job_log(config) as log:
+        job = operator.retry(log, given)
+    people.print(f"job {job.job_id[:12]} is {job.state.value} again (attempt {job.attempt})", highlight=False)
+
+
+def cancel_job(config: Config, given: str) -> None:
+    """End a job."""
+    with _job_log(config) as log:
+        job = operator.cancel(log, given)
+    people.print(f"job {job.job_id[:12]} is cancelled", highlight=False)
