@@ -6,10 +6,8 @@ connection to the database is shared between processes.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import signal
 import socket
 import struct
 import sys
@@ -25,10 +23,11 @@ from gunicorn.workers.base import Worker
 
 from domain.errors import ConfigurationError
 from gateway.http import HttpSettings
+from gateway.lifeline import die_with_parent
 
 log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_BACKLOG = 128
 _HEARTBEAT_S = 120
 _KEEPALIVE_S = 30
 
@@ -47,6 +46,8 @@ def serve(settings: HttpSettings, factory: Callable[[], Flask], *, on_listening:
     ------
     ConfigurationError
         The server would listen beyond loopback without a token.
+    OSError
+        The port is taken, or the address is not this machine's.
     SystemExit
         Always, in the worker process too: the caller must have nothing to clean up that is shared with a fork.
     """
@@ -55,25 +56,44 @@ def serve(settings: HttpSettings, factory: Callable[[], Flask], *, on_listening:
             "http.host is not a loopback address and http.token is empty: set a token, or "
             "http.allow_unauthenticated = true if something else keeps strangers away"
         )
-    _Server(settings, factory, on_listening).run()  # type: ignore[no-untyped-call]
+    listener = _listen(settings)
+    _Server(settings, factory, listener, on_listening).run()  # type: ignore[no-untyped-call]
     sys.exit(0)
+
+
+def _listen(settings: HttpSettings) -> socket.socket:
+    """Return a listening socket; bound here because gunicorn would try for seconds and hide the error."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    # Accepted connections inherit these (Linux). gunicorn knows no time limit for a peer that stands still, and a
+    # handful of them would take every thread.
+    pause = struct.pack("ll", settings.idle_timeout_s, 0)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pause)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pause)
+    return listener
 
 
 class _Server(BaseApplication):
     def __init__(
-        self, settings: HttpSettings, factory: Callable[[], Flask], on_listening: Callable[[int], None]
+        self,
+        settings: HttpSettings,
+        factory: Callable[[], Flask],
+        listener: socket.socket,
+        on_listening: Callable[[int], None],
     ) -> None:
         self._settings = settings
         self._factory = factory
+        self._port: int = listener.getsockname()[1]
+        # gunicorn takes the descriptor and closes it when it stops; two owners would leave a port that nobody serves.
+        self._fd = listener.detach()
         self._on_listening = on_listening
         super().__init__()  # type: ignore[no-untyped-call]
 
     def load_config(self) -> None:
         config = cast(Config, self.cfg)  # load_default_config made it
         settings = self._settings
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
         options = {
-            "bind": f"{host}:{settings.port}",
+            "bind": f"fd://{self._fd}",
             "proc_name": "voxgate-http",
             "workers": 1,
             "worker_class": "gthread",
@@ -90,28 +110,21 @@ class _Server(BaseApplication):
             "post_fork": _post_fork,
         }
         for name, value in options.items():
-            config.set(name, value)
+            config.set(name, value)  # type: ignore[no-untyped-call]
 
     def load(self) -> Flask:
         return self._factory()
 
     def _when_ready(self, server: Arbiter) -> None:
-        listener: socket.socket = server.LISTENERS[0].sock
-        # Accepted connections inherit these (Linux). gunicorn knows no time limit for a peer that stands still, and
-        # a handful of them would take every thread.
-        pause = struct.pack("ll", self._settings.idle_timeout_s, 0)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pause)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pause)
-        self._on_listening(listener.getsockname()[1])
+        self._on_listening(self._port)
 
 
-def _post_fork(_server: Arbiter, worker: Worker) -> None:
+def _post_fork(server: Arbiter, worker: Worker) -> None:
+    # Orphaned by a kill of the arbiter, the worker would hold the port until its last request is through.
+    die_with_parent()
+    if os.getppid() != worker.ppid:
+        sys.exit(1)
     worker.log = _WorkerLog(worker.cfg)  # type: ignore[no-untyped-call]
-    if sys.platform == "linux":
-        # Orphaned by a kill of the arbiter, the worker would hold the port until its last request is through.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != worker.ppid:
-            sys.exit(1)
 
 
 class _ServerLog(Logger):
