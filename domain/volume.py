@@ -72,12 +72,15 @@ class Volume:
         Source instance of each slice, in slice order.
     unit
         ``HU``, or what RescaleType says, or empty for arbitrary units.
+    padding_value
+        What stands where the source had padding (PS3.3 C.7.5.1.1.2); ``None`` where no voxel was padding.
     """
 
     voxels: npt.NDArray[np.int16] | npt.NDArray[np.float32]
     grid: Grid
     sop_instance_uids: tuple[str, ...] = field(repr=False)
     unit: str = ""
+    padding_value: float | None = None
 
     def __post_init__(self) -> None:
         if self.voxels.shape != self.grid.shape:

@@ -1,0 +1,146 @@
+"""From a stack and its files to a volume: decoded, rescaled, padding replaced."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.pixels import apply_modality_lut
+
+from domain.errors import StorageError
+from domain.instance import Header
+from domain.series import Stack
+from domain.volume import Volume
+from volume.geometry import geometry
+from volume.pixel_format import HOUNSFIELD, unit_of
+from volume.pixels import Frame, read_frame, unreadable
+
+log = logging.getLogger(__name__)
+
+AIR_HU = -1024
+"""What replaces padding in CT: the lowest value of a 12-bit scanner, below every tissue."""
+
+_INT16 = np.iinfo(np.int16)
+
+Voxels = npt.NDArray[np.int16] | npt.NDArray[np.float32]
+
+
+def assemble(stack: Stack, paths: Mapping[str, Path]) -> Volume:
+    """Decode a stack into a volume on its proven grid.
+
+    Each slice goes through its own Modality LUT (PS3.3 C.11.1); stored values of MONOCHROME1 are not inverted, since
+    photometric interpretation is about display. Padding becomes -1024 HU in a volume in HU and 0 in any other, and
+    ``Volume.padding_value`` says so. The voxels are int16 where every value is a whole number that fits, otherwise
+    float32. Memory beyond the voxels stays at a few slices while they are int16 or known to be fractional by their
+    headers; whole numbers that turn out not to fit cost half as much again.
+
+    Parameters
+    ----------
+    stack
+        As ``volume.grouping.group`` returned it, in any order.
+    paths
+        Part 10 file of each SOP Instance UID of the stack.
+
+    Raises
+    ------
+    AssemblyError
+        The stack is no regular volume (see ``volume.geometry.geometry``), or its pixels cannot be decoded.
+    StorageError
+        A file is gone or cannot be read.
+    """
+    proven = geometry(stack)
+    log.debug(
+        "stack is regular",
+        extra={"slices": len(proven.headers), "deviation_mm": round(proven.deviation_mm, 4)},
+    )
+    unit = unit_of(proven.headers[0])
+    padding_value = AIR_HU if unit == HOUNSFIELD else 0
+    voxels, is_padded = _read(proven.headers, proven.grid.shape, paths, padding_value)
+    return Volume(
+        voxels=voxels,
+        grid=proven.grid,
+        sop_instance_uids=tuple(header.sop_instance_uid for header in proven.headers),
+        unit=unit,
+        padding_value=padding_value if is_padded else None,
+    )
+
+
+def _read(
+    headers: Sequence[Header], shape: tuple[int, int, int], paths: Mapping[str, Path], padding_value: int
+) -> tuple[Voxels, bool]:
+    is_whole = all(_is_whole(header) for header in headers)
+    voxels: Voxels = np.empty(shape, np.int16) if is_whole else np.empty(shape, np.float32)
+    scratch = np.empty(shape[1:], np.int16)
+    is_padded = False
+    for k, header in enumerate(headers):
+        path = paths.get(header.sop_instance_uid)
+        if path is None:
+            raise StorageError("An instance of the stack is not in the store")
+        # Whole numbers are read straight into their place and changed there.
+        frame = read_frame(header, path, voxels[k] if voxels.dtype == np.int16 else scratch)
+        if voxels.dtype == np.int16 and not _rescale_in_place(header, frame, voxels[k]):
+            voxels = voxels.astype(np.float32)
+        if voxels.dtype == np.float32:
+            voxels[k] = _rescaled(header, path, frame)
+        if frame.padding is not None:
+            voxels[k][frame.padding] = padding_value
+            is_padded = True
+    return voxels, is_padded
+
+
+def _slope_and_intercept(header: Header) -> tuple[float, float]:
+    slope, intercept = header.rescale_slope, header.rescale_intercept
+    return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+
+
+def _is_whole(header: Header) -> bool:
+    return not header.has_modality_lut_sequence and all(value.is_integer() for value in _slope_and_intercept(header))
+
+
+def _rescale_in_place(header: Header, frame: Frame, out: npt.NDArray[np.int16]) -> bool:
+    """Write whole rescaled values to ``out``, which may hold the stored ones; return whether they fit.
+
+    Where they do not fit, nothing is changed.
+    """
+    slope, intercept = map(int, _slope_and_intercept(header))
+    low, high = _extent(frame)
+    ends = (low * slope + intercept, high * slope + intercept)
+    if min(ends) < _INT16.min or max(ends) > _INT16.max:
+        return False
+    # Arithmetic modulo 2**16 gives the right 16 bits whenever the result fits; padding is overwritten afterwards.
+    if not np.may_share_memory(out, frame.values):
+        np.copyto(out, frame.values, casting="unsafe")
+    if slope != 1:
+        out *= np.int64(slope).astype(np.int16)
+    if intercept:
+        out += np.int64(intercept).astype(np.int16)
+    return True
+
+
+def _extent(frame: Frame) -> tuple[int, int]:
+    """Return the lowest and highest stored value outside padding."""
+    values = frame.values if frame.padding is None else frame.values[~frame.padding]
+    return (int(values.min()), int(values.max())) if values.size else (0, 0)
+
+
+def _rescaled(header: Header, path: Path, frame: Frame) -> npt.NDArray[np.float32]:
+    if header.has_modality_lut_sequence:
+        return _looked_up(header, path, frame)
+    slope, intercept = _slope_and_intercept(header)
+    values: npt.NDArray[np.float32] = (frame.values * slope + intercept).astype(np.float32)
+    return values
+
+
+def _looked_up(header: Header, path: Path, frame: Frame) -> npt.NDArray[np.float32]:
+    """Apply the Modality LUT Sequence (PS3.3 C.11.1.1)."""
+    try:
+        ds = pydicom.dcmread(path, specific_tags=["ModalityLUTSequence", "PixelRepresentation"])
+        return np.asarray(apply_modality_lut(frame.values, ds), np.float32)
+    except OSError as error:
+        raise StorageError("The stored file of an instance cannot be read") from error
+    except Exception as error:  # pydicom raises whatever a damaged sequence leads to
+        raise unreadable(header, "ModalityLUTSequence cannot be applied") from error

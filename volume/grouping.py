@@ -1,0 +1,225 @@
+"""Splits a received series into stacks, each meant to become one volume, or refused with its reason."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from domain.errors import AssemblyError
+from domain.instance import Header
+from domain.series import Refusal, RefusalCode, Stack
+from domain.volume import FloatArray
+from volume.exclusion import exclusion
+from volume.geometry import common_orientation, geometry, normal_of
+from volume.numbers import instance_numbers, listed
+from volume.planes import same_orientation
+from volume.spacing import POSITION_TOLERANCE_MM
+from volume.splitting import SPLITTERS, Splitter
+
+
+def group(headers: Sequence[Header]) -> tuple[Stack, ...]:
+    """Split the instances of one series into stacks.
+
+    A series is divided by orientation, and by another attribute only where that leaves whole stacks: slices collide
+    (or show different things) and each value of the attribute forms a set of its own over the same range of
+    positions. What remains ambiguous is refused and names the instances.
+
+    Every stack has passed ``volume.geometry.geometry`` and is sorted by position, or has its ``refusal`` set. Each
+    instance is in exactly one stack. The result does not depend on the order of ``headers``.
+    """
+    excluded: dict[tuple[RefusalCode, str], list[Header]] = defaultdict(list)
+    slices: list[Header] = []
+    for header in sorted(headers, key=_received_order):
+        cause = exclusion(header)
+        if cause is None:
+            slices.append(header)
+        else:
+            excluded[cause].append(header)
+    refused = [
+        _refused(code.replace("-", " "), members, code, reason) for (code, reason), members in excluded.items()
+    ]
+    stacks = _by_orientation(slices) + sorted(refused, key=lambda stack: stack.name)
+    return _with_distinct_names(stacks)
+
+
+def _received_order(header: Header) -> tuple[bool, int, str]:
+    return header.instance_number is None, header.instance_number or 0, header.sop_instance_uid
+
+
+def _with_distinct_names(stacks: Sequence[Stack]) -> tuple[Stack, ...]:
+    if len(stacks) == 1:
+        return (replace(stacks[0], name=""),)
+    seen: Counter[str] = Counter()
+    named = []
+    for stack in stacks:
+        seen[stack.name] += 1
+        name = stack.name if seen[stack.name] == 1 else f"{stack.name} ({seen[stack.name]})"
+        named.append(replace(stack, name=name))
+    return tuple(named)
+
+
+def _by_orientation(slices: Sequence[Header]) -> list[Stack]:
+    unplaced = [h for h in slices if h.image_orientation is None]
+    clusters: list[list[Header]] = []
+    for header in (h for h in slices if h.image_orientation is not None):
+        home = next((members for members in clusters if _are_parallel(header, members[0])), None)
+        if home is None:
+            clusters.append([header])
+        else:
+            home.append(header)
+    strays = [members[0] for members in clusters if len(members) == 1]
+    if len(strays) > 1:
+        clusters = [members for members in clusters if len(members) > 1]
+    stacks = [stack for members in clusters for stack in _divided(members, (_plane_name(members),))]
+    if len(strays) > 1:
+        reason = (
+            f"Each of these slices lies in another direction ({listed(strays)}), so they form no volume. Send the "
+            "series that they were planned on or made from."
+        )
+        stacks.append(_refused("single orientations", strays, RefusalCode.MIXED_ORIENTATION, reason))
+    if unplaced:
+        stacks.append(_judged("without orientation", unplaced))
+    return stacks
+
+
+def _are_parallel(one: Header, other: Header) -> bool:
+    return same_orientation(one.image_orientation or (), other.image_orientation or ())
+
+
+def _plane_name(members: Sequence[Header]) -> str:
+    normal = np.abs(_normal(members))
+    axis = int(normal.argmax())
+    return ("sagittal", "coronal", "axial")[axis] if normal[axis] > 0.9 else "oblique"
+
+
+def _normal(members: Sequence[Header]) -> FloatArray:
+    orientation = common_orientation([h.image_orientation for h in members if h.image_orientation is not None])
+    with np.errstate(invalid="ignore"):  # parallel row and column directions: geometry refuses them
+        return normal_of(orientation)
+
+
+def _divided(members: Sequence[Header], names: tuple[str, ...]) -> list[Stack]:
+    """Return the stacks in ``members``, which are parallel."""
+    places = _places(members)
+    if places is None:
+        return [_judged(", ".join(names), members)]
+    for splitter in SPLITTERS:
+        parts = _parts(splitter, members, places)
+        if parts is not None:
+            values = list(parts)
+            return [
+                stack
+                for value, part in parts.items()
+                for stack in _divided(part, (*names, splitter.label(value, values)))
+            ]
+    return [_undivided(", ".join(names), members, places)]
+
+
+def _places(members: Sequence[Header]) -> list[int] | None:
+    """Number the positions of ``members`` along their normal, equal ones alike; ``None`` where one has none."""
+    positions = [h.image_position_mm for h in members if h.image_position_mm is not None]
+    if len(positions) < len(members):
+        return None
+    along = np.asarray(positions) @ _normal(members)
+    if not np.isfinite(along).all():
+        return None
+    order = np.argsort(along, kind="stable")
+    steps = np.diff(along[order], prepend=along[order[0]]) >= POSITION_TOLERANCE_MM
+    places = np.empty(len(along), int)
+    places[order] = np.cumsum(steps)
+    return [int(place) for place in places]
+
+
+def _parts(
+    splitter: Splitter, members: Sequence[Header], places: Sequence[int]
+) -> dict[Hashable, list[Header]] | None:
+    """Return the members by value where ``splitter`` separates whole stacks, otherwise ``None``."""
+    values = [splitter.key(header) for header in members]
+    if len(set(values)) < 2:
+        return None
+    collides = len(set(places)) < len(places)
+    if not splitter.never_mixed and not (collides and _tells_apart(values, places)):
+        return None
+    where: dict[Hashable, list[int]] = defaultdict(list)
+    for value, place in zip(values, places, strict=True):
+        where[value].append(place)
+    if not _overlap(list(where.values())):
+        return None
+    ordered = sorted(where, key=lambda value: (value is None, value))
+    return {value: [h for h, own in zip(members, values, strict=True) if own == value] for value in ordered}
+
+
+def _tells_apart(values: Sequence[Hashable], places: Sequence[int]) -> bool:
+    """Tell whether colliding slices differ in value at every place where slices collide."""
+    at: dict[int, list[Hashable]] = defaultdict(list)
+    for value, place in zip(values, places, strict=True):
+        at[place].append(value)
+    return all(len(set(found)) > 1 for found in at.values() if len(found) > 1)
+
+
+def _overlap(sets: Sequence[Sequence[int]]) -> bool:
+    """Tell whether each set of places has two or more and shares half its extent with the largest set.
+
+    Sets that follow one another (rotations of a sequential CT, bed positions, halves of a scan) are pieces of one
+    stack and not stacks.
+    """
+    largest = max(sets, key=lambda places: (len(set(places)), max(places) - min(places)))
+    low, high = min(largest), max(largest)
+    for places in sets:
+        extent = max(places) - min(places)
+        shared = min(high, max(places)) - max(low, min(places))
+        if len(set(places)) < 2 or 2 * shared < extent:
+            return False
+    return True
+
+
+def _undivided(name: str, members: Sequence[Header], places: Sequence[int]) -> Stack:
+    count = Counter(places)
+    crowded = [h for h, place in zip(members, places, strict=True) if count[place] > 1]
+    if len(count) > 1 and 2 * sum(n > 1 for n in count.values()) >= len(count):
+        reason = (
+            f"Up to {max(count.values())} images lie at each of {len(count)} positions ({listed(crowded)}), and no "
+            "attribute known to the gateway divides them into whole stacks. Send each echo, phase, b-value or "
+            "reconstruction as a series of its own."
+        )
+        return _refused(name, members, RefusalCode.AMBIGUOUS_STACK, reason, crowded)
+    stack = _judged(name, members)
+    mixed = next((s for s in SPLITTERS if s.never_mixed and len({s.key(h) for h in members}) > 1), None)
+    if stack.refusal is None and mixed is not None:
+        values = Counter(mixed.key(h) for h in members)
+        usual = max(values, key=lambda value: (values[value], str(value)))
+        others = [h for h in members if mixed.key(h) != usual]
+        reason = (
+            f"{mixed.what} differs between the slices ({listed(others)} differ from the rest), so their values do "
+            "not mean the same. Send each as a series of its own."
+        )
+        return _refused(name, members, RefusalCode.AMBIGUOUS_STACK, reason, others)
+    return stack
+
+
+def _judged(name: str, members: Sequence[Header]) -> Stack:
+    """Return the stack sorted by position, or with the reason why it is no volume."""
+    stack = Stack(name=name, headers=tuple(members))
+    try:
+        return replace(stack, headers=geometry(stack).headers)
+    except AssemblyError as error:
+        refusal = Refusal(code=RefusalCode(error.code), reason=str(error), instance_numbers=error.instance_numbers)
+        return replace(stack, refusal=refusal)
+
+
+def _refused(
+    name: str,
+    members: Sequence[Header],
+    code: RefusalCode,
+    reason: str,
+    offenders: Sequence[Header] | None = None,
+) -> Stack:
+    numbers = instance_numbers(members if offenders is None else offenders)
+    return Stack(
+        name=name,
+        headers=tuple(members),
+        refusal=Refusal(code=code, reason=reason, instance_numbers=numbers),
+    )

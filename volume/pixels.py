@@ -1,0 +1,233 @@
+"""Stored pixel values of one single-frame instance, decoded (PS3.3 C.7.6.3, PS3.5 8)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.pixels import get_decoder
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from domain.errors import AssemblyError, StorageError
+from domain.instance import Header
+from domain.series import RefusalCode
+from volume.numbers import instance_numbers, listed
+from volume.pixel_span import pixel_span
+
+Stored = npt.NDArray[np.signedinteger | np.unsignedinteger]
+
+_NATIVE = frozenset(
+    {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
+)
+_IN_PLACE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian})
+
+# The first decoder that pydicom would try is the slow one (RLE in Python) or needs more memory (GDCM).
+_PREFERRED = {
+    RLELossless: "pylibjpeg",
+    JPEG2000Lossless: "pylibjpeg",
+    HTJ2KLossless: "pylibjpeg",
+    HTJ2KLosslessRPCL: "pylibjpeg",
+    JPEGLSLossless: "pyjpegls",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """Stored values of one slice.
+
+    Attributes
+    ----------
+    values
+        Integers, shape ``(rows, columns)``, after removing unused bits and extending the sign. May share memory with
+        the buffer given to ``read_frame``; the caller may write to it.
+    padding
+        Where the slice holds padding; ``None`` where it holds none.
+    """
+
+    values: Stored
+    padding: npt.NDArray[np.bool_] | None
+
+
+def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16]) -> Frame:
+    """Decode the pixels of one instance.
+
+    Parameters
+    ----------
+    header
+        Its header, accepted by ``volume.pixel_format.check_pixel_format``.
+    path
+        Its Part 10 file.
+    buffer
+        Contiguous, shape ``(rows, columns)``. Overwritten; 16-bit uncompressed pixels are read straight into it.
+
+    Raises
+    ------
+    AssemblyError
+        ``PIXELS_UNREADABLE``: truncated, damaged, or no decoder knows the transfer syntax.
+        ``UNSUPPORTED_PIXELS``: the pixels are not what the header says.
+    StorageError
+        The file cannot be read.
+    """
+    try:
+        if header.transfer_syntax_uid not in _NATIVE:
+            values = _decoded(header, path)
+            return Frame(values, _padding(header, values))
+        words = _native_words(header, path, buffer)
+    except OSError as error:
+        raise StorageError("The stored file of an instance cannot be read") from error
+    if _is_padding_stored(header):
+        values = _without_unused_bits(header, words)
+        return Frame(values, _padding(header, values))
+    # A padding value that needs more than BitsStored can only have been written into the unused bits.
+    padding = _padding(header, words)
+    return Frame(_without_unused_bits(header, words), padding)
+
+
+def unreadable(header: Header, why: str) -> AssemblyError:
+    """Return the error that names the instance and its transfer syntax."""
+    syntax = UID(header.transfer_syntax_uid)
+    name = "a private transfer syntax" if syntax.name == syntax else syntax.name
+    return AssemblyError(
+        RefusalCode.PIXELS_UNREADABLE,
+        f"The pixels of {listed([header])} cannot be decoded: {why} (transfer syntax: {name}). Send the series "
+        "again, from the modality if the PACS holds a damaged copy, or in Explicit VR Little Endian.",
+        instance_numbers([header]),
+    )
+
+
+def _dtype(header: Header) -> np.dtype[np.signedinteger | np.unsignedinteger]:
+    kind = "i" if header.pixel_representation == 1 else "u"
+    return np.dtype(f"{kind}{(header.bits_allocated or 16) // 8}")
+
+
+def _native_words(header: Header, path: Path, buffer: npt.NDArray[np.int16]) -> Stored:
+    """Return uncompressed pixels as they stand in the file, unused bits included."""
+    dtype = _dtype(header)
+    if header.transfer_syntax_uid in _IN_PLACE and dtype.itemsize == 2:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            span = pixel_span(fd, implicit=header.transfer_syntax_uid == ImplicitVRLittleEndian)
+            if span is not None:
+                if span.length < buffer.nbytes or _fill(fd, buffer, span.offset) < buffer.nbytes:
+                    raise unreadable(header, "PixelData is shorter than Rows and Columns say")
+                return buffer.view(dtype)
+        finally:
+            os.close(fd)
+    return _native_words_by_pydicom(header, path, buffer.shape, dtype)
+
+
+def _fill(fd: int, buffer: npt.NDArray[np.int16], offset: int) -> int:
+    """Read into ``buffer``; return how many bytes there were."""
+    view = buffer.data.cast("B")
+    done = 0
+    while done < len(view):
+        count = os.preadv(fd, [view[done:]], offset + done)
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+def _native_words_by_pydicom(
+    header: Header, path: Path, shape: tuple[int, ...], dtype: np.dtype[np.signedinteger | np.unsignedinteger]
+) -> Stored:
+    """Return uncompressed pixels of a file that is big endian, deflated, or too intricate to read in place."""
+    try:
+        data = pydicom.dcmread(path, specific_tags=["PixelData"]).PixelData
+    except OSError:
+        raise
+    except Exception as error:  # pydicom raises whatever a damaged file leads to
+        raise unreadable(header, "the dataset is damaged") from error
+    count = shape[0] * shape[1]
+    if len(data) < count * dtype.itemsize:
+        raise unreadable(header, "PixelData is shorter than Rows and Columns say")
+    encoded = dtype.newbyteorder(">" if header.transfer_syntax_uid == ExplicitVRBigEndian else "<")
+    return np.frombuffer(data, encoded, count).reshape(shape).astype(dtype)
+
+
+def _decoded(header: Header, path: Path) -> Stored:
+    """Return encapsulated pixels, decoded."""
+    syntax = UID(header.transfer_syntax_uid)
+    try:
+        decoder = get_decoder(syntax)
+        ds = pydicom.dcmread(path)
+        plugin = _PREFERRED.get(syntax, "")
+        try:
+            values, _ = decoder.as_array(ds, index=0, raw=True, decoding_plugin=plugin)
+        except Exception:
+            if not plugin:
+                raise
+            values, _ = decoder.as_array(ds, index=0, raw=True)
+    except OSError:
+        raise
+    except NotImplementedError as error:
+        raise unreadable(header, "no decoder knows this compression") from error
+    except Exception as error:  # each decoder raises whatever it likes
+        raise unreadable(header, "the compressed data is damaged or of a kind that no decoder takes") from error
+    if values.shape != (header.rows, header.columns) or values.dtype.kind not in "iu":
+        raise unreadable(header, "the decoded image has another size than Rows and Columns say")
+    return values
+
+
+def _without_unused_bits(header: Header, words: Stored) -> Stored:
+    """Drop the bits outside BitsStored and HighBit and extend the sign, in place."""
+    allocated, stored, high = header.bits_allocated or 16, header.bits_stored or 16, header.high_bit or 15
+    if stored == allocated:
+        return words
+    words <<= allocated - 1 - high
+    words >>= allocated - stored  # arithmetic where the dtype is signed
+    return words
+
+
+def _padding_range(header: Header) -> tuple[int, int] | None:
+    """Return the lowest and highest stored value that is padding (PS3.3 C.7.5.1.1.2).
+
+    The VR of PixelPaddingValue should follow PixelRepresentation, but an unsigned 63536 stands for -2000 beside
+    signed pixels in images of a large manufacturer: only its bits count.
+    """
+    if header.pixel_padding_value is None:
+        return None
+    size = 1 << (header.bits_allocated or 16)
+    is_signed = header.pixel_representation == 1
+
+    def as_stored(value: int) -> int:
+        value %= size
+        return value - size if is_signed and value >= size // 2 else value
+
+    one = as_stored(header.pixel_padding_value)
+    limit = header.pixel_padding_range_limit
+    other = one if limit is None else as_stored(limit)
+    return min(one, other), max(one, other)
+
+
+def _is_padding_stored(header: Header) -> bool:
+    """Tell whether BitsStored bits can hold the padding values."""
+    bounds, stored = _padding_range(header), header.bits_stored or 16
+    lowest, highest = (-(1 << (stored - 1)), (1 << (stored - 1)) - 1)
+    if header.pixel_representation != 1:
+        lowest, highest = 0, (1 << stored) - 1
+    return bounds is None or (lowest <= bounds[0] and bounds[1] <= highest)
+
+
+def _padding(header: Header, values: Stored) -> npt.NDArray[np.bool_] | None:
+    bounds = _padding_range(header)
+    if bounds is None:
+        return None
+    low, high = bounds
+    found = values == low if low == high else (values >= low) & (values <= high)
+    return found if found.any() else None
