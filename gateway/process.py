@@ -71,6 +71,8 @@ def run_role(role: str, config: Config, stop: threading.Event, line: Lifeline | 
     except GatewayError as error:
         return _failed(line, str(error))
     except OSError as error:
+        if role in ("scp", "http") and isinstance(error, socket.gaierror):
+            return _failed(line, f"{role}.host: the name cannot be resolved")
         if error.errno not in _PORT_TAKEN or role not in ("scp", "http"):
             log.exception("part failed")
             return _failed(line, f"{role} failed: {type(error).__name__}, errno {error.errno}")

@@ -50,7 +50,7 @@ class StoreSection(Section):
     """``[store]``."""
 
     path: Path = Path("voxgate-data")
-    low_water_mb: Annotated[int, Field(ge=0)] = 2048
+    low_water_mb: Annotated[int, Field(ge=0)] = 1024
     retention_days: Annotated[float, Field(ge=0)] = 0
 
 
