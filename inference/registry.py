@@ -1,0 +1,127 @@
+"""The engines of this installation, found by their manifests and imported on use."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from domain.engine import Answer, EngineManifest, Verdict
+from domain.errors import ConfigurationError, EngineFailed
+from domain.ports import Engine
+from domain.series import SeriesFacts
+from inference.manifest import EngineDeclaration, read_declaration
+
+ENGINES = Path(__file__).parent
+"""Each sub-folder with a ``manifest.toml`` is an engine."""
+
+
+def engine_names(folder: Path = ENGINES) -> tuple[str, ...]:
+    """Return the names of the engines whose software is installed; weights and settings are not looked at."""
+    return tuple(name for name, known in _declarations(folder).items() if not _missing_modules(known))
+
+
+class Registry:
+    """Implements ``domain.ports.EngineRegistry``.
+
+    Parameters
+    ----------
+    settings
+        ``[engines.<name>]`` by name: ``enabled``, ``weights``, ``device``, passed on to the engine.
+    folder
+        Where the engines' folders lie.
+
+    Raises
+    ------
+    ConfigurationError
+        A manifest is faulty, or there are settings for an engine that does not exist.
+    """
+
+    def __init__(self, settings: Mapping[str, Mapping[str, object]], folder: Path = ENGINES) -> None:
+        self._settings = settings
+        self._known = _declarations(folder)
+        self._manifests: dict[str, EngineManifest] = {}
+        self._engines: dict[str, Engine] = {}
+        unknown = [name for name in settings if name not in self._known]
+        if unknown:
+            raise ConfigurationError("\n".join(f"engines.{name}: there is no such engine" for name in unknown))
+
+    def manifests(self) -> tuple[EngineManifest, ...]:
+        """Return the manifests of the engines that can be used, by name."""
+        return tuple(self.manifest(name) for name in self._known if self._obstacle(name) is None)
+
+    def unavailable(self) -> dict[str, str]:
+        """Return why each of the other engines cannot be used."""
+        obstacles = {name: self._obstacle(name) for name in self._known}
+        return {name: reason for name, reason in obstacles.items() if reason is not None}
+
+    def manifest(self, name: str) -> EngineManifest:
+        """Return an engine's manifest, with the digest of the operator's weights where it needs them."""
+        known = self._usable(name)
+        if name not in self._manifests:
+            self._manifests[name] = self._with_digest(name, known)
+        return self._manifests[name]
+
+    def accepts(self, name: str, facts: SeriesFacts) -> Verdict:
+        """Tell whether the engine can be used and takes such a series."""
+        if name not in self._known:
+            return Verdict(Answer.NO, "there is no such engine")
+        obstacle = self._obstacle(name)
+        if obstacle is not None:
+            return Verdict(Answer.NO, f"the engine cannot be used: {obstacle}")
+        return self._known[name].inputs.accepts(facts)
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine, loaded on first use and kept."""
+        if name not in self._engines:
+            module, _, factory = self._usable(name).entry.partition(":")
+            make = getattr(importlib.import_module(module), factory)
+            engine: Engine = make(self.manifest(name), self._settings.get(name, {}))
+            engine.load()
+            self._engines[name] = engine
+        return self._engines[name]
+
+    def _usable(self, name: str) -> EngineDeclaration:
+        if name not in self._known:
+            raise EngineFailed("There is no such engine.")
+        obstacle = self._obstacle(name)
+        if obstacle is not None:
+            raise EngineFailed(f"The engine cannot be used: {obstacle}.")
+        return self._known[name]
+
+    def _obstacle(self, name: str) -> str | None:
+        """Return why an engine cannot be used, or ``None``."""
+        known, settings = self._known[name], self._settings.get(name, {})
+        if settings.get("enabled") is False:
+            return f"engines.{name}.enabled is false"
+        missing = _missing_modules(known)
+        if missing:
+            return f"not installed: {', '.join(missing)} (make models)"
+        if not known.requires_weights:
+            return None
+        weights = settings.get("weights")
+        if weights is None:
+            return f"engines.{name}.weights is not set"
+        return None if Path(str(weights)).is_file() else f"engines.{name}.weights is not a file"
+
+    def _with_digest(self, name: str, known: EngineDeclaration) -> EngineManifest:
+        if not known.requires_weights:
+            return known.manifest
+        with Path(str(self._settings[name]["weights"])).open("rb") as file:
+            return replace(known.manifest, weights_digest=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _declarations(folder: Path) -> dict[str, EngineDeclaration]:
+    found = [read_declaration(path) for path in sorted(folder.glob("*/manifest.toml"))]
+    by_name = {declaration.manifest.name: declaration for declaration in found}
+    if len(by_name) != len(found):
+        raise ConfigurationError(f"{folder}: two engines have the same name")
+    return by_name
+
+
+def _missing_modules(known: EngineDeclaration) -> list[str]:
+    """Return the packages that are not installed; looking for one does not import it."""
+    return [module for module in known.requires_modules if importlib.util.find_spec(module) is None]
