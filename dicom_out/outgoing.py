@@ -1,0 +1,59 @@
+"""What must be known of a Part 10 file in order to send it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag
+
+from domain.errors import DeliveryError
+
+_SOP_INSTANCE_UID = 0x00080018
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One object on its way out."""
+
+    path: Path = field(repr=False)
+    sop_class_uid: str
+    sop_instance_uid: str = field(repr=False)
+    transfer_syntax_uid: str
+    size: int
+    """Bytes of the file."""
+
+
+def read_outgoing(path: Path) -> Outgoing:
+    """Read what identifies the object in ``path``; the dataset counts, not the File Meta Information.
+
+    Raises
+    ------
+    DeliveryError
+        This is no Part 10 file, or it does not say what it is.
+    """
+    try:
+        with path.open("rb") as file:
+            dataset = read_partial(file, stop_when=_is_beyond_sop_instance_uid)
+        identity = (
+            str(dataset.get("SOPClassUID", "")),
+            str(dataset.get("SOPInstanceUID", "")),
+            str(dataset.file_meta.get("TransferSyntaxUID", "")),
+        )
+        size = path.stat().st_size
+    except Exception as error:  # on its way through a broken file pydicom raises whatever it meets
+        raise DeliveryError("the file cannot be read as DICOM Part 10") from error
+    if not all(identity):
+        raise DeliveryError("SOPClassUID, SOPInstanceUID or TransferSyntaxUID is missing or empty")
+    return Outgoing(
+        path=path,
+        sop_class_uid=identity[0],
+        sop_instance_uid=identity[1],
+        transfer_syntax_uid=identity[2],
+        size=size,
+    )
+
+
+def _is_beyond_sop_instance_uid(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return int(tag) > _SOP_INSTANCE_UID
