@@ -114,9 +114,11 @@ def send(
     ] = "",
 ) -> None:
     """Send DICOM files to a C-STORE or STOW-RS server."""
-    from gateway.commands.send import send_files
+    from gateway.commands.send import destination_of
+    from gateway.commands.send import send as send_to
 
-    raise typer.Exit(send_files(paths, to=to, called_ae_title=aet, calling_ae_title=calling, token=token))
+    destination = destination_of(to, called_ae_title=aet, calling_ae_title=calling, token=token)
+    raise typer.Exit(send_to(paths, destination))
 
 
 @app.command()

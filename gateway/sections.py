@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
@@ -44,6 +44,13 @@ class Section(BaseModel):
     """Frozen; unknown keys are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def plain(self, *leave_out: str) -> dict[str, Any]:
+        """Return the settings with their secrets in the clear, for the ``*Settings`` of the packages."""
+        found = {name: getattr(self, name) for name in type(self).model_fields if name not in leave_out}
+        return {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in found.items()
+        }
 
 
 class StoreSection(Section):
@@ -125,6 +132,10 @@ class DimseDestination(Section):
     port: Annotated[int, Field(ge=1, le=65535)]
     ae_title: AeTitle
     calling_ae_title: AeTitle = "VOXGATE"
+    connect_timeout_s: Seconds = 10.0
+    acse_timeout_s: Seconds = 30.0
+    response_timeout_s: Seconds = 60.0
+    stall_timeout_s: Seconds = 60.0
 
 
 class StowDestination(Section):
@@ -136,6 +147,8 @@ class StowDestination(Section):
     token: SecretStr = SecretStr("")
     username: str = ""
     password: SecretStr = SecretStr("")
+    ca_file: Path | None = None
+    timeout_s: Seconds = 60.0
 
 
 DestinationSection = Annotated[DimseDestination | StowDestination, Field(discriminator="kind")]

@@ -8,10 +8,9 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from domain.errors import ConfigurationError, GatewayError
@@ -46,29 +45,10 @@ def quiet_logs() -> None:
 @contextmanager
 def steps_shown() -> Iterator[Callable[[str, float], None]]:
     """Yield a function to call with the current step and the share that is done (0 to 1)."""
-    with _progress(TaskProgressColumn()) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=people, transient=True, disable=not people.is_terminal) as progress:
         task = progress.add_task("", total=1.0)
         yield lambda what, share: progress.update(task, description=what, completed=share)
-
-
-@contextmanager
-def count_shown(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function to call with how many more are done."""
-    with _progress(MofNCompleteColumn()) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda more: progress.advance(task, more)
-
-
-def _progress(*columns: Any) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *columns,
-        TimeElapsedColumn(),
-        console=people,
-        transient=True,
-        disable=not people.is_terminal,
-    )
 
 
 def exit_status(command: Callable[[], object]) -> int:
