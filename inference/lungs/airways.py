@@ -12,7 +12,7 @@ from inference.lungs.working import BoolGrid, WorkingGrid
 
 LUMEN_AREA_MM2 = (20.0, 900.0)
 """Cross-section of a trachea, from a child's to a widened one of an adult."""
-LUMEN_HU = -750.0
+LUMEN_HU = -600.0
 """Mean of a cross-section whose rim is half wall."""
 TRACHEA_OFF_CENTRE_MM = 50.0
 TRACHEA_LENGTH_MM = 25.0
