@@ -14,7 +14,7 @@ from domain.ports import EngineRegistry
 from domain.series import Stack
 from domain.volume import Grid
 from pipeline.rules import Route
-from volume.facts import facts_of
+from volume.facts import facts
 from volume.geometry import geometry
 from volume.grouping import group
 
@@ -76,13 +76,13 @@ class Planner:
         return StackPlan(stack=ordered, grid=grid, jobs=jobs, verdicts=tuple(verdicts))
 
     def _ask(self, stack: Stack, grid: Grid, sender: str | None) -> list[tuple[str, Verdict]]:
-        facts = facts_of(stack, grid, sender)
+        known = facts(stack, grid, sender)
         answers = []
         for route in self._routes:
-            verdict = route.match(facts)
+            verdict = route.match(known)
             if verdict.answer is Answer.YES:
                 try:
-                    verdict = self._engines.accepts(route.engine, facts)
+                    verdict = self._engines.accepts(route.engine, known)
                 except GatewayError as error:
                     verdict = Verdict(Answer.NO, str(error))
             answers.append((route.name, verdict))

@@ -214,6 +214,9 @@ class Steps:
             verified = time.perf_counter()
             self._jobs.update(job.job_id, timings_s={"encode": written - began, "verify": verified - written})
         remove_findings(folder)
+        current = self._jobs.get(job.job_id)
+        if current is None or current.state.is_final:
+            return []  # cancelled meanwhile
         if not job.destinations:
             return self._end(job, JobState.DONE, "", "No destination is configured; the results stay in the store.")
         return self._delivering.begin(job)

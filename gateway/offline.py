@@ -1,0 +1,210 @@
+"""The whole way of a series in one process, without network or durable queue: ``voxgate run`` and ``routes test``.
+
+The same intake, planner, steps and writers as the server's, on a store that lives for one call.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from domain.engine import Verdict
+from domain.errors import ConfigurationError
+from domain.instance import Disposition, Reception
+from domain.job import Job, JobState
+from domain.ports import InstanceSink
+from gateway import wiring
+from gateway.config import Config
+from gateway.sections import RouteSection
+from pipeline.task import Task
+from store.store import Store
+
+OnStep = Callable[[str, float], None]
+"""Called with what is being done and how much of it (0 to 1)."""
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesReport:
+    """What became of one stack of one series on one route."""
+
+    series_instance_uid: str = field(repr=False)
+    series: int
+    """1, 2, … in the order in which the series were met."""
+    instances: int
+    stack: str
+    route: str
+    engine: str
+    state: JobState
+    code: str
+    reason: str
+    timings_s: dict[str, float]
+    summary: list[dict[str, object]]
+    objects: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteReport:
+    """What the routes say to one stack."""
+
+    series_instance_uid: str = field(repr=False)
+    series: int
+    instances: int
+    stack: str
+    code: str
+    reason: str
+    """Why nothing would run; empty when a route takes it."""
+    verdicts: tuple[tuple[str, Verdict], ...]
+
+
+def analyse(
+    paths: Sequence[Path], out: Path, *, config: Config, engine: str | None = None, on_step: OnStep | None = None
+) -> list[SeriesReport]:
+    """Run what the routes (or ``engine``, on everything) say on the DICOM files below ``paths``.
+
+    Writes each job's SEG and SR below ``out``; returns one report for every stack, also for those that nothing took.
+
+    Raises
+    ------
+    ConfigurationError
+        No DICOM instance was found, or there is no such engine.
+    """
+    config = _with_engine(config, engine) if engine else config
+    say = on_step or (lambda what, share: None)
+    with _filled(paths, config, say) as (store, order):
+        joined = wiring.parts(config, store, to={})
+        reports = []
+        for position, uid in enumerate(order):
+            say("analysing", position / len(order))
+            _work_off(joined, uid)
+            for job in reversed(store.jobs.find(series_instance_uid=uid)):
+                reports.append(_report(job, order.index(uid) + 1, _kept(job, store, out)))
+        say("analysing", 1.0)
+        return reports
+
+
+def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
+    """Tell which route takes which stack of the DICOM files below ``paths``, and why the others do not."""
+    with _filled(paths, config, lambda what, share: None) as (store, order):
+        planner = wiring.parts(config, store, to={}).planner
+        return [
+            RouteReport(
+                series_instance_uid=uid,
+                series=position,
+                instances=len(plan.stack.headers),
+                stack=plan.stack.name,
+                code=plan.jobs[0].code if plan.jobs[0].state is JobState.NOT_RUN else "",
+                reason=plan.jobs[0].reason if plan.jobs[0].state is JobState.NOT_RUN else "",
+                verdicts=plan.verdicts,
+            )
+            for position, uid in enumerate(order, start=1)
+            for plan in planner.plan(store.series.instances(uid), sender=None)
+        ]
+
+
+def _with_engine(config: Config, engine: str) -> Config:
+    known = [manifest.name for manifest in wiring.engine_registry(config).manifests()]
+    if engine not in known:
+        raise ConfigurationError(f'no engine called "{engine}"; known: {", ".join(known)}')
+    return config.model_copy(update={"routes": (RouteSection(name=f"run {engine}", engine=engine),)})
+
+
+@contextmanager
+def _filled(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[tuple[Store, list[str]]]:
+    """Take all files into a store that is gone afterwards; yields it with the series in the order met."""
+    with tempfile.TemporaryDirectory(prefix="voxgate-") as folder:
+        here = Path(folder)
+        store_section = config.store.model_copy(update={"path": here / "store", "low_water_mb": 0})
+        database = type(config.database)()
+        local = config.model_copy(update={"store": store_section, "database": database})
+        wiring.prepare_store(local)
+        with wiring.opened_store(local) as store:
+            files = list(_files(paths, here / "unpacked"))
+            taken = _take(files, wiring.intake(store), say)
+            if not taken:
+                raise ConfigurationError(f"no DICOM instance among {len(files)} file(s)")
+            yield store, [arrival.series_instance_uid for arrival in store.series.arrivals()]
+
+
+def _files(paths: Sequence[Path], unpacked: Path) -> Iterator[Path]:
+    for number, path in enumerate(paths):
+        if not path.exists():
+            raise ConfigurationError(f"{path}: there is no such file or folder")
+        if path.is_dir():
+            yield from sorted(item for item in path.rglob("*") if item.is_file())
+        elif zipfile.is_zipfile(path):
+            target = unpacked / str(number)
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(target)
+            yield from sorted(item for item in target.rglob("*") if item.is_file())
+        else:
+            yield path
+
+
+def _take(files: Sequence[Path], sink: InstanceSink, say: OnStep) -> int:
+    """Commit the files that are DICOM; return how many are kept."""
+    kept = 0
+    for start in range(0, len(files), _BATCH):
+        say("reading", start / len(files))
+        staged = []
+        for path in files[start : start + _BATCH]:
+            if _is_part10(path):
+                item = sink.stage()
+                with path.open("rb") as file:
+                    while chunk := file.read(1 << 20):
+                        item.write(chunk)
+                staged.append(item)
+        reception = Reception(transport="file", sender="", address="", received_at=wiring.now())
+        outcomes = sink.commit(staged, reception)
+        kept += sum(outcome.disposition is not Disposition.REFUSED for outcome in outcomes)
+    return kept
+
+
+def _is_part10(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _work_off(joined: wiring.Parts, series_instance_uid: str) -> None:
+    """Run a series' tasks one after the other; a step that asks to be tried later is not."""
+    arrival = next(a for a in joined.store.series.arrivals() if a.series_instance_uid == series_instance_uid)
+    waiting = deque([Task(step="plan", args=(series_instance_uid, arrival.revision, "offline"), queue="cpu")])
+    while waiting:
+        for task in joined.steps.run(waiting.popleft()):
+            if not task.delay_s:
+                waiting.append(task)
+    joined.store.series.freeze(series_instance_uid, arrival.revision)
+
+
+def _kept(job: Job, store: Store, out: Path) -> tuple[Path, ...]:
+    """Copy a job's objects to where the user asked for them."""
+    copies = []
+    for item in store.jobs.objects(job.job_id):
+        target = out / job.job_id[:12] / item.path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(item.path, target)
+        copies.append(target)
+    return tuple(copies)
+
+
+def _report(job: Job, number: int, objects: tuple[Path, ...]) -> SeriesReport:
+    return SeriesReport(
+        series_instance_uid=job.series_instance_uid,
+        series=number,
+        instances=len(job.sop_instance_uids),
+        stack=job.stack,
+        route=job.route,
+        engine=job.engine,
+        state=job.state,
+        code=job.code,
+        reason="" if job.state is JobState.DONE else job.reason,
+        timings_s=job.timings_s,
+        summary=job.summary,
+        objects=objects,
+    )

@@ -1,0 +1,255 @@
+"""The composition root: makes the parts from the configuration and joins them. The one module that knows them all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from domain.errors import GatewayError
+from domain.ports import Destination
+from gateway.config import Config
+from inference.registry import Registry
+from pipeline.completeness import CompletenessSettings
+from pipeline.delivering import Delivering
+from pipeline.delivery import DeliverySettings
+from pipeline.intake import Intake
+from pipeline.planning import Planner
+from pipeline.rules import Route
+from pipeline.steps import Steps
+from store.settings import StoreSettings
+from store.store import Store, migrate_store, open_store
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from pipeline.jobs import JobEngine
+
+log = logging.getLogger(__name__)
+
+Ready = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a process that works on jobs needs."""
+
+    store: Store
+    engines: Registry
+    planner: Planner
+    steps: Steps
+
+
+def store_settings(config: Config) -> StoreSettings:
+    """Return ``[store]`` as the store takes it."""
+    return StoreSettings(path=config.store.path, low_water_mb=config.store.low_water_mb)
+
+
+@contextmanager
+def opened_store(config: Config) -> Iterator[Store]:
+    """Open files and index; the database must have been migrated (``prepare``)."""
+    with open_store(store_settings(config), config.database.url.get_secret_value()) as store:
+        yield store
+
+
+def prepare_store(config: Config) -> None:
+    """Create or migrate the store's folder and index."""
+    migrate_store(store_settings(config), config.database.url.get_secret_value())
+
+
+def prepare(config: Config) -> None:
+    """Migrate the database and bring files and index into agreement; before any other part runs."""
+    from pipeline.jobs import jobs_url, migrate
+
+    prepare_store(config)
+    migrate(jobs_url(config.database.url.get_secret_value(), config.store.path))
+    with opened_store(config) as store:
+        found = store.reconcile()
+        log.info("store reconciled", extra={"found": found})
+
+
+def engine_registry(config: Config) -> Registry:
+    """Return the engines of this installation with their settings."""
+    return Registry({name: section.model_dump() for name, section in config.engines.items()})
+
+
+def routes(config: Config) -> tuple[Route, ...]:
+    """Return ``[[routes]]`` as the pipeline takes them."""
+    return tuple(Route(**section.model_dump()) for section in config.routes)
+
+
+def destinations(config: Config) -> dict[str, Destination]:
+    """Return ``[[destinations]]`` by name."""
+    from dicom_out.destinations import make_destination
+    from dicom_out.settings import DimseSettings, StowSettings
+
+    made: dict[str, Destination] = {}
+    for section in config.destinations:
+        if section.kind == "dimse":
+            settings: DimseSettings | StowSettings = DimseSettings(
+                name=section.name,
+                host=section.host,
+                port=section.port,
+                ae_title=section.ae_title,
+                calling_ae_title=section.calling_ae_title,
+            )
+        else:
+            settings = StowSettings(
+                name=section.name,
+                url=section.url,
+                token=section.token.get_secret_value(),
+                username=section.username,
+                password=section.password.get_secret_value(),
+            )
+        made[section.name] = make_destination(settings)
+    return made
+
+
+def parts(config: Config, store: Store, *, to: Mapping[str, Destination] | None = None) -> Parts:
+    """Join planner, engines, writers and destinations (default: the configured ones) on an open store."""
+    from dicom_out.writer import Writer, WriterSettings
+
+    to = destinations(config) if to is None else to
+    engines = engine_registry(config)
+    retries = DeliverySettings(**config.delivery.model_dump())
+    planner = Planner(routes(config), engines, tuple(to))
+    steps = Steps(
+        index=store.series,
+        jobs=store.jobs,
+        planner=planner,
+        engines=engines,
+        writer=Writer(WriterSettings(software_version=version("voxgate"))),
+        delivering=Delivering(jobs=store.jobs, destinations=to, settings=retries),
+        retries=retries,
+        results=store.results,
+        clock=now,
+    )
+    return Parts(store=store, engines=engines, planner=planner, steps=steps)
+
+
+def now() -> datetime:
+    """Return the time; timezone-aware UTC."""
+    return datetime.now(UTC)
+
+
+def intake(store: Store) -> Intake:
+    """Return the way in for every transport."""
+    return Intake(store.instances)
+
+
+def run_scp(config: Config, ready: Ready, stop: threading.Event) -> None:
+    """Take instances by DIMSE until ``stop`` is set."""
+    from scp.server import serving
+    from scp.settings import ScpSettings
+
+    chosen = config.scp.model_dump(exclude={"allow_any_peer"})
+    with opened_store(config) as store, serving(ScpSettings(**chosen), intake(store)) as port:
+        ready(port=port, host=config.scp.host, ae_title=config.scp.ae_title)
+        stop.wait()
+
+
+def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
+    """Take instances by STOW-RS and answer questions about jobs, until ``stop`` is set or a signal comes."""
+    from gateway.http import HttpSettings, create_app
+    from gateway.http_server import serve
+
+    settings = HttpSettings(
+        host=config.http.host,
+        port=config.http.port,
+        token=config.http.token.get_secret_value(),
+        allow_unauthenticated=config.http.allow_unauthenticated,
+    )
+    stack = ExitStack()  # held by the worker process that gunicorn forks: the store must be opened after the fork
+
+    def make() -> Flask:
+        store = stack.enter_context(opened_store(config))
+        return create_app(
+            intake(store),
+            store.series,
+            store.jobs,
+            settings,
+            lambda: _health(config, store),
+            version=version("voxgate"),
+            engines=engine_registry(config).manifests(),
+        )
+
+    def listening(port: int) -> None:
+        # gunicorn has put its own signal handlers in place; whoever else wants an end goes through them.
+        threading.Thread(target=_end_on, args=(stop,), name="stop", daemon=True).start()
+        ready(port=port, host=config.http.host)
+
+    serve(settings, make, on_listening=listening)
+
+
+def _end_on(stop: threading.Event) -> None:
+    stop.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _health(config: Config, store: Store) -> dict[str, object]:
+    """Return ``ok`` while instances can be taken and jobs can be recorded."""
+    free_mb = shutil.disk_usage(config.store.path).free >> 20
+    space = free_mb > config.store.low_water_mb
+    try:
+        store.series.arrivals()
+        index = True
+    except GatewayError:
+        index = False
+    return {
+        "status": "ok" if space and index else "failing",
+        "index": "ok" if index else "cannot be read",
+        "space": "ok" if space else "below store.low_water_mb: nothing is taken in",
+    }
+
+
+def run_worker(config: Config, ready: Ready, stop: threading.Event) -> None:
+    """Plan, encode and deliver until ``stop`` is set; hands on complete series and looks after the store."""
+    from pipeline.watch import Watch, WatchSettings
+
+    with opened_store(config) as store, _job_engine(config, store, "worker", ("cpu", "deliver")) as (joined, engine):
+        watch = Watch(
+            index=store.series,
+            jobs=store.jobs,
+            queue=engine,
+            steps=joined.steps,
+            planner=joined.planner,
+            completeness=CompletenessSettings(**config.completeness.model_dump()),
+            settings=WatchSettings(retention_days=config.store.retention_days, results=store.results),
+            clock=now,
+        )
+        ready()
+        watch.run(stop)
+
+
+def run_infer(config: Config, ready: Ready, stop: threading.Event) -> None:
+    """Run the engines that compute on the CPU, one case at a time, until ``stop`` is set."""
+    with opened_store(config) as store, _job_engine(config, store, "infer", ("infer-cpu",)):
+        ready()
+        stop.wait()
+
+
+@contextmanager
+def _job_engine(
+    config: Config, store: Store, role: str, queues: tuple[str, ...]
+) -> Iterator[tuple[Parts, JobEngine]]:
+    from pipeline.jobs import JobEngine, JobEngineSettings, jobs_url
+
+    joined = parts(config, store)
+    url = jobs_url(config.database.url.get_secret_value(), config.store.path)
+    # The executor id is stable over restarts: what this role was running when it died, it takes up again.
+    settings = JobEngineSettings(url=url, executor_id=f"{socket.gethostname()}/{role}", queues=queues)
+    engine = JobEngine(settings, joined.steps.run)
+    engine.start()
+    try:
+        yield joined, engine
+    finally:
+        engine.stop()
