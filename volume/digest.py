@@ -24,6 +24,7 @@ from volume.header import (
     PIXEL_DATA,
     WANTED,
     header_from_values,
+    is_uid,
     values_of_bytes,
 )
 from volume.part10 import EXPLICIT_LE, IMPLICIT_LE, LONG_VRS, DatasetBytes, Encoding, Window, opened
@@ -66,19 +67,29 @@ def inspect(path: Path) -> tuple[Header, str]:
         The file cannot be read.
     """
     with opened(path) as source:
+        if not is_uid(source.transfer_syntax_uid):
+            raise MalformedInstance("TransferSyntaxUID is not a UID", attribute="TransferSyntaxUID")
         reader = _Reader(source.window)
-        digest = reader.dataset(source.start, source.window.size, source.encoding, depth=0).digest.hex()
-        header = _header(reader.found, source)
-        fault = _pixel_fault(header, reader.found)
-        if fault is not None:
-            raise MalformedInstance(
-                fault,
-                attribute="PixelData",
-                sop_class_uid=header.sop_class_uid,
-                sop_instance_uid=header.sop_instance_uid,
-                study_instance_uid=header.study_instance_uid,
-            )
+        try:
+            digest = reader.dataset(source.start, source.window.size, source.encoding, depth=0).digest.hex()
+            header = _header(reader.found, source)
+            _require_pixels(header, reader.found)
+        except MalformedInstance as error:
+            _identify(error, reader.found)
+            raise
     return header, digest
+
+
+def _identify(error: MalformedInstance, found: _Found) -> None:
+    """Say which instance it is, as far as it was read before the fault."""
+    for tag, name in (
+        (0x00080016, "sop_class_uid"),
+        (0x00080018, "sop_instance_uid"),
+        (0x0020000D, "study_instance_uid"),
+    ):
+        uid = found.raw.get(tag, (b"", None, True))[0].decode("latin-1").strip(" \0")
+        if is_uid(uid):
+            setattr(error, name, uid)
 
 
 @dataclass(slots=True)
@@ -115,17 +126,19 @@ def _header(found: _Found, source: DatasetBytes) -> Header:
     return header_from_values(values, source.transfer_syntax_uid)
 
 
-def _pixel_fault(header: Header, found: _Found) -> str | None:
-    """Say what is wrong with the length of native pixel data (PS3.5 8.1.1, 8.2), if anything can be said."""
+def _require_pixels(header: Header, found: _Found) -> None:
+    """Raise where native pixel data is shorter than it must be (PS3.5 8.1.1, 8.2), if anything can be said."""
     if found.pixel_bytes is None or not (header.rows and header.columns and header.bits_allocated):
-        return None
+        return
     # 4:2:2 shares the colours of two pixels, 4:2:0 those of four (PS3.3 C.7.6.3.1.2).
     shared = {"YBR_FULL_422": 2.0, "YBR_PARTIAL_422": 2.0, "YBR_PARTIAL_420": 1.5}
     samples = shared.get(header.photometric_interpretation or "", float(header.samples_per_pixel or 1))
     bits = header.rows * header.columns * samples * (header.number_of_frames or 1) * header.bits_allocated
-    if found.pixel_bytes * 8 >= bits:
-        return None
-    return "PixelData is shorter than Rows, Columns, SamplesPerPixel, BitsAllocated and NumberOfFrames say"
+    if found.pixel_bytes * 8 < bits:
+        raise MalformedInstance(
+            "PixelData is shorter than Rows, Columns, SamplesPerPixel, BitsAllocated and NumberOfFrames say",
+            attribute="PixelData",
+        )
 
 
 def _name(tag: int) -> str:

@@ -236,8 +236,7 @@ def _identity(values: Values) -> dict[str, str]:
     for name, (_, keyword) in _REQUIRED_TAGS.items():
         if not is_uid(found[name]):
             what = "is not a UID" if found[name] else "is absent or empty"
-            readable = {key: uid for key, uid in found.items() if key != "series_instance_uid" and is_uid(uid)}
-            raise MalformedInstance(f"{keyword} {what}", attribute=keyword, **readable)
+            raise MalformedInstance(f"{keyword} {what}", attribute=keyword)
     return found
 
 

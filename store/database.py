@@ -1,0 +1,122 @@
+"""The index's database: SQLite in WAL mode or PostgreSQL, the same statements for both."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.schema import Table
+
+from domain.errors import ConfigurationError, OutOfSpace, StorageError
+
+_BUSY_S = 30
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PG_DISK_FULL = "53100"
+AnyRow = Row[*tuple[Any, ...]]
+Insert = sqlite.Insert | postgresql.Insert
+
+
+def index_url(path: Path, database_url: str) -> URL:
+    """Return the URL of the index; by default a file in the store at ``path``."""
+    if not database_url:
+        return URL.create("sqlite", database=str(path.resolve() / "index.sqlite"))
+    url = make_url(database_url)
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "sqlite" or not url.database:
+        raise ConfigurationError("database.url: only postgresql+psycopg:// and sqlite:/// with a file are known")
+    return url
+
+
+class Database:
+    """Connections to the index. Thread-safe; not to be carried across ``fork``."""
+
+    def __init__(self, url: URL) -> None:
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url)
+        self._writing = self._engine.execution_options(voxgate_writes=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only reads: one consistent state of the index."""
+        with translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that writes; it is on disk when the block is left.
+
+        Raises
+        ------
+        OutOfSpace
+            The database's disk is full.
+        StorageError
+            Anything else; nothing was written, except where the connection broke during the commit.
+        """
+        # SQLite must take its one write lock at the start: a reader that turns writer fails at once when busy.
+        with translated(), self._writing.begin() as connection:
+            yield connection
+
+    def insert(self, table: Table) -> Insert:
+        """Return an INSERT that knows ON CONFLICT."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._engine.dispose()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn errors of the disk and of the database into ours; an IntegrityError is the caller's business."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise OutOfSpace("The disk of the store is full") from error
+        raise StorageError("The store's files could not be read or written") from error
+    except SQLAlchemyError as error:
+        if isinstance(error, DBAPIError) and _is_full(error.orig):
+            raise OutOfSpace("The disk of the index is full") from error
+        raise StorageError("The index could not be read or written") from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_FULL or getattr(error, "sqlstate", None) == _PG_DISK_FULL
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(
+        url, connect_args={"timeout": _BUSY_S, "check_same_thread": False}, pool_size=8, max_overflow=64
+    )
+
+    @event.listens_for(engine, "connect")
+    def _(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # the driver's own transactions begin too late
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Connection) -> None:
+        options: Any = connection.get_execution_options()
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("voxgate_writes") else "BEGIN")
+
+    return engine
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    # Whatever the server's default: success means safe.
+    return create_engine(
+        url, connect_args={"options": "-c synchronous_commit=on"}, pool_size=8, max_overflow=64, pool_pre_ping=True
+    )

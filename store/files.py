@@ -1,0 +1,215 @@
+"""Part 10 files on disk: written under temporary names, synced, renamed; no name says anything about a patient."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+
+from domain.errors import OutOfSpace
+from store.database import translated
+
+INSTANCES = "instances"
+QUARANTINE = "quarantine"
+_TEMPORARY = "tmp"
+_MIB = 1 << 20
+_CHECK_EVERY = 16 * _MIB
+"""Free space is looked at again after this many bytes of one instance."""
+_OPEN_FILES = 64
+_SYNC_THREADS = 8
+# macOS has no fdatasync.
+_sync_data = getattr(os, "fdatasync", os.fsync)
+
+
+class StagedFile:
+    """A ``StagedInstance``: a file in this process' temporary folder."""
+
+    def __init__(self, path: Path, files: Files) -> None:
+        self.path = path
+        self._files = files
+        self._lock = threading.Lock()
+        self._fd: int | None = None
+        self._unchecked = 0
+        path.touch(exist_ok=False)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """See ``StagedInstance.write``."""
+        with translated(), self._lock:
+            view = memoryview(data).cast("B")
+            self._unchecked += len(view)
+            if self._unchecked >= _CHECK_EVERY:
+                self._files.require_space()
+                self._unchecked = 0
+            if self._fd is None:
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+                self._files.opened(self)
+            while view:
+                view = view[os.write(self._fd, view) :]
+
+    def rest(self) -> None:
+        """Close the file until more is written, unless that is now; more may be staged than files can be open."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._fd is not None:
+                    os.close(self._fd)
+                    self._fd = None
+            finally:
+                self._lock.release()
+
+    def discard(self) -> None:
+        """See ``StagedInstance.discard``."""
+        self.rest()
+        self._files.closed(self)
+        self.path.unlink(missing_ok=True)
+
+
+class Files:
+    """The folders of the store. Thread-safe, and safe for several processes on one folder."""
+
+    def __init__(self, root: Path, *, low_water_mb: int) -> None:
+        self.root = root.resolve()
+        self._low_water = low_water_mb * _MIB
+        self._numbers = count()
+        self._open: OrderedDict[int, StagedFile] = OrderedDict()
+        self._lock = threading.Lock()
+        self._syncers = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
+        with translated():
+            self._make_folders()
+            self._temporary, self._alive = self._own_folder()
+
+    def close(self) -> None:
+        """Remove this process' temporary files."""
+        self._syncers.shutdown()
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        os.close(self._alive)
+
+    def _make_folders(self) -> None:
+        """Create the folders and make their names durable once, so that no commit has to."""
+        (self.root / _TEMPORARY).mkdir(parents=True, exist_ok=True)
+        for area in (INSTANCES, QUARANTINE):
+            last = self.root / area / "ff"
+            if not last.is_dir():
+                for number in range(256):
+                    (self.root / area / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+                sync_folder(self.root / area)
+        sync_folder(self.root)
+
+    def _own_folder(self) -> tuple[Path, int]:
+        """Create this process' temporary folder, locked: in use for as long as the process lives."""
+        while True:
+            folder = self.root / _TEMPORARY / secrets.token_hex(8)
+            folder.mkdir()
+            lock = _locked(folder, fcntl.LOCK_SH)
+            if lock is not None and folder.is_dir():
+                return folder, lock
+
+    def require_space(self) -> None:
+        """Raise ``OutOfSpace`` below the low-water mark."""
+        state = os.statvfs(self.root)
+        if state.f_bavail * state.f_frsize < self._low_water:
+            raise OutOfSpace("The store has reached its low-water mark")
+
+    def stage(self) -> StagedFile:
+        """Open a temporary file; see ``InstanceSink.stage``."""
+        with translated():
+            self.require_space()
+            return StagedFile(self._temporary / f"{next(self._numbers)}.part", self)
+
+    def opened(self, file: StagedFile) -> None:
+        """Note that ``file`` is open, and close the one that was opened first if there are too many."""
+        with self._lock:
+            self._open[id(file)] = file
+            oldest = self._open.popitem(last=False)[1] if len(self._open) > _OPEN_FILES else None
+        if oldest is not None and oldest is not file:
+            oldest.rest()
+
+    def closed(self, file: StagedFile) -> None:
+        """Note that ``file`` will not be written to again."""
+        with self._lock:
+            self._open.pop(id(file), None)
+
+    def sync(self, paths: Sequence[Path]) -> None:
+        """Bring the bytes of the files to the disk, several at a time: the disk joins their waits."""
+        if len(paths) > 1:
+            list(self._syncers.map(sync_file, paths))
+        else:
+            for path in paths:
+                sync_file(path)
+
+    def sync_folders(self, folders: Iterable[Path]) -> None:
+        """Bring the names in the folders to the disk."""
+        for folder in sorted(set(folders)):
+            sync_folder(folder)
+
+    def target(self, area: str, series_instance_uid: str, sop_instance_uid: str) -> Path:
+        """Return a fresh name: a series shares a folder, so that a group of its instances needs one folder sync.
+
+        The last part is random: two writers of the same instance never touch each other's file, and the index
+        decides whose is kept.
+        """
+        series = hashlib.sha256(series_instance_uid.encode()).hexdigest()
+        instance = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
+        return self.root / area / series[:2] / f"{instance[:40]}-{secrets.token_hex(4)}.dcm"
+
+    def relative(self, path: Path) -> str:
+        """Return the path as the index keeps it: the store can be moved."""
+        return path.relative_to(self.root).as_posix()
+
+    def kept(self, area: str) -> Iterator[str]:
+        """Yield every file of an area, as the index names it."""
+        for number in range(256):
+            folder = f"{area}/{number:02x}"
+            with os.scandir(self.root / folder) as entries:
+                for entry in entries:
+                    yield f"{folder}/{entry.name}"
+
+    def remove_stale(self) -> int:
+        """Remove temporary files of processes that are gone; return how many."""
+        removed = 0
+        for folder in (self.root / _TEMPORARY).iterdir():
+            lock = _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock is not None:
+                removed += sum(1 for _ in folder.glob("*.part"))
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+        return removed
+
+
+def _locked(folder: Path, how: int) -> int | None:
+    """Lock a folder; return what holds the lock, or ``None`` when it is in use or gone."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(fd, how)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file's bytes and size to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        _sync_data(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_folder(path: Path) -> None:
+    """Bring a folder's names to the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

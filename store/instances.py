@@ -1,0 +1,311 @@
+"""Keeps instances: bytes, name and index row on disk before anybody is told that they are safe."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from domain.errors import ConflictingInstance, StorageError
+from domain.instance import Disposition, Header, Outcome, Reception
+from domain.ports import Candidate
+from store import schema
+from store.database import AnyRow, Database, translated
+from store.files import INSTANCES, QUARANTINE, Files, StagedFile
+from store.groups import Groups
+from store.series import SeriesChange, apply
+from volume.header import header_to_json
+
+log = logging.getLogger(__name__)
+
+RECOVERED = "recovered"
+"""Transport of an instance whose file was found without a row."""
+_TRIES = 3
+_BATCH = 500
+_CONFLICT = "conflict"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One candidate on its way: where its file is now, and what became of it."""
+
+    header: Header
+    digest: str
+    reception: Reception
+    path: Path
+    size: int
+    outcome: Outcome | None = None
+    owned: bool = False
+    """An index row points to the file."""
+
+    @property
+    def uid(self) -> str:
+        """SOP Instance UID."""
+        return self.header.sop_instance_uid
+
+
+class Instances:
+    """The ``InstanceStore`` on files and an index."""
+
+    def __init__(self, files: Files, database: Database) -> None:
+        self._files = files
+        self._database = database
+        self._groups = Groups[Entry](self._keep)
+
+    def stage(self) -> StagedFile:
+        """See ``InstanceSink.stage``."""
+        return self._files.stage()
+
+    def keep(self, candidates: Sequence[Candidate], reception: Reception) -> list[Outcome]:
+        """See ``InstanceStore.keep``."""
+        try:
+            with translated():
+                paths = [candidate.staged.path for candidate in candidates]
+                self._files.sync(paths)
+                sizes = [path.stat().st_size for path in paths]
+            entries = [
+                Entry(candidate.header, candidate.digest, reception, candidate.staged.path, size)
+                for candidate, size in zip(candidates, sizes, strict=True)
+            ]
+            self._groups.run(entries)
+        finally:
+            for candidate in candidates:
+                candidate.staged.discard()
+        return [entry.outcome for entry in entries if entry.outcome is not None]
+
+    def adopt(self, entry: Entry) -> None:
+        """Index a complete file that lies in the store without a row, as if it came now."""
+        with translated():
+            self._files.sync([entry.path])
+        self._groups.run([entry])
+
+    def _keep(self, entries: Sequence[Entry]) -> None:
+        for left in reversed(range(_TRIES)):
+            try:
+                self._try_to_keep(entries)
+            except IntegrityError as error:
+                # Another process inserted one of the UIDs after we looked; look again.
+                if not left:
+                    self._give_up(entries, committing=False)
+                    raise StorageError("The index is too busy with the same instances") from error
+            else:
+                return
+
+    def _try_to_keep(self, entries: Sequence[Entry]) -> None:
+        committing = False
+        try:
+            with translated():
+                self._place_ahead(entries)
+                with self._database.write() as connection:
+                    keeping = _Keeping(connection, self._files)
+                    keeping.decide(entries)
+                    committing = True
+            for entry in entries:
+                if not entry.owned:
+                    with suppress(OSError):  # the next start removes it
+                        entry.path.unlink(missing_ok=True)
+        except IntegrityError:
+            raise
+        except Exception:
+            self._give_up(entries, committing=committing)
+            raise
+
+    def _place_ahead(self, entries: Sequence[Entry]) -> None:
+        """Move what looks new to its place and sync the folders before the index is locked."""
+        with self._database.read() as connection:
+            known = _known(connection, {entry.uid for entry in entries})
+        folders = set()
+        for entry in entries:
+            row = known.get(entry.uid)
+            if row is None:
+                folders.add(place(self._files, entry, INSTANCES))
+            elif row.digest != entry.digest:
+                folders.add(place(self._files, entry, QUARANTINE))
+        self._files.sync_folders(folders)
+
+    def _give_up(self, entries: Sequence[Entry], *, committing: bool) -> None:
+        """Leave nothing half-stored, but no row without its file: a broken commit may have happened all the same."""
+        kept: set[Path] = set()
+        if committing:
+            try:
+                with self._database.read() as connection:
+                    rows = _known(connection, {entry.uid for entry in entries}).values()
+                    kept = {self._files.root / row.path for row in rows}
+            except StorageError:
+                log.warning("index unreachable after a commit that failed; files are left for the next start")
+                return
+        for entry in entries:
+            if entry.path not in kept:
+                entry.path.unlink(missing_ok=True)
+
+
+class _Keeping:
+    """The one transaction that decides what becomes of a group; nothing here is final before it commits."""
+
+    def __init__(self, connection: Connection, files: Files) -> None:
+        self._connection = connection
+        self._files = files
+        self._folders: set[Path] = set()
+        self._changes: dict[str, SeriesChange] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._refused: list[dict[str, Any]] = []
+        self._refused_now: set[tuple[str, str]] = set()
+
+    def decide(self, entries: Sequence[Entry]) -> None:
+        """Set the outcome of every entry and write the rows."""
+        changes = self._changes
+        for entry in sorted(entries, key=lambda entry: entry.header.series_instance_uid):
+            uid = entry.header.series_instance_uid
+            if uid not in changes:
+                # Locks the series' row, always in the same order: revisions grow in the order of the commits.
+                changes[uid] = SeriesChange.begun(self._connection, uid, entry.header.study_instance_uid)
+        known: dict[str, Any] = dict(_known(self._connection, {entry.uid for entry in entries}))
+        for entry in entries:
+            entry.owned = False
+            row = known.get(entry.uid)
+            if row is None:
+                known[entry.uid] = self._store(entry)
+            elif row.digest == entry.digest:
+                self._duplicate(entry, row)
+            else:
+                self._conflict(entry, row)
+        self._files.sync_folders(self._folders)
+        if self._rows:
+            self._connection.execute(insert(schema.instances), self._rows)
+        if self._refused:
+            self._connection.execute(insert(schema.quarantine), self._refused)
+        apply(self._connection, changes.values())
+
+    def _move(self, entry: Entry, area: str) -> str:
+        before = entry.path
+        folder = place(self._files, entry, area)
+        if entry.path != before:
+            self._folders.add(folder)
+        entry.owned = True
+        return self._files.relative(entry.path)
+
+    def _store(self, entry: Entry) -> Entry:
+        change = self._changes[entry.header.series_instance_uid]
+        self._rows.append(row_of(entry, self._move(entry, INSTANCES), revision=change.stored(entry)))
+        entry.outcome = _outcome(entry, Disposition.STORED)
+        return entry
+
+    def _duplicate(self, entry: Entry, row: AnyRow | Entry) -> None:
+        entry.outcome = _outcome(entry, Disposition.DUPLICATE)
+        self._changes[entry.header.series_instance_uid].repeated(entry)
+        if isinstance(row, Entry):
+            return
+        first = self._files.root / row.path
+        entry.owned = first == entry.path
+        if first.exists():
+            return
+        # The first copy's file is gone (a disk was repaired, a backup restored): this one takes its place.
+        values = row_of(entry, self._move(entry, INSTANCES), revision=row.revision)
+        self._connection.execute(
+            update(schema.instances).where(schema.instances.c.sop_instance_uid == entry.uid).values(values)
+        )
+        log.warning("missing file of an instance replaced by its re-send")
+
+    def _conflict(self, entry: Entry, row: AnyRow | Entry) -> None:
+        entry.outcome = _outcome(entry, Disposition.REFUSED, ConflictingInstance())
+        key = (entry.uid, entry.digest)
+        if key in self._refused_now:
+            return
+        aside = _quarantined(self._connection, *key)
+        if aside is not None:
+            entry.owned = self._files.root / aside == entry.path
+            return
+        self._refused_now.add(key)
+        first = row.header.series_instance_uid if isinstance(row, Entry) else row.series_instance_uid
+        self._refused.append(quarantine_row(entry, self._move(entry, QUARANTINE), _CONFLICT, first))
+        for uid in {entry.header.series_instance_uid, first}:
+            if uid not in self._changes:
+                self._changes[uid] = SeriesChange.begun(self._connection, uid, entry.header.study_instance_uid)
+            self._changes[uid].refused(entry)
+
+
+def place(files: Files, entry: Entry, area: str) -> Path:
+    """Move the entry's file into an area, unless it is there; return the folder."""
+    if not entry.path.is_relative_to(files.root / area):
+        target = files.target(area, entry.header.series_instance_uid, entry.uid)
+        entry.path = entry.path.rename(target)
+    return entry.path.parent
+
+
+def row_of(entry: Entry, path: str, *, revision: int) -> dict[str, Any]:
+    """Return the index row of an instance."""
+    header = entry.header
+    return {
+        "sop_instance_uid": header.sop_instance_uid,
+        "series_instance_uid": header.series_instance_uid,
+        "study_instance_uid": header.study_instance_uid,
+        "sop_class_uid": header.sop_class_uid,
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        "revision": revision,
+        "digest": entry.digest,
+        "path": path,
+        "size": entry.size,
+        "header": header_to_json(header),
+        **_received(entry.reception),
+    }
+
+
+def quarantine_row(entry: Entry, path: str, reason: str, first_series: str) -> dict[str, Any]:
+    """Return the row of a file that is kept aside."""
+    return {
+        "reason": reason,
+        "sop_instance_uid": entry.uid,
+        "series_instance_uid": entry.header.series_instance_uid,
+        "kept_series_instance_uid": first_series,
+        "digest": entry.digest,
+        "path": path,
+        "size": entry.size,
+        **_received(entry.reception),
+    }
+
+
+def _received(reception: Reception) -> dict[str, Any]:
+    return {
+        "transport": reception.transport[:16],
+        "sender": reception.sender.replace("\0", "")[:64],
+        "address": reception.address.replace("\0", "")[:255],
+        "received_at": reception.received_at,
+    }
+
+
+def _outcome(entry: Entry, disposition: Disposition, error: ConflictingInstance | None = None) -> Outcome:
+    return Outcome(
+        disposition=disposition,
+        sop_class_uid=entry.header.sop_class_uid,
+        sop_instance_uid=entry.uid,
+        study_instance_uid=entry.header.study_instance_uid,
+        error=error,
+    )
+
+
+def batches(uids: Iterable[str]) -> Iterable[list[str]]:
+    """Cut a list for IN (…): databases limit the number of parameters."""
+    ordered = sorted(uids)
+    return (ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH))
+
+
+def _known(connection: Connection, uids: set[str]) -> dict[str, AnyRow]:
+    table = schema.instances.c
+    query = select(table.sop_instance_uid, table.series_instance_uid, table.digest, table.path, table.revision)
+    return {
+        row.sop_instance_uid: row
+        for batch in batches(uids)
+        for row in connection.execute(query.where(table.sop_instance_uid.in_(batch)))
+    }
+
+
+def _quarantined(connection: Connection, uid: str, digest: str) -> str | None:
+    table = schema.quarantine.c
+    query = select(table.path).where(table.sop_instance_uid == uid, table.digest == digest)
+    return connection.execute(query).scalar()

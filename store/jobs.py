@@ -1,0 +1,231 @@
+"""The record of every job: ``JobLog`` on the index's tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, update
+
+from domain.job import Delivery, DeliveryState, Job, JobState, ResultObject
+from store import schema
+from store.database import AnyRow, Database
+
+_JOBS = schema.jobs.c
+_OBJECTS = schema.objects.c
+_DELIVERIES = schema.deliveries.c
+
+
+class JobTable:
+    """The ``JobLog``. Thread-safe; every call is one transaction."""
+
+    def __init__(self, root: Path, database: Database) -> None:
+        self._root = root
+        self._database = database
+
+    def add(self, job: Job) -> bool:
+        """See ``JobLog.add``."""
+        statement = self._database.insert(schema.jobs).values(_job_row(job)).on_conflict_do_nothing()
+        with self._database.write() as connection:
+            return connection.execute(statement.returning(_JOBS.job_id)).first() is not None
+
+    def get(self, job_id: str) -> Job | None:
+        """Return the job with this id, if there is one."""
+        with self._database.read() as connection:
+            row = connection.execute(select(schema.jobs).where(_JOBS.job_id == job_id)).first()
+        return None if row is None else _job(row)
+
+    def find(
+        self,
+        *,
+        series_instance_uid: str | None = None,
+        study_instance_uid: str | None = None,
+        state: JobState | None = None,
+        limit: int | None = None,
+    ) -> list[Job]:
+        """See ``JobLog.find``."""
+        query = select(schema.jobs).order_by(_JOBS.seq.desc()).limit(limit)
+        wanted = (
+            (_JOBS.series_instance_uid, series_instance_uid), (_JOBS.study_instance_uid, study_instance_uid),
+            (_JOBS.state, state and state.value),
+        )  # fmt: skip
+        for column, value in wanted:
+            if value is not None:
+                query = query.where(column == value)
+        with self._database.read() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
+    def update(
+        self,
+        job_id: str,
+        *,
+        state: JobState | None = None,
+        code: str | None = None,
+        reason: str | None = None,
+        attempt: int | None = None,
+        timings_s: Mapping[str, float] | None = None,
+        summary: Sequence[Mapping[str, object]] | None = None,
+    ) -> None:
+        """See ``JobLog.update``."""
+        given = {"state": state and state.value, "code": code, "reason": reason, "attempt": attempt}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        changes["updated_at"] = datetime.now(UTC)
+        if summary is not None:
+            changes["summary"] = json.dumps([dict(entry) for entry in summary])
+        with self._database.write() as connection:
+            if timings_s:
+                changes["timings_s"] = _merged_timings(connection, job_id, timings_s)
+            connection.execute(update(schema.jobs).where(_JOBS.job_id == job_id).values(changes))
+
+    def remove(self, job_id: str) -> None:
+        """See ``JobLog.remove``."""
+        with self._database.write() as connection:
+            for table in (schema.deliveries, schema.objects, schema.jobs):
+                connection.execute(delete(table).where(table.c.job_id == job_id))
+
+    def put_objects(self, objects: Sequence[ResultObject]) -> None:
+        """Insert or replace what jobs wrote, in this order."""
+        rows = [_object_row(item, position, self._root) for position, item in enumerate(objects)]
+        with self._database.write() as connection:
+            for row in rows:
+                statement = self._database.insert(schema.objects).values(row)
+                connection.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=[_OBJECTS.job_id, _OBJECTS.sop_instance_uid], set_=row
+                    )
+                )
+
+    def objects(self, job_id: str) -> tuple[ResultObject, ...]:
+        """Return what the job wrote, in the order in which it was put."""
+        query = select(schema.objects).where(_OBJECTS.job_id == job_id).order_by(_OBJECTS.position)
+        with self._database.read() as connection:
+            return tuple(self._object(row) for row in connection.execute(query))
+
+    def _object(self, row: AnyRow) -> ResultObject:
+        return ResultObject(
+            job_id=row.job_id,
+            kind=row.kind,
+            sop_class_uid=row.sop_class_uid,
+            sop_instance_uid=row.sop_instance_uid,
+            series_instance_uid=row.series_instance_uid,
+            path=self._root / row.path,
+        )
+
+    def set_delivery(
+        self, job_id: str, destination: str, sop_instance_uid: str, *, state: DeliveryState, reason: str = ""
+    ) -> None:
+        """See ``JobLog.set_delivery``."""
+        attempts = 0 if state is DeliveryState.QUEUED else 1
+        row = {
+            "job_id": job_id,
+            "destination": destination,
+            "sop_instance_uid": sop_instance_uid,
+            "state": state.value,
+            "attempts": attempts,
+            "reason": reason,
+            "updated_at": datetime.now(UTC),
+        }
+        changed = {name: row[name] for name in ("state", "reason", "updated_at")}
+        statement = (
+            self._database.insert(schema.deliveries)
+            .values(row)
+            .on_conflict_do_update(
+                index_elements=[_DELIVERIES.job_id, _DELIVERIES.destination, _DELIVERIES.sop_instance_uid],
+                set_={**changed, "attempts": _DELIVERIES.attempts + attempts},
+            )
+        )
+        with self._database.write() as connection:
+            connection.execute(statement)
+
+    def deliveries(self, job_id: str) -> tuple[Delivery, ...]:
+        """Return how far the job's objects are at each destination."""
+        query = select(schema.deliveries).where(_DELIVERIES.job_id == job_id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(_DELIVERIES.destination, _DELIVERIES.sop_instance_uid))
+            return tuple(_delivery(row) for row in rows)
+
+
+def _merged_timings(connection: Connection, job_id: str, timings_s: Mapping[str, float]) -> str:
+    query = select(_JOBS.timings_s).where(_JOBS.job_id == job_id).with_for_update()
+    before = connection.execute(query).scalar()
+    return json.dumps({**json.loads(before or "{}"), **timings_s})
+
+
+def _job_row(job: Job) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    return {
+        "job_id": job.job_id,
+        "series_instance_uid": job.series_instance_uid,
+        "study_instance_uid": job.study_instance_uid,
+        "stack": job.stack,
+        "sop_instance_uids": json.dumps(job.sop_instance_uids),
+        "route": job.route,
+        "engine": job.engine,
+        "engine_version": job.engine_version,
+        "destinations": json.dumps(job.destinations),
+        "priority": job.priority,
+        "generation": job.generation,
+        "predecessor": job.predecessor,
+        "state": job.state.value,
+        "code": job.code,
+        "reason": job.reason,
+        "attempt": job.attempt,
+        "timings_s": json.dumps(job.timings_s),
+        "summary": json.dumps(job.summary),
+        "created_at": job.created_at or now,
+        "updated_at": job.updated_at or now,
+    }
+
+
+def _job(row: AnyRow) -> Job:
+    return Job(
+        job_id=row.job_id,
+        series_instance_uid=row.series_instance_uid,
+        study_instance_uid=row.study_instance_uid,
+        stack=row.stack,
+        sop_instance_uids=tuple(json.loads(row.sop_instance_uids)),
+        route=row.route,
+        engine=row.engine,
+        engine_version=row.engine_version,
+        destinations=tuple(json.loads(row.destinations)),
+        priority=row.priority,
+        generation=row.generation,
+        predecessor=row.predecessor,
+        state=JobState(row.state),
+        code=row.code,
+        reason=row.reason,
+        attempt=row.attempt,
+        timings_s=json.loads(row.timings_s),
+        summary=json.loads(row.summary),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _object_row(item: ResultObject, position: int, root: Path) -> dict[str, Any]:
+    path = item.path.resolve()
+    return {
+        "job_id": item.job_id,
+        "sop_instance_uid": item.sop_instance_uid,
+        "position": position,
+        "kind": item.kind,
+        "sop_class_uid": item.sop_class_uid,
+        "series_instance_uid": item.series_instance_uid,
+        # Relative inside the store, which can be moved.
+        "path": str(path.relative_to(root) if path.is_relative_to(root) else path),
+    }
+
+
+def _delivery(row: AnyRow) -> Delivery:
+    return Delivery(
+        job_id=row.job_id,
+        destination=row.destination,
+        sop_instance_uid=row.sop_instance_uid,
+        state=DeliveryState(row.state),
+        attempts=row.attempts,
+        reason=row.reason,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,1 @@
+"""Brings an index of any earlier version up to date."""

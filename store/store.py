@@ -1,0 +1,82 @@
+"""The store as a whole: opened, migrated, reconciled and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from store import reconcile
+from store.database import Database, index_url, translated
+from store.files import Files
+from store.instances import Instances
+from store.jobs import JobTable
+from store.series import SeriesTable
+from store.settings import StoreSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The three ports on one folder and one index. Thread-safe; open it after ``fork``, never before."""
+
+    instances: Instances
+    series: SeriesTable
+    jobs: JobTable
+    results: Path
+    """Folder for what jobs write."""
+    _files: Files
+    _database: Database
+
+    def reconcile(self) -> dict[str, int]:
+        """Bring files and index into agreement; run once at start. See ``store.reconcile``."""
+        return reconcile.reconcile(self._files, self._database, self.instances)
+
+
+def migrate_store(settings: StoreSettings, database_url: str = "") -> None:
+    """Create the folder and bring the index up to date; safe when several processes do it at once.
+
+    Raises
+    ------
+    StorageError
+        Folder or database cannot be written.
+    ConfigurationError
+        The database is of a kind that we do not know.
+    """
+    from store.migration import migrate  # alembic is slow to import, and only the supervisor needs it
+
+    url = index_url(settings.path, database_url)
+    with translated():
+        settings.path.mkdir(parents=True, exist_ok=True)
+    migrate(url)
+
+
+@contextmanager
+def open_store(settings: StoreSettings, database_url: str = "") -> Iterator[Store]:
+    """Open a store whose index is up to date (``migrate_store``); an empty URL is SQLite in the store's folder.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written.
+    ConfigurationError
+        The database is of a kind that we do not know.
+    """
+    url = index_url(settings.path, database_url)
+    files = Files(settings.path, low_water_mb=settings.low_water_mb)
+    database = Database(url)
+    try:
+        results = files.root / "results"
+        with translated():
+            results.mkdir(exist_ok=True)
+        yield Store(
+            instances=Instances(files, database),
+            series=SeriesTable(files, database),
+            jobs=JobTable(files.root, database),
+            results=results,
+            _files=files,
+            _database=database,
+        )
+    finally:
+        database.close()
+        files.close()
