@@ -1,0 +1,132 @@
+"""What the objects of one job have in common: UIDs, series, equipment, time."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from pydicom.dataset import Dataset
+
+from dicom_out.codes import PROCESSING_EQUIPMENT
+from dicom_out.source import Source, string_values
+from domain.codes import Code
+from domain.engine import OWN_MANUFACTURER, EngineManifest, derived_uid
+from domain.ports import Result
+
+_KINDS = ("SEG", "SR")
+
+
+def instance_uid(job_id: str, kind: str) -> str:
+    """Return the SOP Instance UID of a job's object: the same job writes the same object."""
+    return derived_uid("instance", kind, job_id)
+
+
+def series_uid(job_id: str, kind: str) -> str:
+    """Return the series UID of a job's object; each object has a series of its own."""
+    return derived_uid("series", kind, job_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """What ties a segment, its measurements and its line together, over re-runs and generations."""
+
+    identifier: str
+    uid: str
+
+
+def tracking(series_instance_uid: str, manifest: EngineManifest, segment: str) -> Tracking:
+    """Return the tracking pair of a segment: the same for every job of the engine on the same series."""
+    return Tracking(
+        f"{manifest.name} {segment}"[:64], derived_uid("tracking", series_instance_uid, manifest.name, segment)
+    )
+
+
+def code_item(code: Code) -> Dataset:
+    """Return a Code Sequence item (PS3.3 Section 8); long values have an attribute of their own."""
+    item = Dataset()
+    keyword = "CodeValue" if len(code.value) <= 16 else "LongCodeValue"
+    setattr(item, keyword, code.value)
+    item.CodingSchemeDesignator = code.scheme
+    item.CodeMeaning = code.meaning[:64]
+    return item
+
+
+def empty_object(result: Result, source: Source, *, kind: str, software_version: str, zone: tzinfo | None) -> Dataset:
+    """Return series, equipment and time of an object; identity and content are added by its writer."""
+    manifest, started = result.manifest, local_time(result.started_at, source.header, zone)
+    ds = Dataset()
+    ds.Modality = kind
+    ds.SOPInstanceUID = instance_uid(result.job_id, kind)
+    ds.SeriesInstanceUID = series_uid(result.job_id, kind)
+    ds.SeriesNumber = _series_number(source.header, manifest.name, kind)
+    ds.SeriesDescription = f"{OWN_MANUFACTURER} {manifest.title}"[:64]
+    ds.InstanceNumber = 1
+    day, time = started.strftime("%Y%m%d"), started.strftime("%H%M%S")
+    ds.InstanceCreationDate = ds.SeriesDate = ds.ContentDate = day
+    ds.InstanceCreationTime = ds.SeriesTime = ds.ContentTime = time
+    ds.Manufacturer = OWN_MANUFACTURER
+    ds.ManufacturerModelName = manifest.title[:64]
+    ds.DeviceSerialNumber = manifest.device_uid
+    ds.SoftwareVersions = _versions(manifest, software_version)
+    ds.ContributingEquipmentSequence = [_contribution(manifest, software_version, started)]
+    return ds
+
+
+def local_time(moment: datetime, header: Dataset, zone: tzinfo | None) -> datetime:
+    """Return ``moment`` as the dates of the source are meant.
+
+    With Timezone Offset From UTC every date of an object is in that zone (PS3.3 C.12.1.1.8), the copied ones too;
+    without it dates are local, as the acquisition's were.
+    """
+    declared = string_values(header, "TimezoneOffsetFromUTC")
+    if declared:
+        return moment.astimezone(datetime.strptime(declared[0], "%z").tzinfo)
+    return moment.astimezone(zone)
+
+
+def _series_number(header: Dataset, engine: str, kind: str) -> int:
+    """Return a number that lists the result beside its source and tells engines apart."""
+    digits = (string_values(header, "SeriesNumber") or ["0"])[0]
+    base = int(digits) % 100_000 if digits.isdecimal() else 0
+    return base * 1000 + 100 + 2 * (zlib.crc32(engine.encode()) % 450) + _KINDS.index(kind)
+
+
+def _versions(manifest: EngineManifest, software_version: str) -> list[str]:
+    return [manifest.version, f"{OWN_MANUFACTURER} {software_version}"]
+
+
+def _contribution(manifest: EngineManifest, software_version: str, started: datetime) -> Dataset:
+    """Return the algorithm as contributing equipment (IHE AIR: its Device UID names the very model)."""
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [code_item(PROCESSING_EQUIPMENT)]
+    item.Manufacturer = OWN_MANUFACTURER
+    item.ManufacturerModelName = manifest.title[:64]
+    item.SoftwareVersions = _versions(manifest, software_version)
+    item.DeviceSerialNumber = manifest.device_uid
+    item.DeviceUID = manifest.device_uid
+    item.ContributionDateTime = started.strftime("%Y%m%d%H%M%S")
+    item.ContributionDescription = f"{manifest.algorithm_name} {manifest.version}"
+    return item
+
+
+def own_texts(result: Result) -> Sequence[str]:
+    """Return every text of ours that an object of this result may hold; they choose its character set."""
+    manifest, findings = result.manifest, result.findings
+    codes = [manifest.algorithm_family, *((manifest.finding_site,) if manifest.finding_site else ())]
+    texts = [manifest.name, manifest.title, manifest.version, manifest.algorithm_name, manifest.manufacturer]
+    for segment in findings.segments:
+        texts += [segment.key, segment.label]
+        codes += [segment.category, segment.type, *segment.type_modifiers]
+        codes += [segment.anatomic_region] if segment.anatomic_region else []
+    for measurement in findings.measurements:
+        codes += [measurement.concept, measurement.unit]
+        codes += [measurement.derivation] if measurement.derivation else []
+    for evaluation in findings.evaluations:
+        codes.append(evaluation.concept)
+        if isinstance(evaluation.value, Code):
+            codes.append(evaluation.value)
+        else:
+            texts.append(evaluation.value)
+    return [*texts, findings.narrative, *(code.meaning for code in codes)]

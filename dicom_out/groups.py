@@ -1,0 +1,120 @@
+"""Measurement groups: one segment's numbers and statements (PS3.16 TID 1410, 1411, 1501)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+from pydicom.uid import SegmentationStorage
+
+from dicom_out import codes
+from dicom_out.content import MODIFIES, OBSERVES, code, container, image, num, polyline, text, uidref
+from dicom_out.derived import Tracking, instance_uid, tracking
+from dicom_out.longaxis import LongAxis
+from dicom_out.source import Source, SourceImage
+from domain.codes import MILLIMETRE, Code
+from domain.engine import EngineManifest
+from domain.findings import Evaluation, Measurement, SegmentDescription
+from domain.ports import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """The long axis of a segment and the slice on which it lies."""
+
+    axis: LongAxis
+    image: SourceImage
+
+
+def groups_of(result: Result, source: Source, lines: dict[int, Line]) -> list[Dataset]:
+    """Return the measurement groups of all segments.
+
+    A segment with voxels has two under one tracking UID: the volume with its measurements, and the long axis on one
+    slice. OHIF shows only what has coordinates, merges groups by tracking UID, and fails on a group that has no
+    coordinates at all.
+
+    Parameters
+    ----------
+    lines
+        By segment number; a segment without voxels has none.
+    """
+    groups = []
+    for number, segment in enumerate(result.findings.segments, start=1):
+        tracked = tracking(source.series_instance_uid, result.manifest, segment.key)
+        if number in lines:
+            groups.append(_volumetric(result, source, number, segment, tracked))
+            groups.append(_planar(result.manifest, segment, tracked, lines[number]))
+        else:
+            groups.append(_without_region(result, segment, tracked))
+    return groups
+
+
+def _volumetric(
+    result: Result, source: Source, number: int, segment: SegmentDescription, tracked: Tracking
+) -> Dataset:
+    """Return a TID 1411 Volumetric ROI group that refers to the segment."""
+    seg = instance_uid(result.job_id, "SEG")
+    region = [
+        image(codes.REFERENCED_SEGMENT, SegmentationStorage, seg, segment=number),
+        uidref(codes.SOURCE_SERIES_FOR_SEGMENTATION, source.series_instance_uid),
+    ]
+    stated = _said(result, segment)
+    items = [*_subject(segment, tracked), *region, *_site(segment, result.manifest), *algorithm(result.manifest)]
+    return container(codes.MEASUREMENT_GROUP, [*items, *stated], template="1411")
+
+
+def _planar(manifest: EngineManifest, segment: SegmentDescription, tracked: Tracking, line: Line) -> Dataset:
+    """Return a TID 1410 Planar ROI group with the long axis."""
+    drawn = polyline(codes.IMAGE_REGION, line.axis.ends, line.image.sop_class_uid, line.image.sop_instance_uid)
+    items = [*_subject(segment, tracked), drawn, *_site(segment, manifest), *algorithm(manifest)]
+    length = num(codes.LONG_AXIS, line.axis.length_mm, MILLIMETRE)
+    return container(codes.MEASUREMENT_GROUP, [*items, length], template="1410")
+
+
+def _without_region(result: Result, segment: SegmentDescription, tracked: Tracking) -> Dataset:
+    """Return a TID 1501 group: a segment that was looked for and has no voxel is said to be absent."""
+    items = [*_subject(segment, tracked), *_site(segment, result.manifest), *algorithm(result.manifest)]
+    negative = [] if result.findings.labels is None else [code(codes.PRESENCE, codes.ABSENT)]
+    return container(codes.MEASUREMENT_GROUP, [*items, *_said(result, segment), *negative], template="1501")
+
+
+def _subject(segment: SegmentDescription, tracked: Tracking) -> list[Dataset]:
+    return [
+        text(codes.TRACKING_IDENTIFIER, tracked.identifier, OBSERVES),
+        uidref(codes.TRACKING_UID, tracked.uid, OBSERVES),
+        code(codes.FINDING_CATEGORY, segment.category),
+        code(codes.FINDING, segment.type),
+    ]
+
+
+def _site(segment: SegmentDescription, manifest: EngineManifest) -> list[Dataset]:
+    """Return the finding site with its side: the segment's region, else the engine's, else what was segmented."""
+    site = segment.anatomic_region or manifest.finding_site or segment.type
+    sides = [c for c in segment.type_modifiers if c.value in codes.SIDES]
+    return [code(codes.FINDING_SITE, site, MODIFIES, [code(codes.LATERALITY, side, MODIFIES) for side in sides])]
+
+
+def algorithm(manifest: EngineManifest) -> list[Dataset]:
+    """Return TID 4019 Algorithm Identification."""
+    return [
+        text(codes.ALGORITHM_NAME, manifest.algorithm_name, MODIFIES),
+        text(codes.ALGORITHM_VERSION, manifest.version, MODIFIES),
+        text(codes.ALGORITHM_MANUFACTURER, manifest.manufacturer, MODIFIES),
+        code(codes.ALGORITHM_FAMILY, manifest.algorithm_family, MODIFIES),
+    ]
+
+
+def _said(result: Result, segment: SegmentDescription) -> list[Dataset]:
+    measured = [_measured(m) for m in result.findings.measurements if m.segment == segment.key]
+    return measured + [evaluated(e) for e in result.findings.evaluations if e.segment == segment.key]
+
+
+def _measured(measurement: Measurement) -> Dataset:
+    derivation = [] if measurement.derivation is None else [code(codes.DERIVATION, measurement.derivation, MODIFIES)]
+    return num(measurement.concept, measurement.value, measurement.unit, derivation)
+
+
+def evaluated(evaluation: Evaluation) -> Dataset:
+    """Return a qualitative evaluation, coded or as text."""
+    value = evaluation.value
+    return code(evaluation.concept, value) if isinstance(value, Code) else text(evaluation.concept, value)

@@ -1,0 +1,190 @@
+"""The source series as the writers need it: one header, put right on a copy, and where each slice lies."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import cast
+
+from pydicom import dcmread
+from pydicom.charset import convert_encodings
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.valuerep import format_number_as_ds
+
+from dicom_out.charset import normalised, undeclared
+from dicom_out.encoding import tag_of
+
+_SLICE_KEYWORDS = ["SOPClassUID", "SOPInstanceUID", "ImagePositionPatient"]
+_TYPE_2 = (
+    "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientName", "PatientID",
+    "PatientBirthDate", "PatientSex", "StudyID",
+)  # fmt: skip
+"""Type 2 of the Patient and General Study Modules (PS3.3 C.7.1.1, C.7.2.1): empty where the source lacks them."""
+_TEXTS = (
+    "PatientName", "PatientID", "IssuerOfPatientID", "ReferringPhysicianName", "AccessionNumber", "StudyID",
+    "StudyDescription",
+)  # fmt: skip
+"""Copied attributes whose bytes mean what Specific Character Set says (PS3.5 Section 6.1.2.2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceImage:
+    """One slice of the source."""
+
+    sop_class_uid: str
+    sop_instance_uid: str = field(repr=False)
+    position: tuple[str, str, str]
+    """ImagePositionPatient as the source wrote it, at most 16 characters a number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """The stack that was analysed."""
+
+    header: Dataset = field(repr=False)
+    """Header of the first slice, put right by ``source_header``."""
+    images: tuple[SourceImage, ...] = field(repr=False)
+    """In slice order."""
+
+    @property
+    def series_instance_uid(self) -> str:
+        """The stack's series."""
+        return str(self.header.SeriesInstanceUID)
+
+    @property
+    def study_instance_uid(self) -> str:
+        """The stack's study."""
+        return str(self.header.StudyInstanceUID)
+
+
+def read_source(paths: Sequence[Path]) -> Source:
+    """Read the headers of Part 10 files in slice order; pixel data is not read."""
+    first = dcmread(paths[0], stop_before_pixels=True)
+    rest = (dcmread(path, stop_before_pixels=True, specific_tags=list(_SLICE_KEYWORDS)) for path in paths[1:])
+    images = tuple(_image(header) for header in (first, *rest))
+    return Source(header=source_header(first), images=images)
+
+
+def _image(header: Dataset) -> SourceImage:
+    x, y, z = (_decimal_string(value) for value in string_values(header, "ImagePositionPatient"))
+    return SourceImage(
+        sop_class_uid=str(header.SOPClassUID), sop_instance_uid=str(header.SOPInstanceUID), position=(x, y, z)
+    )
+
+
+def _decimal_string(value: str) -> str:
+    """Return a DS of at most 16 characters; some sources write more (PS3.5 Section 6.2)."""
+    return value if len(value) <= 16 else format_number_as_ds(float(value))
+
+
+def _held(header: Dataset, keyword: str) -> DataElement | RawDataElement | None:
+    """Return what the header holds, not decoded where nobody has looked yet; pydicom's types do not say so."""
+    return cast("DataElement | RawDataElement | None", header.get_item(Tag(tag_of(keyword))))
+
+
+def raw_value(header: Dataset, keyword: str) -> bytes | None:
+    """Return the bytes of a string attribute as the file holds them, ``None`` where it is absent."""
+    item = _held(header, keyword)
+    return (item.value or b"") if isinstance(item, RawDataElement) else None
+
+
+def string_values(header: Dataset, keyword: str) -> list[str]:
+    """Return the values of an attribute whose VR has ASCII characters only; empty where it is absent."""
+    raw = raw_value(header, keyword) or b""
+    values = [value.strip(" \0") for value in raw.decode("ascii", "replace").split("\\")]
+    return values if any(values) else []
+
+
+def decoded(header: Dataset, keyword: str) -> DataElement:
+    """Return an attribute decoded by the header's character set, and leave the header's bytes as they are."""
+    tag = Tag(tag_of(keyword))
+    item = _held(header, keyword)
+    if isinstance(item, RawDataElement):
+        known = item._replace(VR=dictionary_VR(tag))  # an Implicit VR source does not say
+        return convert_raw_data_element(known, encoding=convert_encodings(_declared(header)))
+    return item if isinstance(item, DataElement) else DataElement(tag, dictionary_VR(tag), None)
+
+
+def _declared(header: Dataset) -> list[str]:
+    return string_values(header, "SpecificCharacterSet")
+
+
+def source_header(received: Dataset) -> Dataset:
+    """Return a copy of a source header that every writer of derived objects can take.
+
+    Real headers hold values that stop libraries, or that must not be copied into a result: an empty or misspelt
+    character set, missing or impossible dates, a PixelSpacing of zero, a SpacingBetweenSlices that the positions
+    contradict. The bytes of names and identifiers are left as they are. The copy is in Explicit VR, and in the
+    character set that SpecificCharacterSet then declares.
+    """
+    header = copy.deepcopy(received)
+    _declare_character_set(header)
+    for keyword, sound in _SOUND.items():
+        if keyword in header and not all(sound(value) for value in string_values(header, keyword)):
+            del header[tag_of(keyword)]
+    for keyword in _TYPE_2:
+        if keyword not in header:
+            _set_raw(header, keyword, b"")
+    header.pop(tag_of("SpacingBetweenSlices"), None)
+    spacing = string_values(header, "PixelSpacing")
+    if spacing and not all(_is_number(value) and float(value) > 0 for value in spacing):
+        del header[tag_of("PixelSpacing")]
+    return header
+
+
+def _declare_character_set(header: Dataset) -> None:
+    tag = tag_of("SpecificCharacterSet")
+    terms = normalised(string_values(header, "SpecificCharacterSet"))
+    if terms is None:
+        terms = undeclared([raw_value(header, keyword) or b"" for keyword in _TEXTS])
+    header.pop(tag, None)
+    if terms is not None:
+        _set_raw(header, "SpecificCharacterSet", "\\".join(terms).encode("ascii"))
+
+
+def _set_raw(header: Dataset, keyword: str, value: bytes) -> None:
+    tag = Tag(tag_of(keyword))
+    value += b" " if len(value) % 2 else b""
+    header[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+
+
+def _is_date(value: str) -> bool:
+    try:
+        date(int(value[:4]), int(value[4:6]), int(value[6:]))
+    except ValueError:
+        return False
+    return len(value) == 8
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return abs(float(value)) < float("inf")
+    except ValueError:
+        return False
+
+
+def _matches(pattern: str) -> Callable[[str], bool]:
+    compiled = re.compile(pattern)
+    return lambda value: compiled.fullmatch(value) is not None
+
+
+_SOUND: dict[str, Callable[[str], bool]] = {
+    "StudyDate": _is_date,
+    "PatientBirthDate": _is_date,
+    "StudyTime": _matches(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"),
+    "PatientSex": _matches(r"[MFO]"),
+    "PatientAge": _matches(r"\d{3}[DWMY]"),
+    "PatientSize": _is_number,
+    "PatientWeight": _is_number,
+    "BodyPartExamined": _matches(r"[A-Z0-9_ ]{1,16}"),
+    "Laterality": _matches(r"[LR]"),
+    "TimezoneOffsetFromUTC": _matches(r"[+-]\d{4}"),
+}
+"""What a value must look like to be copied; where it does not, the attribute is taken as absent."""

@@ -1,0 +1,115 @@
+"""Proof that encoded results say what the engine said, by reading the files as a stranger would.
+
+Nothing here uses the code that wrote the files: frames, positions and references are read from the objects, slices
+from the source files, and both are compared with the findings in patient millimetres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+
+from dicom_out.verify_seg import check_seg
+from dicom_out.verify_sr import check_sr
+from domain.errors import VerificationFailed
+from domain.job import ResultObject
+from domain.ports import Result
+
+_CLASSES = {"SEG": SegmentationStorage, "SR": Comprehensive3DSRStorage}
+_SLICE_KEYWORDS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "ImagePositionPatient",
+]
+_IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "AccessionNumber", "StudyInstanceUID", "StudyID")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SourceSlices:
+    """What the source files themselves say, in slice order."""
+
+    sop_instance_uids: tuple[str, ...] = field(repr=False)
+    sop_class_uids: tuple[str, ...] = field(repr=False)
+    series_instance_uid: str = field(repr=False)
+    frame_of_reference_uid: str = field(repr=False)
+    positions_mm: npt.NDArray[np.float64] = field(repr=False)
+    """Shape ``(slices, 3)``."""
+
+
+def verify(result: Result, objects: Sequence[ResultObject]) -> None:
+    """Compare ``objects`` with ``result``.
+
+    Raises
+    ------
+    VerificationFailed
+        They differ; the message says in what.
+    """
+    with _unreadable_is_failed():
+        first, slices = _read_source(result.source_paths)
+        found = {item.kind: _read(item, first) for item in objects}
+        if len(found) != len(objects) or "SR" not in found:
+            raise VerificationFailed("A result has one SR and at most one SEG.")
+        labels = result.findings.labels
+        if (labels is not None and labels.any()) != ("SEG" in found):
+            raise VerificationFailed("There is a SEG exactly where a segment has a voxel.")
+        seg = check_seg(found["SEG"], result, slices) if "SEG" in found else None
+        check_sr(found["SR"], result, slices, seg)
+
+
+@contextmanager
+def _unreadable_is_failed() -> Iterator[None]:
+    """An object without an attribute that every such object has is a failed one."""
+    try:
+        yield
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, OSError) as error:
+        raise VerificationFailed(f"A result object cannot be read back ({type(error).__name__}).") from error
+
+
+def _read_source(paths: Sequence[Path]) -> tuple[Dataset, SourceSlices]:
+    headers = [dcmread(path, stop_before_pixels=True, specific_tags=list(_SLICE_KEYWORDS)) for path in paths]
+    first = dcmread(paths[0], stop_before_pixels=True)
+    return first, SourceSlices(
+        sop_instance_uids=tuple(str(header.SOPInstanceUID) for header in headers),
+        sop_class_uids=tuple(str(header.SOPClassUID) for header in headers),
+        series_instance_uid=str(first.SeriesInstanceUID),
+        frame_of_reference_uid=str(first.FrameOfReferenceUID),
+        positions_mm=np.array([[float(x) for x in header.ImagePositionPatient] for header in headers]),
+    )
+
+
+def _read(item: ResultObject, source: Dataset) -> Dataset:
+    """Read an object and check that it is what the job says it is, about the same patient and study."""
+    ds = dcmread(item.path)
+    if not (ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == item.sop_class_uid == _CLASSES[item.kind]):
+        raise VerificationFailed(f"{item.kind}: SOPClassUID is not the job's.")
+    if not (ds.SOPInstanceUID == ds.file_meta.MediaStorageSOPInstanceUID == item.sop_instance_uid):
+        raise VerificationFailed(f"{item.kind}: SOPInstanceUID is not the job's.")
+    if ds.SeriesInstanceUID != item.series_instance_uid or ds.SeriesInstanceUID == source.SeriesInstanceUID:
+        raise VerificationFailed(f"{item.kind}: SeriesInstanceUID is not the job's.")
+    if ds.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian:
+        raise VerificationFailed(f"{item.kind}: TransferSyntaxUID is not Explicit VR Little Endian.")
+    for keyword in _IDENTITY:
+        if not _same(ds, source, keyword):
+            raise VerificationFailed(f"{item.kind}: {keyword} is not the source's.")
+    return ds
+
+
+def _same(ours: Dataset, source: Dataset, keyword: str) -> bool:
+    """Tell whether an identifier has the same bytes, or in another character set the same text."""
+    left, right = (_bytes(ds, keyword) for ds in (ours, source))
+    return left == right or str(ours.get(keyword) or "") == str(source.get(keyword) or "")
+
+
+def _bytes(ds: Dataset, keyword: str) -> bytes:
+    value = ds.get_item(keyword).value if keyword in ds else None
+    return value.rstrip(b" \0") if isinstance(value, bytes) else str(value or "").encode()
