@@ -20,6 +20,8 @@ METADATA = 4317
 
 # A call takes some 20 µs.
 JOB_POLL_S = 0.1
+# OrthancPluginErrorCode: InexistentItem, UnknownResource.
+ABSENT = (7, 17)
 HTTP_TIMEOUT_S = 3.0
 # More than Orthanc runs at a time, so that the one waited for is among them.
 OUTCOMES_KEPT = 100
@@ -110,24 +112,26 @@ class Orthanc:
         self._metadata_name = next((name for name, number in registered.items() if number == METADATA), str(METADATA))
 
     def get(self, path: str) -> Any:
-        """Return the answer, ``None`` where there is no such resource."""
-        try:
-            return json.loads(self._sdk.RestApiGetAfterPlugins(path))
-        except self._sdk.OrthancException:
-            return None
-
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Return the answer.
+        """Return the answer, ``None`` where there is no such resource.
 
         Raises
         ------
-        SendFailed
-            Orthanc did not take the request.
+        RestError
+            Anything else, e.g. a database that is locked: that says nothing about the resource.
         """
+        try:
+            return json.loads(self._sdk.RestApiGetAfterPlugins(path))
+        except self._sdk.OrthancException as error:
+            if error.args[0] in ABSENT:
+                return None
+            raise RestError(f"Orthanc's error {error.args[0]}") from error
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Return the answer; raises ``RestError`` where Orthanc did not carry out the request."""
         try:
             return json.loads(self._sdk.RestApiPostAfterPlugins(path, json.dumps(body)))
         except self._sdk.OrthancException as error:
-            raise SendFailed(f"Orthanc's error {error.args[0]}") from error
+            raise RestError(f"Orthanc's error {error.args[0]}") from error
 
     def acknowledged(self, series: str) -> set[str]:
         """Return the keys (see ``instance_key``) of the instances of a series that Voxgate acknowledged."""
@@ -149,8 +153,13 @@ class Orthanc:
 
     def load(self) -> dict[str, Any]:
         """Return what ``save`` wrote, empty where it never did."""
-        text = self._sdk.GetGlobalProperty(GLOBAL_PROPERTY, "")
-        state: dict[str, Any] = json.loads(text) if text else {}
+        try:
+            state = json.loads(self._sdk.GetGlobalProperty(GLOBAL_PROPERTY, "") or "{}")
+        except ValueError:
+            state = None
+        if not isinstance(state, dict):
+            self.log("what an earlier run left cannot be read: beginning anew", property=GLOBAL_PROPERTY)
+            state = {}
         return state
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -162,7 +171,11 @@ class Orthanc:
         self._sdk.LogWarning(f"Voxgate: {message} {json.dumps(facts)}" if facts else f"Voxgate: {message}")
 
 
-class SendFailed(Exception):
+class RestError(Exception):
+    """Orthanc's REST API did not do what was asked."""
+
+
+class SendFailed(RestError):
     """The target did not acknowledge every instance of a transfer."""
 
 
@@ -247,8 +260,14 @@ class Target:
     def _cancel(self, job: str) -> None:
         try:
             self._orthanc.post(f"/jobs/{job}/cancel", {})
-        except SendFailed:
+        except RestError:
             self._orthanc.log("could not cancel a job")
+
+    def configured(self) -> bool:
+        """Whether Orthanc knows the target at all."""
+        stow = self._settings.protocol == "stow"
+        known = self._orthanc.get(f"{self._dicomweb_root()}/servers" if stow else "/modalities")
+        return self._settings.target in (known or [])
 
     def reachable(self) -> bool:
         """Whether the target answers at all; tells a dead target from a refused instance."""
@@ -258,7 +277,7 @@ class Target:
             return server is not None and self._http(server["Url"], {}) is not None
         try:
             self._orthanc.post(f"/modalities/{name}/echo", {})
-        except SendFailed:
+        except RestError:
             return False
         return True
 

@@ -13,13 +13,14 @@ The log shows Orthanc's identifiers (hashes), counts and error codes, never an a
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from voxgate_rest import Orthanc, SendFailed, Settings, Stopping, Target, instance_key
+from voxgate_rest import Orthanc, RestError, Settings, Stopping, Target, instance_key
 
 # Finds one bad instance among a thousand (10 halvings), and gives up when nearly all are refused.
 FAILED_SENDS_PER_ATTEMPT = 24
@@ -57,7 +58,7 @@ class Backlog:
     def load(self, *, due: float) -> None:
         """Read what an earlier run left. The first run ever begins now: an archive is not forwarded as a whole."""
         state = self._orthanc.load()
-        if state:
+        if {"cursor", "waiting"} <= state.keys():
             self.cursor = int(state["cursor"])
             self.waiting = {
                 series: Waiting(due=due, attempts=int(attempts), reason="Orthanc was started again")
@@ -95,10 +96,18 @@ class Backlog:
             self._changed = False
         self._saved_at = time.monotonic()
 
-    def save_soon(self) -> None:
-        """Write the state unless it was written a moment ago: a burst of instances is one write."""
-        if time.monotonic() - self._saved_at >= SAVE_S:
+    def save_soon(self) -> float:
+        """Write the state unless it was written a moment ago, so that a burst of instances is one write.
+
+        Returns
+        -------
+        float
+            Seconds after which to call again; infinite when everything is written.
+        """
+        left_s = self._saved_at + SAVE_S - time.monotonic()
+        if left_s <= 0:
             self.save()
+        return left_s if self._changed else math.inf
 
 
 class Router:
@@ -166,25 +175,29 @@ class Router:
             self._thread.join(timeout=10)
 
     def _run(self) -> None:
+        # After a restart Orthanc calls every series stable, also one that is still arriving.
         self._backlog.load(due=time.monotonic() + self._stable_age_s)
         self._orthanc.log("forwarding to", target=self._settings.target, waiting=len(self._backlog.waiting))
+        if not self._target.configured():
+            self._orthanc.log("the target is not configured in Orthanc", target=self._settings.target)
         while not self._stopping.is_set():
             try:
                 self._read_changes()
                 self._forward_due()
-                self._backlog.save_soon()
+                idle_s = min(IDLE_S, self._backlog.save_soon())
             except Stopping:
                 break
             except Exception as error:
                 self._orthanc.log("unexpected error", error=type(error).__name__)
-                self._stopping.wait(self._settings.retry_seconds)
-            self._wait()
+                idle_s = self._settings.retry_seconds
+                self._stopping.wait(idle_s)
+            self._wait(idle_s)
         self._backlog.save()
 
-    def _wait(self) -> None:
+    def _wait(self, idle_s: float) -> None:
         now = time.monotonic()
         dues = [max(item.due, self._target_due) for item in self._backlog.waiting.values()]
-        self._wake.wait(min(max(0.0, min(dues, default=now + IDLE_S) - now), IDLE_S))
+        self._wake.wait(min(max(0.0, min(dues, default=math.inf) - now), idle_s))
         self._stopping.wait(COALESCE_S)
         self._wake.clear()
 
@@ -213,7 +226,10 @@ class Router:
             now = time.monotonic()
             if self._stopping.is_set() or now < self._target_due or now < item.due:
                 return
-            self._attempt(series, item)
+            try:
+                self._attempt(series, item)
+            except RestError as error:
+                self._retry(series, str(error), item.attempts + 1)
             self._backlog.save_soon()
 
     def _attempt(self, series: str, item: Waiting) -> None:
@@ -245,7 +261,7 @@ class Router:
             part = parts.pop()
             try:
                 self._target.send(part)
-            except SendFailed as error:
+            except RestError as error:
                 refusal, failures = str(error), failures + 1
                 if not self._target.reachable():
                     self._target_failed(refusal)
@@ -257,7 +273,7 @@ class Router:
             else:
                 self._target_answers()
                 self._acknowledge(series, part, acknowledged)
-        return refusal
+        return "" if all(instance_key(one) in acknowledged for one in missing) else refusal
 
     def _acknowledge(self, series: str, sent: list[str], acknowledged: set[str]) -> None:
         acknowledged.update(instance_key(one) for one in sent)
