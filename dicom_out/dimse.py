@@ -113,6 +113,8 @@ class DimseDestination:
                 if error is None and not association.is_established:
                     break
                 answers.append(error or self._store(association, item))
+                if isinstance(answers[-1], PeerUnreachable):
+                    break  # whether or not pynetdicom knows yet that the association is over
         return answers
 
     def _store(self, association: Association, item: Outgoing) -> DeliveryError | None:

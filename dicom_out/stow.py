@@ -63,7 +63,9 @@ class StowDestination:
             log.warning("destination unreachable", extra={"destination": self.name, "error": type(error).__name__})
             return [PeerUnreachable(f"no answer from the destination ({type(error).__name__})")] * len(items)
         said = stored_and_failed(response.content, response.headers.get("Content-Type", ""))
-        if said is None and 400 <= response.status_code < 500 and len(items) > 1:
+        explained = said is not None and all(item.sop_instance_uid in said[1] for item in items)
+        if 400 <= response.status_code < 500 and len(items) > 1 and not explained:
+            # Orthanc answers 400 when a single part is bad, and has stored the others
             return [self._send_batch(session, [item])[0] for item in items]
         return [self._judge(response.status_code, said, item) for item in items]
 
