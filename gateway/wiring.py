@@ -94,22 +94,8 @@ def destinations(config: Config) -> dict[str, Destination]:
 
     made: dict[str, Destination] = {}
     for section in config.destinations:
-        if section.kind == "dimse":
-            settings: DimseSettings | StowSettings = DimseSettings(
-                name=section.name,
-                host=section.host,
-                port=section.port,
-                ae_title=section.ae_title,
-                calling_ae_title=section.calling_ae_title,
-            )
-        else:
-            settings = StowSettings(
-                name=section.name,
-                url=section.url,
-                token=section.token.get_secret_value(),
-                username=section.username,
-                password=section.password.get_secret_value(),
-            )
+        chosen = section.plain("kind")
+        settings = DimseSettings(**chosen) if section.kind == "dimse" else StowSettings(**chosen)
         made[section.name] = make_destination(settings)
     return made
 
@@ -162,12 +148,7 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
     from gateway.http import HttpSettings, create_app
     from gateway.http_server import serve
 
-    settings = HttpSettings(
-        host=config.http.host,
-        port=config.http.port,
-        token=config.http.token.get_secret_value(),
-        allow_unauthenticated=config.http.allow_unauthenticated,
-    )
+    settings = HttpSettings(**config.http.plain())
     stack = ExitStack()  # held by the worker process that gunicorn forks: the store must be opened after the fork
 
     def make() -> Flask:
