@@ -27,7 +27,7 @@ class PhantomTruth:
     """What is in the phantom, counted on its grid before noise."""
 
     folder: Path
-    paths: tuple[Path, ...]
+    paths: tuple[Path, ...] = field(repr=False)
     study_instance_uid: str = field(repr=False)
     series_instance_uid: str = field(repr=False)
     shape: tuple[int, int, int]
@@ -66,7 +66,7 @@ def write_phantom(
     spacing = (HEIGHT_MM / slices, WIDTH_MM / rows, WIDTH_MM / rows)
     random = np.random.default_rng(seed)
     made = chest(_coordinates((slices, rows, rows), spacing), random)
-    blurred = ndimage.gaussian_filter(made.hu, (0, BLUR_VOXELS, BLUR_VOXELS))
+    blurred = _blurred(made.hu)
     voxels = _scanned(blurred, random)
     template = _template(uuid.uuid4().hex if fresh else str(seed), spacing, patient_name, patient_id)
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +93,13 @@ def _coordinates(shape: tuple[int, int, int], spacing: tuple[float, float, float
         for length, step in zip(shape[1:], spacing[1:], strict=True)
     )
     return Coordinates(z[:, None, None], y[None, :, None], x[None, None, :])
+
+
+def _blurred(hu: FloatGrid) -> FloatGrid:
+    blurred: FloatGrid = ndimage.gaussian_filter(  # type: ignore[attr-defined]
+        hu, (0, BLUR_VOXELS, BLUR_VOXELS)
+    )
+    return blurred
 
 
 def _scanned(hu: FloatGrid, random: np.random.Generator) -> npt.NDArray[np.int16]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 from inference.lungs.body import Body
@@ -65,13 +63,13 @@ def _round_pockets(grid: WorkingGrid, body: Body) -> BoolGrid:
 
 
 def _grown(grid: WorkingGrid, body: Body, seed: BoolGrid) -> BoolGrid:
-    steps = [_connected(body.enclosed & (grid.hu < below) | seed, seed) for below in GROWTH_HU]
     region = seed
-    for before, after in pairwise([seed, *steps]):
-        added_ml = np.count_nonzero(after & ~before) * grid.voxel_ml
-        if added_ml > LEAK_ML or np.count_nonzero(after) * grid.voxel_ml > AIRWAYS_ML:
+    for below in GROWTH_HU:
+        grown = _connected(body.enclosed & (grid.hu < below) | seed, seed)
+        added_ml = np.count_nonzero(grown & ~region) * grid.voxel_ml
+        if added_ml > LEAK_ML or np.count_nonzero(grown) * grid.voxel_ml > AIRWAYS_ML:
             break
-        region = after
+        region = grown
     return region
 
 

@@ -17,7 +17,7 @@ COUCH_SHELL_MM = 5.0
 """Half the thickness of what counts as body: shells of couches, tubes and head holders are thinner."""
 LUNG_HU = (-960.0, -500.0)
 """Aerated lung after averaging; gas in bowel, couch and trachea lies below, foam mostly too."""
-CUT_LUNG_ML = 30.0
+CUT_LUNG_ML = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
