@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from domain.instance import Header
+from volume.header import header_of
 
 
 def ct_slice(
@@ -110,3 +114,41 @@ def save(datasets: Sequence[Dataset], folder: Path) -> list[Path]:
         dataset.save_as(path, enforce_file_format=True)
         paths.append(path)
     return paths
+
+
+def mr_series(slices: int = 3, *, spacing_mm: float = 3.0, echo_time_ms: float = 5.0) -> list[Dataset]:
+    """Return a regular MR series (PS3.3 A.4) without rescale attributes."""
+    voxels = np.broadcast_to(np.arange(slices, dtype=np.int16)[:, None, None], (slices, 16, 20))
+    series = ct_series(spacing_mm=spacing_mm, voxels=voxels)
+    for ds in series:
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        ds.Modality = "MR"
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
+        ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "GR", "SP", "", "3D"
+        ds.EchoTime, ds.EchoNumbers, ds.RepetitionTime, ds.FlipAngle = str(echo_time_ms), "1", "12", "20"
+        for keyword in ("RescaleIntercept", "RescaleSlope", "RescaleType", "KVP", "ConvolutionKernel"):
+            delattr(ds, keyword)
+    return series
+
+
+def moved(datasets: Sequence[Dataset], offsets_mm: npt.ArrayLike) -> list[Dataset]:
+    """Shift the position of each instance in place; ``offsets_mm`` has shape ``(instances, 3)``."""
+    for ds, offset in zip(datasets, np.asarray(offsets_mm, float), strict=True):
+        position = np.asarray(ds.ImagePositionPatient, float) + offset
+        ds.ImagePositionPatient = [f"{x:.10g}" for x in position]
+    return list(datasets)
+
+
+def copied(datasets: Sequence[Dataset], *, first_number: int | None = None) -> list[Dataset]:
+    """Return copies with SOP Instance UIDs of their own, numbered on from ``first_number`` where given."""
+    copies = [copy.deepcopy(ds) for ds in datasets]
+    for index, ds in enumerate(copies):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        if first_number is not None:
+            ds.InstanceNumber = first_number + index
+    return copies
+
+
+def headers_of(datasets: Sequence[Dataset]) -> list[Header]:
+    """Return what intake reads from ``datasets``."""
+    return [header_of(ds, str(ds.file_meta.TransferSyntaxUID)) for ds in datasets]

@@ -52,8 +52,10 @@ def check_lattice(positions_mm: FloatArray, normal: FloatArray, row: FloatArray,
     _check_distinct(gaps, headers)
     spacing = float(np.median(gaps))
     in_plane = offsets - np.outer(along, normal)
-    _check_shear(along @ in_plane / (along @ along), row, headers)
-    _check_in_plane(in_plane - np.outer(along, along @ in_plane / (along @ along)), spacing, headers)
+    slope = along @ in_plane / (along @ along)
+    if np.linalg.norm(in_plane - np.outer(along, slope), axis=1).max() > tolerance_mm(spacing):
+        _refuse_shifted(along, in_plane, spacing, headers)
+    _check_shear(slope, row, headers)
     if not _is_regular(along, gaps, spacing):
         _refuse_gaps(gaps, headers)
 
@@ -98,16 +100,18 @@ def _check_shear(slope: FloatArray, row: FloatArray, headers: Sequence[Header]) 
     )
 
 
-def _check_in_plane(deviations: FloatArray, spacing_mm: float, headers: Sequence[Header]) -> None:
-    off = np.linalg.norm(deviations, axis=1) > tolerance_mm(spacing_mm)
-    if off.any():
-        offenders = [headers[k] for k in _where(off)]
-        raise AssemblyError(
-            RefusalCode.IN_PLANE_DRIFT,
-            f"Slices are shifted sideways against the others ({listed(offenders)}), so that rows and columns do not "
-            "meet. Send a series reconstructed with one and the same field of view.",
-            instance_numbers(offenders),
-        )
+def _refuse_shifted(along: FloatArray, in_plane: FloatArray, spacing_mm: float, headers: Sequence[Header]) -> None:
+    """Raise the error that names the slices off the common line, which medians find whatever single slices do."""
+    slope = np.median(np.diff(in_plane, axis=0), axis=0) / spacing_mm
+    deviations = in_plane - np.outer(along, slope)
+    off = np.linalg.norm(deviations - np.median(deviations, axis=0), axis=1) > tolerance_mm(spacing_mm)
+    offenders = [headers[k] for k in _where(off)]
+    raise AssemblyError(
+        RefusalCode.IN_PLANE_DRIFT,
+        f"Slices are shifted sideways against the others ({listed(offenders)}), so that rows and columns do not "
+        "meet. Send a series reconstructed with one and the same field of view.",
+        instance_numbers(offenders),
+    )
 
 
 def _is_regular(along: FloatArray, gaps: FloatArray, spacing_mm: float) -> bool:
