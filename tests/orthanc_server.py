@@ -50,6 +50,13 @@ class OrthancServer:
         Shared objects to load; by default DICOMweb alone.
     ae_title
         Also the name under which other nodes must call it.
+    file
+        A configuration file to take as it is, instead of the settings above.
+
+    Attributes
+    ----------
+    environment
+        What Orthanc finds in its environment beside that of the tests.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class OrthancServer:
         configuration: Mapping[str, Any] | None = None,
         plugins: tuple[Path, ...] = (DICOMWEB_PLUGIN,),
         ae_title: str = "ORTHANC",
+        file: Path | None = None,
     ) -> None:
         self.ae_title = ae_title
         self.dimse_port = free_port()
@@ -67,7 +75,9 @@ class OrthancServer:
         self.folder = folder
         self.log_path = folder / "orthanc.log"
         self._executable = str(executable)
-        self._configuration_path = folder / "orthanc.json"
+        # Orthanc answers C-STORE in two writes; with Nagle's algorithm each costs 40 ms.
+        self.environment = {"TCP_NODELAY": "1"}
+        self._configuration_path = file or folder / "orthanc.json"
         self._process: subprocess.Popen[bytes] | None = None
         self._session = requests.Session()
         self._session.trust_env = False
@@ -87,7 +97,8 @@ class OrthancServer:
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         }
         settings.update(configuration or {})
-        self._configuration_path.write_text(json.dumps(settings, indent=2))
+        if file is None:
+            self._configuration_path.write_text(json.dumps(settings, indent=2))
 
     @property
     def http_url(self) -> str:
@@ -123,8 +134,7 @@ class OrthancServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                # Orthanc answers C-STORE in two writes; with Nagle's algorithm each costs 40 ms.
-                env={**os.environ, "TCP_NODELAY": "1"},
+                env={**os.environ, **self.environment},
             )
         deadline = time.monotonic() + timeout_s
         while not self._answers():

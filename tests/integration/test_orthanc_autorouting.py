@@ -399,6 +399,31 @@ def test_a_series_is_forwarded_by_stow_where_that_is_asked_for(make_orthanc: Mak
         orthanc.kill()
 
 
+def test_the_configuration_that_we_ship_forwards(
+    peer: Callable[[str], str], receiver: Receiver, tmp_path: Path
+) -> None:
+    series = ct_series(2)
+    orthanc = OrthancServer(peer("Orthanc"), tmp_path / "orthanc", file=SCRIPT.with_name("orthanc.json"))
+    orthanc.environment.update(
+        ORTHANC_DATA=str(tmp_path / "storage"),
+        ORTHANC_DIMSE_PORT=str(orthanc.dimse_port),
+        ORTHANC_HTTP_PORT=str(orthanc.http_port),
+        ORTHANC_REMOTE_ACCESS="false",
+        ORTHANC_AUTHENTICATION="false",
+        ORTHANC_STABLE_AGE="1",
+        VOXGATE_SCRIPT=str(SCRIPT),
+        VOXGATE_DIMSE_PORT=str(receiver.port),
+        VOXGATE_HTTP_URL=f"http://127.0.0.1:{free_port()}",
+    )
+    with receiver.listening():
+        orthanc.start()
+        try:
+            orthanc.upload(save(series, tmp_path / "in")[0].parent)
+            eventually(lambda: receiver.received == uids(series))
+        finally:
+            orthanc.kill()
+
+
 def test_a_faulty_configuration_says_every_fault_and_orthanc_does_not_start(make_orthanc: Make) -> None:
     orthanc = make_orthanc(voxgate={"Protocoll": "stow", "RetrySeconds": 0, "Modalities": "CT"})
     with pytest.raises(RuntimeError, match="did not start"):
