@@ -162,7 +162,7 @@ def jobs_show(job: str, config: ConfigFile = None, as_json: AsJson = False) -> N
 
 @jobs_app.command("retry")
 def jobs_retry(job: str, config: ConfigFile = None) -> None:
-    """Run a failed or cancelled job again, or deliver again what a destination did not take."""
+    """Run or deliver again what failed; plan again what did not run, after routes or engines have changed."""
     from gateway.commands import jobs
 
     jobs.retry_job(_config(config), job)

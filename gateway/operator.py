@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from domain.errors import ConfigurationError, GatewayError
 from domain.job import DeliveryState, Job, JobState
-from domain.ports import JobLog
+from domain.ports import JobLog, SeriesIndex
 
 _SHORTEST_PREFIX = 6
 
@@ -34,30 +32,34 @@ def the_job(log: JobLog, given: str) -> Job:
     )
 
 
-def retry(log: JobLog, given: str) -> Job:
-    """Set a failed or cancelled job back: to its deliveries where its objects are written, else to its beginning.
+def retry(log: JobLog, index: SeriesIndex, given: str) -> str:
+    """Set a job back, and return in words what will happen.
+
+    A failed or cancelled job goes back to its deliveries where its objects are written, else to its beginning. Of
+    what ended well, or never began, the series is planned again: that makes a new job where routes or engines have
+    changed, and nothing where they have not.
 
     Raises
     ------
     NotPossible
-        The job is open, or has nothing to repeat.
+        The job goes on by itself.
     """
     job = the_job(log, given)
     if not job.state.is_final:
         raise NotPossible(f"the job is {job.state.value}: it goes on by itself")
-    if job.state in (JobState.DONE, JobState.NOT_APPLICABLE) or not job.route:
-        raise NotPossible(f"the job is {job.state.value}: running it again would give the same answer")
-    dead = [item for item in log.deliveries(job.job_id) if item.state is not DeliveryState.STORED]
-    for item in dead:
+    if not job.route or job.state in (JobState.DONE, JobState.NOT_APPLICABLE, JobState.NOT_RUN):
+        index.thaw(job.series_instance_uid)
+        return "its series is planned again; a new job comes of it where routes or engines have changed"
+    waiting = [item for item in log.deliveries(job.job_id) if item.state is not DeliveryState.STORED]
+    for item in waiting:
         log.set_delivery(job.job_id, item.destination, item.sop_instance_uid, state=DeliveryState.QUEUED)
-    state = JobState.DELIVERING if dead else JobState.QUEUED
-    attempt = job.attempt + 1
-    log.update(job.job_id, state=state, attempt=attempt, code="", reason="")
-    return replace(job, state=state, attempt=attempt, code="", reason="")
+    state = JobState.DELIVERING if waiting else JobState.QUEUED
+    log.update(job.job_id, state=state, attempt=job.attempt + 1, code="", reason="")
+    return f"it is {state.value} again (attempt {job.attempt + 1})"
 
 
-def cancel(log: JobLog, given: str) -> Job:
-    """End a job that is not final; a running step finishes, and its outcome is dropped.
+def cancel(log: JobLog, given: str) -> None:
+    """End a job that is not final; a running step finishes, and nothing follows it.
 
     Raises
     ------
@@ -68,4 +70,3 @@ def cancel(log: JobLog, given: str) -> Job:
     if job.state.is_final:
         raise NotPossible(f"the job is {job.state.value} already")
     log.update(job.job_id, state=JobState.CANCELLED, code="cancelled", reason="Cancelled by an operator.")
-    return replace(job, state=JobState.CANCELLED, code="cancelled", reason="Cancelled by an operator.")

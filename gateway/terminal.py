@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from domain.errors import ConfigurationError, GatewayError
 from gateway.logs import set_up_logs
@@ -20,6 +21,11 @@ DONE, FAILED, USAGE = 0, 1, 2
 
 people = Console(stderr=True)
 """For progress and remarks; what a script reads goes to stdout."""
+
+
+def say(sentence: str) -> None:
+    """Write a remark to stderr."""
+    people.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_json(data: object) -> None:
@@ -32,7 +38,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     """Write a table to stdout; as wide as the terminal, or as needed where there is none."""
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(str(cell)) for cell in row))
     width = None if sys.stdout.isatty() else 200
     Console(width=width).print(table)
 

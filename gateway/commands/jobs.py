@@ -7,22 +7,22 @@ from contextlib import contextmanager
 
 from domain.errors import ConfigurationError
 from domain.job import Job, JobState
-from domain.ports import JobLog
 from gateway import operator, wiring
 from gateway.commands.offline import segment_line
 from gateway.config import Config
 from gateway.job_view import job_as_json
-from gateway.terminal import people, print_json, print_table, quiet_logs
+from gateway.terminal import print_json, print_table, quiet_logs, say
+from store.store import Store
 
 
 @contextmanager
-def _job_log(config: Config) -> Iterator[JobLog]:
+def _store(config: Config) -> Iterator[Store]:
     quiet_logs()
     if not config.database.url.get_secret_value() and not config.store.path.is_dir():
         raise ConfigurationError(f"store.path: there is no store at {config.store.path}")
     wiring.prepare_store(config)
     with wiring.opened_store(config) as store:
-        yield store.jobs
+        yield store
 
 
 def list_jobs(
@@ -30,7 +30,8 @@ def list_jobs(
 ) -> None:
     """Print jobs, newest first."""
     wanted = _state(state)
-    with _job_log(config) as log:
+    with _store(config) as store:
+        log = store.jobs
         jobs = log.find(series_instance_uid=series, study_instance_uid=study, state=wanted, limit=limit)
         if as_json:
             print_json([job_as_json(job, log.deliveries(job.job_id), log.objects(job.job_id)) for job in jobs])
@@ -59,7 +60,8 @@ def _row(job: Job) -> tuple[object, ...]:
 
 def show_job(config: Config, given: str, *, as_json: bool) -> None:
     """Print one job with its objects and deliveries."""
-    with _job_log(config) as log:
+    with _store(config) as store:
+        log = store.jobs
         job = operator.the_job(log, given)
         deliveries, objects = log.deliveries(job.job_id), log.objects(job.job_id)
     if as_json:
@@ -87,13 +89,13 @@ def show_job(config: Config, given: str, *, as_json: bool) -> None:
 
 def retry_job(config: Config, given: str) -> None:
     """Set a job back, so that a worker takes it up again."""
-    with _job_log(config) as log:
-        job = operator.retry(log, given)
-    people.print(f"job {job.job_id[:12]} is {job.state.value} again (attempt {job.attempt})", highlight=False)
+    with _store(config) as store:
+        what = operator.retry(store.jobs, store.series, given)
+    say(f"job {given[:12]}: {what}")
 
 
 def cancel_job(config: Config, given: str) -> None:
     """End a job."""
-    with _job_log(config) as log:
-        job = operator.cancel(log, given)
-    people.print(f"job {job.job_id[:12]} is cancelled", highlight=False)
+    with _store(config) as store:
+        operator.cancel(store.jobs, given)
+    say(f"job {given[:12]} is cancelled")

@@ -9,7 +9,10 @@ from domain.job import JobState
 from gateway.config import Config
 from gateway.logs import silence_leaky_libraries
 from gateway.offline import RouteReport, SeriesReport, analyse, explain_routes
-from gateway.terminal import DONE, FAILED, people, print_json, print_table, quiet_logs, steps_shown
+from gateway.terminal import DONE, FAILED, print_json, print_table, quiet_logs, say, steps_shown
+
+_UNITS = {"[hnsf'U]": "HU"}
+"""How people write units that UCUM writes otherwise."""
 
 
 def run_offline(paths: Sequence[Path], out: Path, *, config: Config, engine: str | None, as_json: bool) -> int:
@@ -22,7 +25,7 @@ def run_offline(paths: Sequence[Path], out: Path, *, config: Config, engine: str
         print_json([report_as_json(report) for report in reports])
     else:
         print_table(("Series", "Instances", "Route", "Engine", "Outcome", "What came out"), map(_row, reports))
-        people.print(f"{sum(len(report.objects) for report in reports)} objects written below {out}")
+        say(f"{sum(len(report.objects) for report in reports)} objects written below {out}")
     failed = any(report.state is JobState.FAILED for report in reports)
     return FAILED if failed else DONE
 
@@ -55,7 +58,7 @@ def segment_line(segment: Mapping[str, object]) -> str:
     """Return one segment's measurements and statements in one line."""
     measurements = segment.get("measurements")
     numbers = [
-        f"{item['label']} {item['value']:.5g} {item['unit']}"
+        f"{item['label']} {item['value']:.5g} {_UNITS.get(item['unit'], item['unit'])}"
         for item in (measurements if isinstance(measurements, list) else [])
     ]
     statements = segment.get("statements")

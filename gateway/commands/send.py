@@ -12,7 +12,7 @@ from dicom_out.settings import DimseSettings, StowSettings
 from domain.errors import ConfigurationError
 from domain.ports import Destination
 from gateway.logs import silence_leaky_libraries
-from gateway.terminal import DONE, FAILED, people, quiet_logs, steps_shown
+from gateway.terminal import DONE, FAILED, quiet_logs, say, steps_shown
 
 _HOST_PORT = re.compile(r"(?P<host>\[[^]]+\]|[^:/]+):(?P<port>\d{1,5})")
 
@@ -33,12 +33,12 @@ def send(paths: Sequence[Path], destination: Destination) -> int:
 
 
 def _tell(sent: Sent) -> None:
-    people.print(f"{sent.stored} of {len(sent.reports)} instances stored", highlight=False)
+    say(f"{sent.stored} of {len(sent.reports)} instances stored")
     faults = Counter(str(report.error) for _, report in sent.reports if report.error is not None)
     for fault, count in faults.most_common():
-        people.print(f"{count} not stored: {fault}", highlight=False)
+        say(f"{count} not stored: {fault}")
     if sent.skipped:
-        people.print(f"{sent.skipped} file(s) are not DICOM", highlight=False)
+        say(f"{sent.skipped} file(s) are not DICOM")
 
 
 def destination_of(to: str, *, called_ae_title: str, calling_ae_title: str, token: str = "") -> Destination:

@@ -167,7 +167,10 @@ def test_leaves_nothing_behind_that_a_child_had_started(tmp_path: Path) -> None:
         assert status.pid is not None
         os.kill(status.pid, signal.SIGKILL)
         run.until(lambda told: all_ready(told) and told[0].restarts == 1)
-    assert not lives(int(noted.read_text()))
+    pid, deadline = int(noted.read_text()), time.monotonic() + 5
+    while lives(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not lives(pid)
 
 
 SUPERVISOR = """

@@ -1,0 +1,99 @@
+"""``voxgate.example.toml`` says what the code does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, SecretStr
+
+from dicom_out.settings import DimseSettings, StowSettings
+from gateway import sections
+from gateway.config import Config, load_config
+from gateway.http import HttpSettings
+from pipeline.completeness import CompletenessSettings
+from pipeline.delivery import DeliverySettings
+from pipeline.rules import Route
+from scp.settings import ScpSettings
+from store.settings import StoreSettings
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "voxgate.example.toml"
+LISTS = {"destinations", "routes", "engines"}
+
+
+def uncommented() -> str:
+    """The example with the entries that it shows as comments."""
+    return re.sub(r"^# ?((?:\[|[a-z_]+ =).*)$", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
+
+
+def plain(model: BaseModel) -> dict[str, Any]:
+    """Settings as TOML would give them."""
+    return {name: _plain(getattr(model, name)) for name in type(model).model_fields}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def test_the_example_lists_every_setting_with_its_default() -> None:
+    shown = tomllib.loads(EXAMPLE.read_text())
+    defaults = load_config(None, {}, engines=("lungs",))
+    assert set(shown) == set(Config.model_fields) - LISTS
+    for name, section in shown.items():
+        assert section == plain(getattr(defaults, name)), name
+
+
+def test_the_entries_shown_as_comments_are_complete_and_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "voxgate.toml"
+    file.write_text(uncommented())
+    config = load_config(file, {}, engines=("lungs",))
+    shown = tomllib.loads(uncommented())
+    for entry, model in zip(shown["destinations"], config.destinations, strict=True):
+        assert set(entry) == set(type(model).model_fields)
+    assert [set(route) for route in shown["routes"]] == [set(sections.RouteSection.model_fields)]
+    assert set(shown["engines"]["lungs"]) == set(sections.EngineSection.model_fields)
+
+
+def test_defaults_of_entries_are_those_that_the_comments_show() -> None:
+    shown = tomllib.loads(uncommented())
+    for entry, model in zip(
+        shown["destinations"], (sections.DimseDestination, sections.StowDestination), strict=True
+    ):
+        for name, field in model.model_fields.items():
+            if not field.is_required() and name != "ca_file":
+                assert entry[name] == _plain(field.default), name
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "ours"),
+    [
+        (sections.ScpSection, ScpSettings, {"allow_any_peer"}),
+        (sections.HttpSection, HttpSettings, set()),
+        (sections.CompletenessSection, CompletenessSettings, set()),
+        (sections.DeliverySection, DeliverySettings, set()),
+        (sections.StoreSection, StoreSettings, {"retention_days"}),
+        (sections.RouteSection, Route, set()),
+        (sections.DimseDestination, DimseSettings, {"kind"}),
+        (sections.StowDestination, StowSettings, {"kind"}),
+    ],
+)
+def test_a_section_has_the_settings_and_defaults_of_its_package(
+    section: type[sections.Section], settings: Any, ours: set[str]
+) -> None:
+    theirs = {field.name: field.default for field in fields(settings)}
+    for name, field in section.model_fields.items():
+        if name in ours:
+            continue
+        assert name in theirs
+        if not field.is_required() and isinstance(theirs[name], str | int | float | bool | tuple):
+            default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+            assert default == theirs[name], name
+    assert set(theirs) - set(section.model_fields) <= {"headers"}
