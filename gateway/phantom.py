@@ -17,6 +17,7 @@ from gateway.anatomy import BoolGrid, Coordinates, FloatGrid, chest
 NAMESPACE = uuid.UUID("0a3b8f6e-7d6d-5f0b-8b1c-2f5f3c1e9d44")
 HEIGHT_MM, WIDTH_MM = 288.0, 435.0
 LOWEST_MM = -152.0
+SMALL = (24, 64, 64)
 NOISE_HU = 18.0
 BLUR_VOXELS = 0.6
 """In-plane point spread; the border voxels of real images are mixtures too."""
@@ -43,6 +44,7 @@ def write_phantom(
     *,
     slices: int = 128,
     rows: int = 256,
+    columns: int | None = None,
     seed: int = 0,
     patient_name: str = "PHANTOM^CHEST",
     patient_id: str = "VOXGATE-PHANTOM",
@@ -53,31 +55,32 @@ def write_phantom(
 
     Parameters
     ----------
-    slices, rows
-        Matrix; the extent stays the same, so that fewer mean coarser. Columns equal rows.
+    slices, rows, columns
+        Matrix; the extent stays the same, so that fewer mean coarser. As many columns as rows unless given.
     seed
-        Noise, vessels and all UIDs follow from it: the same seed writes the same files.
+        Noise and vessels follow from it, and UIDs from all arguments: the same call writes the same files.
     small
-        24 x 64 x 64 in place of ``slices`` and ``rows``: for tests that need many series.
+        The matrix ``SMALL`` in place of the others, for tests that need many series.
     fresh
         New UIDs at each call, for sending the demo again and again.
     """
-    slices, rows = (24, 64) if small else (slices, rows)
-    spacing = (HEIGHT_MM / slices, WIDTH_MM / rows, WIDTH_MM / rows)
+    shape = SMALL if small else (slices, rows, columns or rows)
+    spacing = (HEIGHT_MM / shape[0], WIDTH_MM / shape[1], WIDTH_MM / shape[2])
     random = np.random.default_rng(seed)
-    made = chest(_coordinates((slices, rows, rows), spacing), random)
+    made = chest(_coordinates(shape, spacing), random)
     blurred = _blurred(made.hu)
     voxels = _scanned(blurred, random)
-    template = _template(uuid.uuid4().hex if fresh else str(seed), spacing, patient_name, patient_id)
+    key = uuid.uuid4().hex if fresh else str((seed, shape, patient_name, patient_id))
+    template = _template(key, spacing, patient_name, patient_id)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = tuple(_write(folder, template, voxels, index, spacing) for index in range(slices))
+    paths = tuple(_write(folder, template, voxels, index, spacing) for index in range(shape[0]))
     left, right = (_lung_truth(blurred, lung, spacing) for lung in (made.left, made.right))
     return PhantomTruth(
         folder=folder,
         paths=paths,
         study_instance_uid=template.StudyInstanceUID,
         series_instance_uid=template.SeriesInstanceUID,
-        shape=(slices, rows, rows),
+        shape=shape,
         spacing_mm=spacing,
         left_ml=left[0],
         right_ml=right[0],
@@ -130,7 +133,7 @@ def _template(key: str, spacing: tuple[float, float, float], patient_name: str, 
     ds.AccessionNumber, ds.Modality = "PHANTOM", "CT"
     ds.Manufacturer, ds.ManufacturerModelName = "Chest phantom", "Generator"
     ds.ReferringPhysicianName = ""
-    ds.StudyDescription, ds.SeriesDescription = "Chest phantom", "Chest 2.25 mm soft"
+    ds.StudyDescription, ds.SeriesDescription = "Chest phantom", "Chest soft"
     ds.PatientName, ds.PatientID = patient_name, patient_id
     ds.PatientBirthDate, ds.PatientSex = "19600101", "O"
     ds.BodyPartExamined, ds.PatientPosition = "CHEST", "HFS"
