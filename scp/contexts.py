@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, UID_dictionary
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    UID_dictionary,
+)
 from pynetdicom import sop_class
 from pynetdicom.presentation import PresentationContext
 
@@ -23,7 +35,17 @@ _NOT_FOR_STORAGE = (
     "1.2.840.10008.1.2.7.3",
     "1.2.840.10008.1.20",  # Papyrus 3
 )
-_PREFERRED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_PREFERRED = (
+    JPEGLSLossless,
+    JPEG2000Lossless,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEGLosslessSV1,
+    JPEGLossless,
+    RLELossless,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 
 class SharedContext(PresentationContext):
@@ -52,8 +74,10 @@ def storage_sop_classes(private: Iterable[str] = ()) -> frozenset[str]:
 def transfer_syntaxes(private: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the UIDs of all transfer syntaxes of stored objects, in our order of preference.
 
-    A sender that offers several in one context chose to let us pick: the uncompressed ones come first, then lossless
-    compression, so that nobody compresses with loss on our account.
+    It matters for a sender that offers several in one context. DCMTK does so for losslessly compressed files, and
+    would decompress if it could: the same object sent by another way would then differ from it. So lossless syntaxes
+    that we can decode come first, then the uncompressed ones, and last those for whose sake a sender might compress
+    with loss.
     """
     known = {uid for uid, (_, kind, *_) in UID_dictionary.items() if kind == "Transfer Syntax"}
     known = (known | set(private)) - set(_NOT_FOR_STORAGE)
@@ -63,10 +87,8 @@ def transfer_syntaxes(private: Iterable[str] = ()) -> tuple[str, ...]:
 def _preference(transfer_syntax_uid: str) -> tuple[int, str]:
     if transfer_syntax_uid in _PREFERRED:
         return _PREFERRED.index(UID(transfer_syntax_uid)), ""
-    name = UID_dictionary.get(transfer_syntax_uid, ("",))[0]
-    lossless = "Lossless" in name and "Lossy" not in name
-    rank = 2 if "Endian" in name else 3 if lossless else 4
-    return rank, transfer_syntax_uid
+    uncompressed = "Endian" in UID_dictionary.get(transfer_syntax_uid, ("",))[0]
+    return len(_PREFERRED) + (not uncompressed), transfer_syntax_uid
 
 
 def supported_contexts(

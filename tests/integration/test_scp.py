@@ -24,6 +24,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLSLossless,
     MRImageStorage,
     generate_uid,
@@ -240,10 +241,17 @@ def test_takes_label_maps_and_parametric_maps_and_compressed_syntaxes_undecoded(
     assert len(sink.received) == 2
 
 
-def test_prefers_explicit_vr_where_the_sender_leaves_the_choice(port: int) -> None:
-    offered = [JPEG2000Lossless, ImplicitVRLittleEndian, ExplicitVRLittleEndian]
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        ([ImplicitVRLittleEndian, ExplicitVRLittleEndian], ExplicitVRLittleEndian),
+        ([ExplicitVRLittleEndian, JPEG2000Lossless], JPEG2000Lossless),
+        ([JPEGBaseline8Bit, ImplicitVRLittleEndian], ImplicitVRLittleEndian),
+    ],
+)
+def test_where_the_sender_leaves_the_choice_nothing_is_lost(port: int, offered: list[UID], chosen: UID) -> None:
     with associated(port, [(CTImageStorage, offered)]) as association:
-        assert association.accepted_contexts[0].transfer_syntax == [ExplicitVRLittleEndian]
+        assert association.accepted_contexts[0].transfer_syntax == [chosen]
 
 
 def test_takes_private_classes_and_syntaxes_by_configuration_only(port: int, sink: RecordingSink) -> None:
