@@ -19,6 +19,7 @@ from store.database import translated
 
 INSTANCES = "instances"
 QUARANTINE = "quarantine"
+RESULTS = "results"
 _TEMPORARY = "tmp"
 _MIB = 1 << 20
 _CHECK_EVERY = 16 * _MIB
@@ -93,14 +94,15 @@ class Files:
 
     def _make_folders(self) -> None:
         """Create the folders and make their names durable once, so that no commit has to."""
-        (self.root / _TEMPORARY).mkdir(parents=True, exist_ok=True)
+        for name in (_TEMPORARY, RESULTS, INSTANCES, QUARANTINE):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
         for area in (INSTANCES, QUARANTINE):
-            last = self.root / area / "ff"
-            if not last.is_dir():
+            if sum(1 for _ in (self.root / area).iterdir()) < 256:
                 for number in range(256):
-                    (self.root / area / f"{number:02x}").mkdir(parents=True, exist_ok=True)
-                sync_folder(self.root / area)
+                    (self.root / area / f"{number:02x}").mkdir(exist_ok=True)
+            sync_folder(self.root / area)
         sync_folder(self.root)
+        sync_folder(self.root.parent)
 
     def _own_folder(self) -> tuple[Path, int]:
         """Create this process' temporary folder, locked: in use for as long as the process lives."""

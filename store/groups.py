@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from domain.errors import StorageError
+
 Item = TypeVar("Item")
 
 
@@ -43,10 +45,12 @@ class Groups(Generic[Item]):
             raise ticket.error
 
     def _run(self, group: list[_Ticket[Item]]) -> None:
-        error: Exception | None = None
+        error: Exception | None = StorageError("Writing was interrupted")
         try:
             self._write([item for ticket in group for item in ticket.items])
+            error = None
         except Exception as caught:  # carried to every caller that waits, and raised there
             error = caught
-        for ticket in group:
-            ticket.done, ticket.error = True, error
+        finally:
+            for ticket in group:
+                ticket.done, ticket.error = True, error

@@ -40,6 +40,11 @@ class Entry:
     reception: Reception
     path: Path
     size: int
+    area: str | None = None
+    """Where the file belongs, as far as the index could say before it was locked; ``None`` for a re-send."""
+    synced: bool = True
+    found: bool = False
+    """The file lay in the store without a row: whatever fails, it may be the only copy."""
     outcome: Outcome | None = None
     owned: bool = False
     """An index row points to the file."""
@@ -48,6 +53,13 @@ class Entry:
     def uid(self) -> str:
         """SOP Instance UID."""
         return self.header.sop_instance_uid
+
+    @property
+    def decided(self) -> Outcome:
+        """The outcome of a group that was written."""
+        if self.outcome is None:
+            raise StorageError("The instance was not written")
+        return self.outcome
 
 
 class Instances:
@@ -66,24 +78,30 @@ class Instances:
         """See ``InstanceStore.keep``."""
         try:
             with translated():
-                paths = [candidate.staged.path for candidate in candidates]
-                self._files.sync(paths)
-                sizes = [path.stat().st_size for path in paths]
-            entries = [
-                Entry(candidate.header, candidate.digest, reception, candidate.staged.path, size)
-                for candidate, size in zip(candidates, sizes, strict=True)
-            ]
+                entries = [_entry(candidate, reception) for candidate in candidates]
+                self._look_up(entries)
+                self._files.sync([entry.path for entry in entries if entry.synced])
             self._groups.run(entries)
         finally:
             for candidate in candidates:
                 candidate.staged.discard()
-        return [entry.outcome for entry in entries if entry.outcome is not None]
+        return [entry.decided for entry in entries]
 
     def adopt(self, entry: Entry) -> None:
         """Index a complete file that lies in the store without a row, as if it came now."""
         with translated():
+            self._look_up([entry])
             self._files.sync([entry.path])
         self._groups.run([entry])
+
+    def _look_up(self, entries: Sequence[Entry]) -> None:
+        """Ask the index what looks new: only that is worth the sync."""
+        with self._database.read() as connection:
+            known = _known(connection, {entry.uid for entry in entries})
+        for entry in entries:
+            row = known.get(entry.uid)
+            entry.area = INSTANCES if row is None else QUARANTINE if row.digest != entry.digest else None
+            entry.synced = entry.area is not None
 
     def _keep(self, entries: Sequence[Entry]) -> None:
         for left in reversed(range(_TRIES)):
@@ -118,15 +136,7 @@ class Instances:
 
     def _place_ahead(self, entries: Sequence[Entry]) -> None:
         """Move what looks new to its place and sync the folders before the index is locked."""
-        with self._database.read() as connection:
-            known = _known(connection, {entry.uid for entry in entries})
-        folders = set()
-        for entry in entries:
-            row = known.get(entry.uid)
-            if row is None:
-                folders.add(place(self._files, entry, INSTANCES))
-            elif row.digest != entry.digest:
-                folders.add(place(self._files, entry, QUARANTINE))
+        folders = {place(self._files, entry, entry.area) for entry in entries if entry.area is not None}
         self._files.sync_folders(folders)
 
     def _give_up(self, entries: Sequence[Entry], *, committing: bool) -> None:
@@ -141,7 +151,7 @@ class Instances:
                 log.warning("index unreachable after a commit that failed; files are left for the next start")
                 return
         for entry in entries:
-            if entry.path not in kept:
+            if entry.path not in kept and not entry.found:
                 entry.path.unlink(missing_ok=True)
 
 
@@ -184,6 +194,8 @@ class _Keeping:
 
     def _move(self, entry: Entry, area: str) -> str:
         before = entry.path
+        if not entry.synced:
+            self._files.sync([before])
         folder = place(self._files, entry, area)
         if entry.path != before:
             self._folders.add(folder)
@@ -228,6 +240,11 @@ class _Keeping:
             if uid not in self._changes:
                 self._changes[uid] = SeriesChange.begun(self._connection, uid, entry.header.study_instance_uid)
             self._changes[uid].refused(entry)
+
+
+def _entry(candidate: Candidate, reception: Reception) -> Entry:
+    path = candidate.staged.path
+    return Entry(candidate.header, candidate.digest, reception, path, path.stat().st_size)
 
 
 def place(files: Files, entry: Entry, area: str) -> Path:

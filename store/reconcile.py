@@ -75,9 +75,9 @@ def _adopted(path: Path, files: Files, database: Database, instances: Instances)
     except MalformedInstance:
         _set_aside(path, size, reception, files, database)
         return _UNREADABLE
-    entry = Entry(header, digest, reception, path, size)
+    entry = Entry(header, digest, reception, path, size, found=True)
     instances.adopt(entry)
-    stored = entry.outcome is not None and entry.outcome.disposition is Disposition.STORED
+    stored = entry.decided.disposition is Disposition.STORED
     return RECOVERED if stored or entry.owned else "superfluous"
 
 

@@ -149,9 +149,7 @@ class SeriesTable:
     def thaw(self, series_instance_uid: str) -> None:
         """See ``SeriesIndex.thaw``."""
         statement = (
-            update(schema.series)
-            .where(_SERIES.series_instance_uid == series_instance_uid)
-            .values(frozen_revision=0)
+            update(schema.series).where(_SERIES.series_instance_uid == series_instance_uid).values(frozen_revision=0)
         )
         with self._database.write() as connection:
             connection.execute(statement)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from store import reconcile
 from store.database import Database, index_url, translated
-from store.files import Files
+from store.files import RESULTS, Files
 from store.instances import Instances
 from store.jobs import JobTable
 from store.series import SeriesTable
@@ -66,14 +66,11 @@ def open_store(settings: StoreSettings, database_url: str = "") -> Iterator[Stor
     files = Files(settings.path, low_water_mb=settings.low_water_mb)
     database = Database(url)
     try:
-        results = files.root / "results"
-        with translated():
-            results.mkdir(exist_ok=True)
         yield Store(
             instances=Instances(files, database),
             series=SeriesTable(files, database),
             jobs=JobTable(files.root, database),
-            results=results,
+            results=files.root / RESULTS,
             _files=files,
             _database=database,
         )

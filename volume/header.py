@@ -164,7 +164,7 @@ def _texts(tag: int, element: DataElement) -> tuple[str, ...]:
 
 def _equipment(ds: Dataset) -> Iterable[str]:
     for item in ds.get("ContributingEquipmentSequence") or ():
-        yield from (str(item.get(Tag(tag), "")) for tag in EQUIPMENT_WANTED)
+        yield from (str(item.get(keyword, "")) for keyword in ("Manufacturer", "ManufacturerModelName"))
 
 
 def values_of_bytes(raw: Mapping[int, tuple[bytes, str | None, bool]]) -> dict[int, tuple[str, ...]]:
