@@ -6,11 +6,14 @@ import os
 import shutil
 import sys
 import tarfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from orthanc_server import OrthancServer
+from postgres_server import postgres_programs, postgres_server
+from sqlalchemy import create_engine
 
 SHARED = Path(os.environ.get("VOXGATE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -77,3 +80,27 @@ def orthanc(peer: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
     """A real Orthanc with DICOMweb on free ports, one for each test module; ``orthanc.clear()`` empties it."""
     with OrthancServer(peer("Orthanc"), tmp_path_factory.mktemp("orthanc")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL server without a database's name; skips where none can be run."""
+    programs = postgres_programs()
+    if programs is None:
+        message = "PostgreSQL is not installed (make peers)"
+        if os.environ.get("VOXGATE_REQUIRE_PEERS") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    with postgres_server(programs) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> str:
+    """URL of a fresh, empty PostgreSQL database."""
+    name = f"voxgate_{uuid.uuid4().hex}"
+    engine = create_engine(f"{postgres}/postgres", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return f"{postgres}/{name}"
