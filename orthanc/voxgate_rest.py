@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 import urllib.error
@@ -25,6 +26,7 @@ ABSENT = (7, 17)
 HTTP_TIMEOUT_S = 3.0
 # More than Orthanc runs at a time, so that the one waited for is among them.
 OUTCOMES_KEPT = 100
+DIMSE_STATUS = re.compile(r"DIMSE status 0x[0-9A-Fa-f]{4}")
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,14 @@ class Orthanc:
         except self._sdk.OrthancException as error:
             if error.args[0] in ABSENT:
                 return None
-            raise RestError(f"Orthanc's error {error.args[0]}") from error
+            raise RestError(str(error.args[1])) from error
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Return the answer; raises ``RestError`` where Orthanc did not carry out the request."""
         try:
             return json.loads(self._sdk.RestApiPostAfterPlugins(path, json.dumps(body)))
         except self._sdk.OrthancException as error:
-            raise RestError(f"Orthanc's error {error.args[0]}") from error
+            raise RestError(str(error.args[1])) from error
 
     def acknowledged(self, series: str) -> set[str]:
         """Return the keys (see ``instance_key``) of the instances of a series that Voxgate acknowledged."""
@@ -172,7 +174,7 @@ class Orthanc:
 
 
 class RestError(Exception):
-    """Orthanc's REST API did not do what was asked."""
+    """Orthanc's REST API did not do what was asked; the message is Orthanc's for that code, which quotes nothing."""
 
 
 class SendFailed(RestError):
@@ -232,14 +234,7 @@ class Target:
     def _wait(self, job: str) -> None:
         seen: object = None
         deadline = time.monotonic() + self._settings.stall_seconds
-        while (outcome := dict(self._outcomes).get(job)) is None:
-            if self._stopping.wait(JOB_POLL_S):
-                self._cancel(job)
-                raise Stopping
-            state = self._orthanc.get(f"/jobs/{job}") or {}
-            if state.get("State") in ("Success", "Failure"):
-                self._check(state)
-                return
+        while not self._has_ended(state := self._orthanc.get(f"/jobs/{job}") or {}, job):
             # Waiting for other jobs of Orthanc to end is no fault of this transfer.
             if state.get("State") == "Pending" or state.get("Progress") != seen:
                 seen = state.get("Progress")
@@ -247,15 +242,24 @@ class Target:
             elif time.monotonic() > deadline:
                 self._cancel(job)
                 raise SendFailed("no progress")
-        if not outcome:
-            raise SendFailed("Orthanc's job failed")
+            if self._stopping.wait(JOB_POLL_S):
+                self._cancel(job)
+                raise Stopping
 
-    @staticmethod
-    def _check(state: Mapping[str, Any]) -> None:
-        if state["State"] != "Success":
-            raise SendFailed(f"Orthanc's error {state.get('ErrorCode')}")
-        if state.get("Content", {}).get("FailedInstancesCount", 0):
-            raise SendFailed("not every instance was acknowledged")
+    def _has_ended(self, state: Mapping[str, Any], job: str) -> bool:
+        """Whether a job ended well; raises ``SendFailed`` where it ended otherwise."""
+        if state.get("State") == "Failure":
+            # Of Orthanc's details the status alone is taken: what else they may quote is not known.
+            dimse_status = DIMSE_STATUS.search(state.get("ErrorDetails", ""))
+            raise SendFailed(dimse_status[0] if dimse_status else state.get("ErrorDescription"))
+        if state.get("State") == "Success":
+            if state.get("Content", {}).get("FailedInstancesCount", 0):
+                raise SendFailed("not every instance was acknowledged")
+            return True
+        outcome = None if state else dict(self._outcomes).get(job)
+        if outcome is False:
+            raise SendFailed("Orthanc's job failed")
+        return outcome is True
 
     def _cancel(self, job: str) -> None:
         try:

@@ -247,14 +247,14 @@ class Router:
         if missing:
             self._target.announce(facts["MainDicomTags"]["SeriesInstanceUID"], len(facts["Instances"]))
             refusal = self._transfer(series, missing, acknowledged)
-            if refusal:
+            if refusal is not None:
                 self._retry(series, refusal, attempts + 1)
                 return
         self._backlog.settled(series)
 
-    def _transfer(self, series: str, missing: list[str], acknowledged: set[str]) -> str:
-        """Send, remember what was acknowledged, and return why the rest was not; empty when all was."""
-        refusal = ""
+    def _transfer(self, series: str, missing: list[str], acknowledged: set[str]) -> str | None:
+        """Send, remember what was acknowledged, and return why the rest was not; ``None`` when all was."""
+        refusal: str | None = None
         failures = 0
         parts = [missing]
         while parts and failures < FAILED_SENDS_PER_ATTEMPT:
@@ -273,7 +273,7 @@ class Router:
             else:
                 self._target_answers()
                 self._acknowledge(series, part, acknowledged)
-        return "" if all(instance_key(one) in acknowledged for one in missing) else refusal
+        return None if all(instance_key(one) in acknowledged for one in missing) else refusal
 
     def _acknowledge(self, series: str, sent: list[str], acknowledged: set[str]) -> None:
         acknowledged.update(instance_key(one) for one in sent)

@@ -268,6 +268,7 @@ def test_a_series_that_a_full_target_refused_is_forwarded_when_there_is_room(
     with running.receiver.listening():
         running.orthanc.upload(save(series, tmp_path)[0].parent)
         eventually(lambda: any(item["attempts"] >= 2 for item in running.orthanc.get("/voxgate/status")["series"]))
+        assert running.orthanc.get("/voxgate/status")["series"][0]["reason"] == "DIMSE status 0xA700"
         running.receiver.refuse_all_with = None
         eventually(lambda: running.receiver.received == uids(series))
 
