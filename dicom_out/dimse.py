@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from pydicom import dcmread
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
@@ -19,6 +18,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket
 
+from dicom_out.c_store import send_file
 from dicom_out.outgoing import Outgoing, read_outgoing
 from dicom_out.settings import DimseSettings
 from domain.errors import DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
@@ -121,8 +121,7 @@ class DimseDestination:
         # pynetdicom's clock starts before the first byte leaves
         association.dimse_timeout = self._settings.response_timeout_s + item.size / _SLOWEST_LINK
         try:
-            dataset = dcmread(item.path)
-            answer = association.send_c_store(dataset)
+            answer = send_file(association, item)
         except RuntimeError:
             return PeerUnreachable("the association ended before the object was sent")
         except Exception as error:  # pydicom raises whatever it meets in a broken file

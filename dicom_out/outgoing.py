@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
+from pynetdicom.dsutils import split_dataset
 
 from domain.errors import DeliveryError
 
@@ -21,6 +22,8 @@ class Outgoing:
     sop_class_uid: str
     sop_instance_uid: str = field(repr=False)
     transfer_syntax_uid: str
+    dataset_offset: int
+    """Bytes before the dataset."""
     size: int
     """Bytes of the file."""
 
@@ -34,12 +37,13 @@ def read_outgoing(path: Path) -> Outgoing:
         This is no Part 10 file, or it does not say what it is.
     """
     try:
+        meta, dataset_offset = split_dataset(path)
         with path.open("rb") as file:
             dataset = read_partial(file, stop_when=_is_beyond_sop_instance_uid)
         identity = (
             str(dataset.get("SOPClassUID", "")),
             str(dataset.get("SOPInstanceUID", "")),
-            str(dataset.file_meta.get("TransferSyntaxUID", "")),
+            str(meta.get("TransferSyntaxUID", "")),
         )
         size = path.stat().st_size
     except Exception as error:  # on its way through a broken file pydicom raises whatever it meets
@@ -51,6 +55,7 @@ def read_outgoing(path: Path) -> Outgoing:
         sop_class_uid=identity[0],
         sop_instance_uid=identity[1],
         transfer_syntax_uid=identity[2],
+        dataset_offset=dataset_offset,
         size=size,
     )
 

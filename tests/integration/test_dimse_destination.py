@@ -15,6 +15,7 @@ from socketserver import TCPServer
 
 import pytest
 from factories import ct_series, ct_slice, save
+from fakes import RecordingSink
 from orthanc_server import OrthancServer, free_port
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -32,9 +33,12 @@ from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_out.destinations import make_destination, send_files
+from dicom_out.outgoing import read_outgoing
 from dicom_out.settings import DimseSettings
 from domain.errors import DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
 from domain.ports import Destination, SendReport
+from scp.server import serving
+from scp.settings import ScpSettings
 
 SETTINGS = DimseSettings(
     name="pacs",
@@ -282,6 +286,19 @@ def test_a_peer_that_takes_only_the_default_syntax_gets_the_same_values(paths: l
     sent = [dcmread(path) for path in paths]
     assert [dataset.PixelData for dataset in got] == [dataset.PixelData for dataset in sent]
     assert got[0].PatientName == sent[0].PatientName
+
+
+def test_the_bytes_of_the_dataset_are_not_touched_even_where_they_are_broken(tmp_path: Path) -> None:
+    (path,) = save([ct_slice()], tmp_path)
+    path.write_bytes(path.read_bytes()[:-50])
+    sink = RecordingSink()
+    with serving(ScpSettings(port=0, stop_timeout_s=1), sink) as port:
+        settings = replace(SETTINGS, port=port, ae_title="VOXGATE")
+        assert errors(make_destination(settings).send([path])) == [None]
+    ((received, _),) = sink.received
+    dataset = path.read_bytes()[read_outgoing(path).dataset_offset :]
+    assert received.endswith(dataset)
+    assert len(received) - len(dataset) < 500
 
 
 def test_more_than_128_contexts_go_over_several_associations(tmp_path: Path) -> None:
