@@ -192,7 +192,7 @@ class JobLog(Protocol):
         state: DeliveryState,
         reason: str = "",
     ) -> None:
-        """Insert or change one delivery; counts the attempt unless the state is QUEUED."""
+        """Insert or change one delivery; counts an attempt unless it is QUEUED without a reason, i.e. not tried."""
         ...
 
     def deliveries(self, job_id: str) -> tuple[Delivery, ...]: ...

@@ -205,6 +205,7 @@ def run_worker(config: Config, ready: Ready, stop: threading.Event) -> None:
             planner=joined.planner,
             completeness=CompletenessSettings(**config.completeness.model_dump()),
             settings=WatchSettings(retention_days=config.store.retention_days, results=store.results),
+            sweep=store.sweep,
             clock=now,
         )
         ready()

@@ -57,6 +57,7 @@ class Watch:
         planner: Planner,
         completeness: CompletenessSettings,
         settings: WatchSettings,
+        sweep: Callable[[], int],
         clock: Callable[[], datetime],
     ) -> None:
         self._index = index
@@ -66,6 +67,7 @@ class Watch:
         self._planner = planner
         self._completeness = completeness
         self._settings = settings
+        self._sweep = sweep
         self._clock = clock
         self._seen: set[tuple[str, int, JobState]] = set()
 
@@ -81,6 +83,7 @@ class Watch:
                 if self._clock() >= next_upkeep:
                     self.restart_stranded_jobs()
                     self.remove_old_series()
+                    self._sweep()
                     self._queue.prune(timedelta(days=30))
                     next_upkeep = self._clock() + timedelta(seconds=self._settings.upkeep_s)
             except Exception:

@@ -118,7 +118,7 @@ class JobTable:
         self, job_id: str, destination: str, sop_instance_uid: str, *, state: DeliveryState, reason: str = ""
     ) -> None:
         """See ``JobLog.set_delivery``."""
-        attempts = 0 if state is DeliveryState.QUEUED else 1
+        attempts = 0 if state is DeliveryState.QUEUED and not reason else 1
         row = {
             "job_id": job_id,
             "destination": destination,

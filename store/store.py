@@ -28,6 +28,10 @@ class Store:
     _files: Files
     _database: Database
 
+    def sweep(self) -> int:
+        """Remove the temporary files of processes that were killed; return how many. Safe beside running writers."""
+        return self._files.remove_stale()
+
     def reconcile(self) -> dict[str, int]:
         """Bring files and index into agreement; run once at start. See ``store.reconcile``."""
         return reconcile.reconcile(self._files, self._database, self.instances)
