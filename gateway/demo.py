@@ -247,19 +247,18 @@ def _print(outcomes: Sequence[Outcome], out: Path) -> None:
 
 
 def _table(outcomes: Sequence[Outcome]) -> Table:
-    table = Table("Series", "Route", "Engine", "What came out", "ml", "truth", "off", "Seconds")
+    table = Table("Series", "Route", "Engine", "What came out", "Volume ml", "Truth ml", "Off", "Seconds")
     for outcome in outcomes:
         job = outcome.job
         name = f"{outcome.series} {job.stack}".strip() + f" ({len(job.sop_instance_uids)})"
-        took = ", ".join(f"{step} {seconds:.1f}" for step, seconds in job.timings_s.items())
+        took = "\n".join(f"{step} {seconds:.1f}" for step, seconds in job.timings_s.items())
         head = (name, job.route or "-", f"{job.engine} {job.engine_version}".strip() or "-")
         if not outcome.checks:
             table.add_row(*head, Text(f"{job.state.value}: {job.reason}"), "", "", "", took)
+        said = {str(segment["label"]): segment_line(segment, leave_out="Volume") for segment in job.summary}
         for index, check in enumerate(outcome.checks):
-            cells = (check.label, f"{check.seg_ml:.0f}", *_against_truth(check))
+            cells = (Text(said.get(check.label, check.label)), f"{check.seg_ml:.0f}", *_against_truth(check))
             table.add_row(*(head if index == 0 else ("", "", "")), *cells, took if index == 0 else "")
-        for segment in job.summary if outcome.checks else ():
-            table.add_row("", "", "", Text(segment_line(segment)), "", "", "", "")
         table.add_section()
     return table
 

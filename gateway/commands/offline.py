@@ -54,12 +54,13 @@ def _row(report: SeriesReport) -> tuple[object, ...]:
     return name, report.instances, report.route or "-", report.engine or "-", report.state.value, said
 
 
-def segment_line(segment: Mapping[str, object]) -> str:
-    """Return one segment's measurements and statements in one line."""
+def segment_line(segment: Mapping[str, object], *, leave_out: str = "") -> str:
+    """Return one segment's measurements (but the one called ``leave_out``) and statements in one line."""
     measurements = segment.get("measurements")
     numbers = [
         f"{item['label']} {item['value']:.5g} {_UNITS.get(item['unit'], item['unit'])}"
         for item in (measurements if isinstance(measurements, list) else [])
+        if item["label"] != leave_out
     ]
     statements = segment.get("statements")
     words = [str(item) for item in (statements if isinstance(statements, list) else [])]

@@ -64,9 +64,8 @@ def test_the_entries_shown_as_comments_are_complete_and_in_order(tmp_path: Path)
 
 def test_defaults_of_entries_are_those_that_the_comments_show() -> None:
     shown = tomllib.loads(uncommented())
-    for entry, model in zip(
-        shown["destinations"], (sections.DimseDestination, sections.StowDestination), strict=True
-    ):
+    models: list[type[sections.Section]] = [sections.DimseDestination, sections.StowDestination]
+    for entry, model in zip(shown["destinations"], models, strict=True):
         for name, field in model.model_fields.items():
             if not field.is_required() and name != "ca_file":
                 assert entry[name] == _plain(field.default), name

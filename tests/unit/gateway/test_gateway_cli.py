@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def voxgate(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("VOXGATE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "gateway.cli", *arguments],
+        cwd=cwd,
+        env={**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_shows_its_version_without_loading_anything_heavy(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.argv = ['voxgate', 'version']\n"
+        "from gateway.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'highdicom', 'dbos', 'pynetdicom', 'pydicom', 'sqlalchemy', 'flask', 'numpy'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.startswith("voxgate ")
+    assert time.perf_counter() - began < 5
+
+
+def test_a_good_configuration_is_said_to_be_good(tmp_path: Path) -> None:
+    done = voxgate("check-config", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "routes: lungs (lungs)" in done.stdout
+
+
+def test_a_faulty_configuration_exits_with_2_and_lists_every_fault(tmp_path: Path) -> None:
+    (tmp_path / "voxgate.toml").write_text('[scp]\nport = "x"\n[http]\nhots = "y"\n')
+    done = voxgate("check-config", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "scp.port:" in done.stderr
+    assert "http.hots: unknown setting; did you mean host?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "nowhere", "--out", "out"], "there is no such file or folder"),
+        (["send", "nowhere", "--to", "127.0.0.1:104"], "there is no such file or folder"),
+        (["send", ".", "--to", "pacs"], "--to: must be HOST:PORT or a URL"),
+        (["jobs", "list"], "there is no store at voxgate-data"),
+        (["jobs", "list", "--state", "odd"], "--state: must be one of queued, running, "),
+        (["run", ".", "--out", "out", "--engine", "nodul"], 'no engine called "nodul"; known: '),
+        (["serve", "--role", "gpu"], "--role: must be one of scp, http, worker, infer"),
+        (["routes", "test", "nowhere"], "there is no such file or folder"),
+        (["demo", "nowhere"], "there is no such file or folder"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_one_sentence(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = voxgate(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_files_that_are_not_dicom_are_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    done = voxgate("send", "notes.txt", "--to", "127.0.0.1:1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no DICOM instance among 1 file(s)" in done.stderr
+
+
+def test_lists_engines_for_scripts(tmp_path: Path) -> None:
+    done = voxgate("engines", "--json", cwd=tmp_path)
+    assert done.returncode == 0
+    assert '"name": "lungs"' in done.stdout
