@@ -14,13 +14,15 @@ from pathlib import Path
 
 from domain.errors import ConfigurationError, GatewayError
 from gateway.config import Config, load_config
+from gateway.lean import keep_out_decoders
 from gateway.lifeline import Lifeline, die_with_parent
 from gateway.logs import installation_secret, set_up_logs, silence_leaky_libraries
 from gateway.sections import HttpSection, ScpSection
 
 log = logging.getLogger(__name__)
 
-ROLES = ("scp", "http", "worker", "infer")
+RECEIVERS = ("scp", "http")
+ROLES = (*RECEIVERS, "worker", "infer")
 PREPARE = "prepare"
 """Migrates the database and reconciles files and index; ends when that is done."""
 _PORT_TAKEN = {
@@ -37,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--lifeline", type=int)
     given = parser.parse_args(argv)
+    if given.role in RECEIVERS:
+        keep_out_decoders()
     stop = threading.Event()
     line = None
     if given.lifeline is not None:
@@ -73,7 +77,7 @@ def run_role(role: str, config: Config, stop: threading.Event, line: Lifeline | 
     except OSError as error:
         if role in ("scp", "http") and isinstance(error, socket.gaierror):
             return _failed(line, f"{role}.host: the name cannot be resolved")
-        if error.errno not in _PORT_TAKEN or role not in ("scp", "http"):
+        if error.errno not in _PORT_TAKEN or role not in RECEIVERS:
             log.exception("part failed")
             return _failed(line, f"{role} failed: {type(error).__name__}, errno {error.errno}")
         return _failed(line, _port_taken(role, config, error))

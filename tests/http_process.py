@@ -27,6 +27,8 @@ from domain.ports import InstanceSink
 from gateway.http import HttpSettings, create_app
 from gateway.http_server import serve
 
+_HELD: list[object] = []
+
 
 @dataclass(frozen=True)
 class LiveServer:
@@ -99,9 +101,21 @@ def _sink(name: str) -> InstanceSink:
     return FolderSink(Path(name))
 
 
+def _stored(folder: Path) -> InstanceSink:
+    from pipeline.intake import Intake
+    from store.settings import StoreSettings
+    from store.store import open_store
+
+    # Entered for the life of the worker process: the store is made for being killed.
+    opened = open_store(StoreSettings(path=folder, low_water_mb=1))
+    _HELD.append(opened)
+    return Intake(opened.__enter__().instances)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sink", default="discard", help="discard, full, or a folder")
+    parser.add_argument("--store", type=Path, help="a migrated store to use in place of a fake")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--token", default="")
     parser.add_argument("--threads", type=int, default=8)
@@ -119,7 +133,7 @@ def main() -> None:
     def factory() -> Flask:
         index, jobs = NotingIndex(), ListedJobs()
         return create_app(
-            _sink(arguments.sink),
+            _stored(arguments.store) if arguments.store else _sink(arguments.sink),
             index.as_index(),
             jobs.as_log(),
             settings,
