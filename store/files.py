@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
-from domain.errors import OutOfSpace
+from domain.errors import OutOfSpace, StorageError
 from store.database import translated
 
 INSTANCES = "instances"
@@ -42,18 +42,24 @@ class StagedFile:
         path.touch(exist_ok=False)
 
     def write(self, data: bytes | memoryview) -> None:
-        """See ``StagedInstance.write``."""
-        with translated(), self._lock:
-            view = memoryview(data).cast("B")
-            self._unchecked += len(view)
-            if self._unchecked >= _CHECK_EVERY:
-                self._files.require_space()
-                self._unchecked = 0
-            if self._fd is None:
-                self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-                self._files.opened(self)
-            while view:
-                view = view[os.write(self._fd, view) :]
+        """See ``StagedInstance.write``; what could not be written whole is discarded at once."""
+        try:
+            with translated(), self._lock:
+                self._append(memoryview(data).cast("B"))
+        except StorageError:
+            self.discard()
+            raise
+
+    def _append(self, view: memoryview) -> None:
+        self._unchecked += len(view)
+        if self._unchecked >= _CHECK_EVERY:
+            self._files.require_space()
+            self._unchecked = 0
+        if self._fd is None:
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            self._files.opened(self)
+        while view:
+            view = view[os.write(self._fd, view) :]
 
     def rest(self) -> None:
         """Close the file until more is written, unless that is now; more may be staged than files can be open."""
