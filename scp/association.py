@@ -6,6 +6,7 @@ with an underscore are pynetdicom 3.0.4's, which the lock pins and ``tests/integ
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import time
@@ -20,6 +21,8 @@ from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.transport import AssociationSocket
 
 from scp.settings import ScpSettings
+
+log = logging.getLogger(__name__)
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _LARGEST_REQUEST = 1 << 20  # bytes; 128 contexts with 50 transfer syntaxes each take some 200 kB
@@ -80,6 +83,16 @@ def on_connected(event: Event, settings: ScpSettings) -> None:
     # Accepted connections have no timeout of their own: a peer that stops within a PDU would hold a thread for ever
     connection.settimeout(settings.stall_timeout_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def on_accepted(event: Event) -> None:
+    """Say which proposals of an accepted association we refused: its sender may not."""
+    refused = sorted({str(context.abstract_syntax) for context in event.assoc.rejected_contexts})
+    if refused:
+        log.warning(
+            "presentation contexts rejected",
+            extra={"calling_ae_title": event.assoc.requestor.ae_title, "sop_classes": refused},
+        )
 
 
 def on_message(event: Event) -> None:

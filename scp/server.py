@@ -16,7 +16,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from domain.ports import InstanceSink
 from scp.admission import Admission
-from scp.association import on_connected, on_message
+from scp.association import on_accepted, on_connected, on_message
 from scp.contexts import storage_sop_classes, supported_contexts, transfer_syntaxes
 from scp.handlers import StoreHandler
 from scp.settings import ScpSettings
@@ -24,10 +24,27 @@ from scp.settings import ScpSettings
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
+_POLLS_OF_PYNETDICOM = 10  # its poll interval is 0.5 s
 
 
 class _Server(ThreadedAssociationServer):
     request_queue_size = 128  # several modalities open their associations at once
+    max_connections = 256
+    """Each costs two threads, also before it asks for an association."""
+    _polls = 0
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        """Close connections beyond ``max_connections`` unheard."""
+        if len(self.active_associations) < self.max_connections:
+            return True
+        log.warning("too many connections", extra={"connections": self.max_connections})
+        return False
+
+    def service_actions(self) -> None:
+        """Let pynetdicom collect its dead associations as often as it would if it polled at its own pace."""
+        self._polls += 1
+        if self._polls % _POLLS_OF_PYNETDICOM == 0:
+            super().service_actions()
 
     def shutdown(self) -> None:
         """Stop accepting. pynetdicom's own also takes the server off a list that only its ``start_server`` fills."""
@@ -70,6 +87,7 @@ def _make_server(settings: ScpSettings, sink: InstanceSink, admission: Admission
         evt_handlers=[
             (evt.EVT_CONN_OPEN, on_connected, [settings]),
             (evt.EVT_REQUESTED, admission.on_requested),
+            (evt.EVT_ACCEPTED, on_accepted),
             (evt.EVT_DIMSE_RECV, on_message),
             (evt.EVT_C_STORE, handler.on_store),
         ],

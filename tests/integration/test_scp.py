@@ -254,6 +254,13 @@ def test_where_the_sender_leaves_the_choice_nothing_is_lost(port: int, offered: 
         assert association.accepted_contexts[0].transfer_syntax == [chosen]
 
 
+def test_what_it_refuses_to_talk_about_is_logged(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    with associated(port, [(CTImageStorage, [ExplicitVRLittleEndian]), ("1.2.3.4", [ExplicitVRLittleEndian])]):
+        pass
+    (record,) = [record for record in caplog.records if record.message == "presentation contexts rejected"]
+    assert record.__dict__["sop_classes"] == ["1.2.3.4"]
+
+
 def test_takes_private_classes_and_syntaxes_by_configuration_only(port: int, sink: RecordingSink) -> None:
     private = [("1.3.46.670589.5.0.1", ["1.2.3.4.99"])]
     with associated(port, private) as refused:
@@ -318,6 +325,21 @@ def test_connections_that_ask_for_nothing_do_not_keep_senders_out() -> None:
             assert association.send_c_store(ct_slice()).Status == 0x0000
         for connection in (*idle, half):
             connection.close()
+
+
+def test_connections_beyond_all_reason_are_closed_unheard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scp.server._Server.max_connections", 2)
+    with serving(replace(SETTINGS, acse_timeout_s=0.5), RecordingSink()) as port:
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+        time.sleep(0.1)
+        with socket.create_connection(("127.0.0.1", port)) as third:
+            third.settimeout(5)
+            assert third.recv(1) == b""
+        for connection in idle:
+            connection.close()
+        time.sleep(0.8)
+        with associated(port) as association:
+            assert association.is_established
 
 
 def test_a_pdu_that_stops_in_the_middle_ends_its_thread() -> None:
