@@ -16,8 +16,9 @@ import json
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from voxgate_rest import Orthanc, RestError, Settings, Stopping, Target, instance_key
@@ -30,6 +31,7 @@ SAVE_S = 1.0
 IDLE_S = 10.0
 # One wake-up for a burst of events.
 COALESCE_S = 0.1
+OnChange = Callable[[Any, Any, str], None]
 
 
 @dataclass
@@ -312,21 +314,36 @@ def eligible(tags: Mapping[str, str], settings: Settings) -> bool:
     return modality in settings.modalities and manufacturer != "voxgate"
 
 
-def install(sdk: Any) -> Router | None:
-    """Join the parts and register them with Orthanc; ``None`` where the configuration turns forwarding off."""
+def install(sdk: Any, *, also: OnChange | None = None) -> None:
+    """Join the parts and register them with Orthanc, unless the configuration turns forwarding off.
+
+    Parameters
+    ----------
+    sdk
+        The plug-in's module ``orthanc``.
+    also
+        Called after our own callback for changes: Orthanc takes but one.
+    """
+    callbacks = [also] if also else []
     orthanc = Orthanc(sdk)
     settings = Settings.from_configuration(orthanc.configuration.get("Voxgate") or {})
-    if not settings.enabled:
+    if settings.enabled:
+        router = Router(orthanc, settings, sdk.ChangeType)
+        callbacks.insert(0, router.on_change)
+        sdk.RegisterRestCallback("/voxgate/status", partial(_answer_status, router))
+    else:
         orthanc.log("forwarding is turned off")
-        return None
-    router = Router(orthanc, settings, sdk.ChangeType)
 
-    def answer_status(output: Any, _uri: str, **request: Any) -> None:
-        if request["method"] == "GET":
-            output.AnswerBuffer(json.dumps(router.status(), indent=2), "application/json")
-        else:
-            output.SendMethodNotAllowed("GET")
+    def on_change(change: Any, level: Any, resource: str) -> None:
+        for callback in callbacks:
+            callback(change, level, resource)
 
-    sdk.RegisterOnChangeCallback(router.on_change)
-    sdk.RegisterRestCallback("/voxgate/status", answer_status)
-    return router
+    if callbacks:
+        sdk.RegisterOnChangeCallback(on_change)
+
+
+def _answer_status(router: Router, output: Any, _uri: str, **request: Any) -> None:
+    if request["method"] == "GET":
+        output.AnswerBuffer(json.dumps(router.status(), indent=2), "application/json")
+    else:
+        output.SendMethodNotAllowed("GET")

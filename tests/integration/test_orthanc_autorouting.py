@@ -425,6 +425,29 @@ def test_the_configuration_that_we_ship_forwards(
             orthanc.kill()
 
 
+def test_a_script_of_the_site_loads_ours_and_keeps_its_own_callback(
+    make_orthanc: Make, receiver: Receiver, tmp_path: Path
+) -> None:
+    script = tmp_path / "hospital.py"
+    script.write_text(
+        f"""import sys, orthanc
+sys.path.append({str(SCRIPT.parent)!r})
+from voxgate_router import install
+def on_change(change, level, resource):
+    if change == orthanc.ChangeType.STABLE_SERIES:
+        orthanc.LogWarning("the site saw a stable series")
+install(orthanc, also=on_change)
+"""
+    )
+    series = ct_series(1)
+    orthanc = make_orthanc(PythonScript=str(script))
+    with receiver.listening():
+        orthanc.start()
+        orthanc.upload(save(series, tmp_path / "in")[0])
+        eventually(lambda: receiver.received == uids(series))
+        eventually(lambda: "the site saw a stable series" in orthanc.log)
+
+
 def test_a_faulty_configuration_says_every_fault_and_orthanc_does_not_start(make_orthanc: Make) -> None:
     orthanc = make_orthanc(voxgate={"Protocoll": "stow", "RetrySeconds": 0, "Modalities": "CT"})
     with pytest.raises(RuntimeError, match="did not start"):
