@@ -585,3 +585,17 @@ def test_a_disk_that_fills_up_loses_nothing_and_recovers(full_disk: Path) -> Non
         ballast.unlink()
         assert dispositions(send(intake, [ct_slice()])) == [Disposition.STORED]
         assert store.series.remove_series(arrival.series_instance_uid) == len(stored)
+
+
+def test_a_full_index_disk_leaves_no_file_without_a_row(full_disk: Path, store_settings: StoreSettings) -> None:
+    url = f"sqlite:///{full_disk / 'index.sqlite'}"
+    migrate_store(store_settings, url)
+    (full_disk / "ballast").write_bytes(bytes(2_700_000))
+    with open_store(store_settings, url) as store:
+        stored: list[str] = []
+        with pytest.raises(OutOfSpace, match="index"):
+            _send_until_full(Intake(store.instances), stored)
+        (full_disk / "ballast").unlink()
+        (arrival,) = store.series.arrivals()
+        assert arrival.instances == len(stored) == len(files(store)) > 0
+        assert sum(store.reconcile().values()) == 0
