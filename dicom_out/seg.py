@@ -71,7 +71,7 @@ def _describe_image(ds: Dataset, result: Result, source: Source, *, frames: int)
     ds.SegmentationType, ds.SegmentsOverlap = "BINARY", "NO"
     ds.ContentLabel = "SEGMENTATION"
     ds.ContentDescription = result.manifest.title[:64]
-    ds.ContentCreatorName = ds.Manufacturer
+    ds.ContentCreatorName = f"{ds.Manufacturer}^Gateway"
     ds.FrameOfReferenceUID = str(source.header.FrameOfReferenceUID)
     ds.PositionReferenceIndicator = ""
     _describe_loss(ds, source.header)
@@ -96,12 +96,11 @@ def _describe_loss(ds: Dataset, header: Dataset) -> None:
 
 
 def _describe_body_part(ds: Dataset, header: Dataset) -> None:
-    """Copy the body part; without one nobody can tell whether it is paired, and Laterality is left empty."""
-    part, side = string_values(header, "BodyPartExamined"), string_values(header, "Laterality")
-    if part:
-        ds.BodyPartExamined = part[0]
-    if side or not part:
-        ds.Laterality = side[0] if side else ""
+    """Copy the body part and its side, where the source says them."""
+    for keyword in ("BodyPartExamined", "Laterality"):
+        values = string_values(header, keyword)
+        if values:
+            setattr(ds, keyword, values[0])
 
 
 def _dimension(organisation: str, keyword: str, group: str) -> Dataset:
