@@ -181,7 +181,10 @@ def test_a_request_may_hold_more_parts_than_files_can_be_open(client: Client, st
     assert answer.status_code == 200
 
 
-def test_what_was_acknowledged_survives_a_kill(settings: StoreSettings, tmp_path: Path) -> None:
+def test_what_was_acknowledged_survives_a_kill(
+    settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     series = ct_series(20)
     body = multipart([part10(dataset) for dataset in series])
     with live_server(tmp_path, "--store", str(settings.path)) as server:
