@@ -540,7 +540,7 @@ def test_objects_and_deliveries_are_kept_with_their_job(store: Store) -> None:
     store.jobs.set_delivery(JOB.job_id, "pacs", uid, state=DeliveryState.QUEUED, reason="no association")
     store.jobs.set_delivery(JOB.job_id, "pacs", uid, state=DeliveryState.STORED)
     (delivery,) = store.jobs.deliveries(JOB.job_id)
-    assert (delivery.state, delivery.attempts, delivery.reason) == (DeliveryState.STORED, 1, "")
+    assert (delivery.state, delivery.attempts, delivery.reason) == (DeliveryState.STORED, 2, "")
     store.jobs.remove(JOB.job_id)
     assert store.jobs.get(JOB.job_id) is None
     assert not store.jobs.objects(JOB.job_id)
