@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
@@ -71,6 +70,9 @@ def empty_object(result: Result, source: Source, *, kind: str, software_version:
     ds.DeviceSerialNumber = manifest.device_uid
     ds.SoftwareVersions = _versions(manifest, software_version)
     ds.ContributingEquipmentSequence = [_contribution(manifest, software_version, started)]
+    schemes = private_schemes(result)
+    if schemes:
+        ds.CodingSchemeIdentificationSequence = schemes
     return ds
 
 
@@ -111,22 +113,35 @@ def _contribution(manifest: EngineManifest, software_version: str, started: date
     return item
 
 
-def own_texts(result: Result) -> Sequence[str]:
+def codes_of(result: Result) -> list[Code]:
+    """Return every code of the engine that an object of this result may hold."""
+    manifest, findings = result.manifest, result.findings
+    codes: list[Code | str | None] = [manifest.algorithm_family, manifest.finding_site]
+    for segment in findings.segments:
+        codes += [segment.category, segment.type, *segment.type_modifiers, segment.anatomic_region]
+    for measurement in findings.measurements:
+        codes += [measurement.concept, measurement.unit, measurement.derivation]
+    for evaluation in findings.evaluations:
+        codes += [evaluation.concept, evaluation.value]
+    return [code for code in codes if isinstance(code, Code)]
+
+
+def own_texts(result: Result) -> list[str]:
     """Return every text of ours that an object of this result may hold; they choose its character set."""
     manifest, findings = result.manifest, result.findings
-    codes = [manifest.algorithm_family, *((manifest.finding_site,) if manifest.finding_site else ())]
-    texts = [manifest.name, manifest.title, manifest.version, manifest.algorithm_name, manifest.manufacturer]
-    for segment in findings.segments:
-        texts += [segment.key, segment.label]
-        codes += [segment.category, segment.type, *segment.type_modifiers]
-        codes += [segment.anatomic_region] if segment.anatomic_region else []
-    for measurement in findings.measurements:
-        codes += [measurement.concept, measurement.unit]
-        codes += [measurement.derivation] if measurement.derivation else []
-    for evaluation in findings.evaluations:
-        codes.append(evaluation.concept)
-        if isinstance(evaluation.value, Code):
-            codes.append(evaluation.value)
-        else:
-            texts.append(evaluation.value)
-    return [*texts, findings.narrative, *(code.meaning for code in codes)]
+    said = [evaluation.value for evaluation in findings.evaluations if isinstance(evaluation.value, str)]
+    names = [text for segment in findings.segments for text in (segment.key, segment.label)]
+    about = [manifest.name, manifest.title, manifest.version, manifest.algorithm_name, manifest.manufacturer]
+    return [*about, *names, *said, findings.narrative, *(code.meaning for code in codes_of(result))]
+
+
+def private_schemes(result: Result) -> list[Dataset]:
+    """Return items of Coding Scheme Identification Sequence: who answers for private codes (PS3.3 C.12.1.1.1)."""
+    items = []
+    for scheme in sorted({code.scheme for code in codes_of(result) if code.scheme.startswith("99")}):
+        item = Dataset()
+        item.CodingSchemeDesignator = scheme
+        item.CodingSchemeName = f"Private codes of {result.manifest.manufacturer}"[:64]
+        item.CodingSchemeResponsibleOrganization = result.manifest.manufacturer
+        items.append(item)
+    return items

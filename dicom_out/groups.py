@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from dicom_out import codes
-from dicom_out.content import MODIFIES, OBSERVES, code, container, image, num, polyline, text, uidref
+from dicom_out.content import CONTAINS, MODIFIES, OBSERVES, code, container, image, num, polyline, text, uidref
 from dicom_out.derived import Tracking, instance_uid, tracking
 from dicom_out.longaxis import LongAxis
 from dicom_out.source import Source, SourceImage
@@ -27,11 +27,12 @@ class Line:
 
 
 def groups_of(result: Result, source: Source, lines: dict[int, Line]) -> list[Dataset]:
-    """Return the measurement groups of all segments.
+    """Return the measurement groups of the segments.
 
     A segment with voxels has two under one tracking UID: the volume with its measurements, and the long axis on one
-    slice. OHIF shows only what has coordinates, merges groups by tracking UID, and fails on a group that has no
-    coordinates at all.
+    slice. OHIF shows only what has coordinates, merges groups by tracking UID, and fails on a group without any:
+    therefore a segment that was not found has no group (see ``statements_of``). Only where an engine gives no masks
+    at all its numbers are in groups without a region.
 
     Parameters
     ----------
@@ -44,9 +45,39 @@ def groups_of(result: Result, source: Source, lines: dict[int, Line]) -> list[Da
         if number in lines:
             groups.append(_volumetric(result, source, number, segment, tracked))
             groups.append(_planar(result.manifest, segment, tracked, lines[number]))
-        else:
+        elif result.findings.labels is None:
             groups.append(_without_region(result, segment, tracked))
     return groups
+
+
+def statements_of(result: Result, source: Source, lines: dict[int, Line]) -> list[Dataset]:
+    """Return what is said outside of measurement groups (TID 1500 rows 12 to 14).
+
+    That is: statements about the whole series, the narrative, and, said explicitly, that something was looked for and
+    not found, with everything the engine says about it. Each has the algorithm below it, since no group gives it.
+    """
+    findings, manifest = result.findings, result.manifest
+    whole = [evaluated(e) for e in findings.evaluations if e.segment is None]
+    if findings.narrative:
+        whole.append(text(codes.FINDING, findings.narrative))
+    if not findings.segments and not whole:
+        whole.append(code(codes.PRESENCE, codes.ABSENT))
+    statements = [_about(item, algorithm(manifest)) for item in whole]
+    for number, segment in enumerate(findings.segments, start=1):
+        if number in lines or findings.labels is None:
+            continue
+        tracked = tracking(source.series_instance_uid, manifest, segment.key)
+        subject = _subject(segment, tracked, relationship=MODIFIES)
+        context = [*subject, *_site(segment, manifest), *algorithm(manifest)]
+        negative = [code(codes.PRESENCE, codes.ABSENT), *_said(result, segment)]
+        statements += [_about(item, context) for item in negative]
+    return statements
+
+
+def _about(item: Dataset, context: list[Dataset]) -> Dataset:
+    """Return a statement with what it is about below it."""
+    item.ContentSequence = [*context, *item.get("ContentSequence", ())]
+    return item
 
 
 def _volumetric(
@@ -72,18 +103,17 @@ def _planar(manifest: EngineManifest, segment: SegmentDescription, tracked: Trac
 
 
 def _without_region(result: Result, segment: SegmentDescription, tracked: Tracking) -> Dataset:
-    """Return a TID 1501 group: a segment that was looked for and has no voxel is said to be absent."""
+    """Return a TID 1501 group: an engine without masks says something about a structure."""
     items = [*_subject(segment, tracked), *_site(segment, result.manifest), *algorithm(result.manifest)]
-    negative = [] if result.findings.labels is None else [code(codes.PRESENCE, codes.ABSENT)]
-    return container(codes.MEASUREMENT_GROUP, [*items, *_said(result, segment), *negative], template="1501")
+    return container(codes.MEASUREMENT_GROUP, [*items, *_said(result, segment)], template="1501")
 
 
-def _subject(segment: SegmentDescription, tracked: Tracking) -> list[Dataset]:
+def _subject(segment: SegmentDescription, tracked: Tracking, relationship: str = CONTAINS) -> list[Dataset]:
     return [
         text(codes.TRACKING_IDENTIFIER, tracked.identifier, OBSERVES),
         uidref(codes.TRACKING_UID, tracked.uid, OBSERVES),
-        code(codes.FINDING_CATEGORY, segment.category),
-        code(codes.FINDING, segment.type),
+        code(codes.FINDING_CATEGORY, segment.category, relationship),
+        code(codes.FINDING, segment.type, relationship),
     ]
 
 

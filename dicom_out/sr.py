@@ -11,7 +11,7 @@ from dicom_out import codes
 from dicom_out.content import ACQUIRES, MODIFIES, OBSERVES, code, container, image, text, uidref
 from dicom_out.derived import instance_uid, series_uid
 from dicom_out.encoding import encoded_dataset, part10
-from dicom_out.groups import Line, evaluated, groups_of
+from dicom_out.groups import Line, groups_of, statements_of
 from dicom_out.identity import identity
 from dicom_out.source import Source, decoded, string_values
 from domain.codes import Code
@@ -104,10 +104,7 @@ def _request(source: Source, attributes: Dataset) -> Dataset:
 
 def _tree(result: Result, source: Source, lines: dict[int, Line]) -> list[Dataset]:
     """Return the content below the root, in the order of TID 1500."""
-    findings = result.findings
-    whole = [evaluated(e) for e in findings.evaluations if e.segment is None]
-    if findings.narrative:
-        whole.append(text(codes.FINDING, findings.narrative))
+    said = statements_of(result, source, lines)
     tree = [
         code(codes.LANGUAGE, codes.ENGLISH, MODIFIES),
         *_observer(result.manifest),
@@ -115,7 +112,7 @@ def _tree(result: Result, source: Source, lines: dict[int, Line]) -> list[Datase
         _image_library(source),
         container(codes.IMAGING_MEASUREMENTS, groups_of(result, source, lines)),
     ]
-    return [*tree, container(codes.QUALITATIVE_EVALUATIONS, whole)] if whole else tree
+    return [*tree, container(codes.QUALITATIVE_EVALUATIONS, said)] if said else tree
 
 
 def _observer(manifest: EngineManifest) -> list[Dataset]:

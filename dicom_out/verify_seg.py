@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ _PER_ML = {"ml": 1.0, "mL": 1.0, "cm3": 1.0, "mm3": 1e-3, "l": 1e3, "L": 1e3}
 _MASK_VOLUME_TOLERANCE = 0.01
 """An engine may measure on a finer or coarser model of the mask; a wrong unit or voxel size is far beyond this."""
 
+LabelArray = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
@@ -47,20 +49,34 @@ class CheckedSeg:
     """What the report may refer to."""
 
     sop_instance_uid: str = field(repr=False)
-    series_instance_uid: str = field(repr=False)
     tracking: dict[int, tuple[str, str]] = field(repr=False)
     """Tracking ID and UID by segment number."""
-    masks: dict[int, dict[str, BoolArray]] = field(repr=False)
-    """By segment number and source instance."""
+    planes: dict[str, LabelArray] = field(repr=False)
+    """Segment number of each pixel by source instance, where there is any."""
+    voxels: dict[int, int]
+    """By segment number, where there is any."""
     spacing_mm: tuple[float, float]
 
 
 @dataclass(slots=True)
-class _Sum:
-    """Voxels of one segment and the sum of their positions."""
+class _Moments:
+    """Voxels of one segment, and the sums of their positions and indices."""
 
     voxels: int = 0
     position: FloatArray = field(default_factory=lambda: np.zeros(3))
+    """mm, by the segmentation's own geometry."""
+    index: FloatArray = field(default_factory=lambda: np.zeros(3))
+    """(slice, row, column) on the engine's grid."""
+
+    def add(self, mask: BoolArray, k: int, origin: FloatArray, steps: FloatArray) -> None:
+        """Add a frame on slice ``k`` whose first pixel lies at ``origin``."""
+        weights = mask.astype(np.float32)  # exact: a frame's sums stay far below 2**24 in each row and column
+        rows, columns = weights.sum(axis=1).astype(float), weights.sum(axis=0).astype(float)
+        count = rows.sum()
+        in_row, in_column = rows @ np.arange(len(rows)), columns @ np.arange(len(columns))
+        self.voxels += int(count)
+        self.position += count * origin + in_column * steps[0] + in_row * steps[1]
+        self.index += (count * k, in_row, in_column)
 
 
 def check_seg(seg: Dataset, result: Result, slices: Slices) -> CheckedSeg:
@@ -68,17 +84,17 @@ def check_seg(seg: Dataset, result: Result, slices: Slices) -> CheckedSeg:
     grid, labels = result.grid, result.findings.labels
     if labels is None or labels.shape != grid.shape or len(slices.sop_instance_uids) != grid.shape[0]:
         raise VerificationFailed("Findings, grid and source do not have the same number of slices.")
-    measures, axes = _check_geometry(seg, grid, slices)
+    measures, steps = _check_geometry(seg, grid, slices)
     tracking = _check_segments(seg, result.findings.segments)
-    decoded, masks = _decode(seg, grid, slices)
-    _check_voxels(decoded, labels)
-    _check_places(_sums(seg, masks, slices, axes), result, labels, voxel_ml=float(np.prod(measures)) / 1000)
+    planes, moments = _decode(seg, grid, slices, steps)
+    _check_voxels(planes, labels)
+    _check_places(moments, result, voxel_ml=float(np.prod(measures)) / 1000)
     _check_referenced_series(seg, slices)
     return CheckedSeg(
         sop_instance_uid=str(seg.SOPInstanceUID),
-        series_instance_uid=str(seg.SeriesInstanceUID),
         tracking=tracking,
-        masks=masks,
+        planes={slices.sop_instance_uids[k]: plane for k, plane in planes.items()},
+        voxels={number: found.voxels for number, found in moments.items()},
         spacing_mm=(measures[1], measures[2]),
     )
 
@@ -130,23 +146,26 @@ def _code(item: Dataset) -> Code:
 
 
 def _decode(
-    seg: Dataset, grid: Grid, slices: Slices
-) -> tuple[dict[int, npt.NDArray[np.uint8]], dict[int, dict[str, BoolArray]]]:
-    """Return the labels of each slice that has any, and every frame's mask by segment and source instance."""
-    decoded: dict[int, npt.NDArray[np.uint8]] = {}
-    masks: dict[int, dict[str, BoolArray]] = defaultdict(dict)
+    seg: Dataset, grid: Grid, slices: Slices, steps: FloatArray
+) -> tuple[dict[int, LabelArray], dict[int, _Moments]]:
+    """Return the labels of each slice that has any, and the moments of each segment that has voxels."""
+    planes: dict[int, LabelArray] = {}
+    moments: dict[int, _Moments] = defaultdict(_Moments)
+    seen: set[tuple[int, int]] = set()
     for number, (group, mask) in enumerate(zip(seg.PerFrameFunctionalGroupsSequence, _frames(seg), strict=True), 1):
         segment = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        k = _slice_of(number, group, grid, slices)
-        uid = slices.sop_instance_uids[k]
-        if uid in masks[segment]:
+        position = np.array([float(x) for x in group.PlanePositionSequence[0].ImagePositionPatient])
+        k = _slice_of(number, position, grid, slices)
+        _check_source(number, group, slices.sop_instance_uids[k])
+        if (segment, k) in seen:
             raise VerificationFailed(f"SEG: frame {number} repeats a segment on a slice.")
-        plane = decoded.setdefault(k, np.zeros(mask.shape, np.uint8))
-        if (plane[mask] != 0).any():
+        seen.add((segment, k))
+        plane = planes.setdefault(k, np.zeros(mask.shape, np.uint8))
+        if np.logical_and(plane, mask).any():
             raise VerificationFailed(f"SEG: frame {number} overlaps another segment.")
-        plane[mask] = segment
-        masks[segment][uid] = mask
-    return decoded, dict(masks)
+        plane += mask.view(np.uint8) * np.uint8(segment)
+        moments[segment].add(mask, k, position, steps)
+    return planes, {number: found for number, found in moments.items() if found.voxels}
 
 
 def _frames(seg: Dataset) -> Iterator[BoolArray]:
@@ -163,26 +182,32 @@ def _frames(seg: Dataset) -> Iterator[BoolArray]:
         yield bits.reshape(seg.Rows, seg.Columns).view(np.bool_)
 
 
-def _slice_of(number: int, group: Dataset, grid: Grid, slices: Slices) -> int:
-    """Return the slice on which a frame lies by its position; the source it names must be that slice's."""
-    position = np.array([float(x) for x in group.PlanePositionSequence[0].ImagePositionPatient])
+def _slice_of(number: int, position: FloatArray, grid: Grid, slices: Slices) -> int:
+    """Return the slice of the source on which a frame lies by its position."""
     k = int(np.rint(grid.to_index(position)[0]))
-    allowed = max(TOLERANCE_MM, 0.05 * grid.spacing_mm[0])  # assembly takes slices that are a little uneven
-    if not 0 <= k < grid.shape[0] or np.linalg.norm(position - grid.to_lps((k, 0, 0))) > allowed:
+    if not 0 <= k < grid.shape[0] or math.dist(position, grid.to_lps((k, 0, 0))) > _unevenness_mm(grid):
         raise VerificationFailed(f"SEG: frame {number} does not lie on a slice of the source.")
-    if np.linalg.norm(position - slices.positions_mm[k]) > TOLERANCE_MM:
+    if math.dist(position, slices.positions_mm[k]) > TOLERANCE_MM:
         raise VerificationFailed(f"SEG: frame {number} does not have the position of the source's slice.")
+    return k
+
+
+def _unevenness_mm(grid: Grid) -> float:
+    """Return how far a slice may lie from its place on the grid: assembly takes slices that are a little uneven."""
+    return max(TOLERANCE_MM, 0.05 * grid.spacing_mm[0])
+
+
+def _check_source(number: int, group: Dataset, expected: str) -> None:
     named = [
         str(item.ReferencedSOPInstanceUID)
         for derivation in group.DerivationImageSequence
         for item in derivation.SourceImageSequence
     ]
-    if named != [slices.sop_instance_uids[k]]:
+    if named != [expected]:
         raise VerificationFailed(f"SEG: frame {number} names another source instance than the one at its position.")
-    return k
 
 
-def _check_voxels(decoded: dict[int, npt.NDArray[np.uint8]], labels: npt.NDArray[np.uint8]) -> None:
+def _check_voxels(decoded: dict[int, LabelArray], labels: LabelArray) -> None:
     wrong, slices = 0, 0
     for k, expected in enumerate(labels):
         plane = decoded.get(k)
@@ -195,56 +220,28 @@ def _check_voxels(decoded: dict[int, npt.NDArray[np.uint8]], labels: npt.NDArray
         raise VerificationFailed(f"SEG: {wrong} voxel(s) on {slices} slice(s) are not the engine's.")
 
 
-def _sums(seg: Dataset, masks: dict[int, dict[str, BoolArray]], slices: Slices, steps: FloatArray) -> dict[int, _Sum]:
-    """Add up the voxel positions of each segment by the segmentation's own geometry."""
-    origin = {}
-    for group in seg.PerFrameFunctionalGroupsSequence:
-        uid = str(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
-        origin[uid] = np.array([float(x) for x in group.PlanePositionSequence[0].ImagePositionPatient])
-    sums: dict[int, _Sum] = defaultdict(_Sum)
-    for number, planes in masks.items():
-        for uid, mask in planes.items():
-            per_row, per_column = mask.sum(axis=1), mask.sum(axis=0)
-            count = int(per_row.sum())
-            columns, rows = per_column @ np.arange(mask.shape[1]), per_row @ np.arange(mask.shape[0])
-            sums[number].voxels += count
-            sums[number].position += count * origin[uid] + columns * steps[0] + rows * steps[1]
-    return sums
-
-
-def _check_places(sums: dict[int, _Sum], result: Result, labels: npt.NDArray[np.uint8], *, voxel_ml: float) -> None:
-    """Compare centroid and volume of each segment with those of the engine's mask on the engine's grid."""
+def _check_places(moments: dict[int, _Moments], result: Result, *, voxel_ml: float) -> None:
+    """Compare centroid and volume of each segment with those of its voxels on the engine's grid."""
     grid = result.grid
-    allowed = max(TOLERANCE_MM, 0.05 * grid.spacing_mm[0])
-    for number, total in sums.items():
-        voxels, index = _moments(labels, number)
-        if np.linalg.norm(total.position / total.voxels - grid.to_lps(index)) > allowed:
+    for number, found in moments.items():
+        centroid = found.position / found.voxels
+        if math.dist(centroid, grid.to_lps(found.index / found.voxels)) > _unevenness_mm(grid):
             raise VerificationFailed(f"SEG: the centroid of segment {number} is not the engine's.")
-        volume = total.voxels * voxel_ml
-        if abs(volume - voxels * grid.voxel_volume_ml) > 1e-3 * volume:
+        volume = found.voxels * voxel_ml
+        if not math.isclose(volume, found.voxels * grid.voxel_volume_ml, rel_tol=1e-3):
             raise VerificationFailed(f"SEG: the volume of segment {number} is not the engine's.")
-        key = result.findings.segments[number - 1].key
-        for measurement in result.findings.measurements:
-            scale = _PER_ML.get(measurement.unit.value)
-            if (measurement.segment, measurement.concept) != (key, _VOLUME) or scale is None:
-                continue
-            if abs(measurement.value * scale - volume) > _MASK_VOLUME_TOLERANCE * volume + 8 * voxel_ml:
-                raise VerificationFailed(f"The measured volume of segment {number} is not that of its mask.")
+        _check_measured_volume(number, volume, result, slack_ml=8 * voxel_ml)
 
 
-def _moments(labels: npt.NDArray[np.uint8], number: int) -> tuple[int, FloatArray]:
-    """Return the voxel count and the mean index of one label of the engine's output."""
-    per_slice = np.zeros(labels.shape[0])
-    sums = np.zeros(2)
-    for k, plane in enumerate(labels):
-        mask = plane == number
-        rows = np.count_nonzero(mask, axis=1)
-        per_slice[k] = rows.sum()
-        if per_slice[k]:
-            columns = np.count_nonzero(mask, axis=0)
-            sums += (rows @ np.arange(mask.shape[0]), columns @ np.arange(mask.shape[1]))
-    count = per_slice.sum()
-    return int(count), np.array([per_slice @ np.arange(len(per_slice)), *sums]) / count
+def _check_measured_volume(number: int, volume_ml: float, result: Result, *, slack_ml: float) -> None:
+    """Compare the volume that the engine measured, where it did, with the volume of its mask."""
+    key = result.findings.segments[number - 1].key
+    for measurement in result.findings.measurements:
+        scale = _PER_ML.get(measurement.unit.value)
+        if (measurement.segment, measurement.concept) != (key, _VOLUME) or scale is None:
+            continue
+        if abs(measurement.value * scale - volume_ml) > _MASK_VOLUME_TOLERANCE * volume_ml + slack_ml:
+            raise VerificationFailed(f"The measured volume of segment {number} is not that of its mask.")
 
 
 def _check_referenced_series(seg: Dataset, slices: Slices) -> None:

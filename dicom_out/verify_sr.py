@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from dicom_out.verify_seg import CheckedSeg, Slices
@@ -18,11 +19,10 @@ from domain.ports import Result
 _GROUP, _EVALUATIONS = "125007", "C0034375"
 _TRACKING_ID, _TRACKING_UID = "112039", "112040"
 _REFERENCED_SEGMENT, _SOURCE_SERIES = "121191", "121232"
-_CATEGORY, _FINDING = "276214006", "121071"
+_CATEGORY, _FINDING = Code("276214006", "SCT", "Finding category"), Code("121071", "DCM", "Finding")
 _LONG_AXIS = Code("103339001", "SCT", "Long Axis")
 _PRESENCE = Code("121052", "DCM", "Presence of property")
 _ABSENT = Code("272519000", "SCT", "Absent")
-_SUBJECT = frozenset({_CATEGORY, _FINDING})
 
 Statement = tuple[Code, Code | str]
 Number = tuple[Code, Code, Code | None]
@@ -34,25 +34,58 @@ def check_sr(sr: Dataset, result: Result, slices: Slices, seg: CheckedSeg | None
     if sr.ContentTemplateSequence[0].TemplateIdentifier != "1500":
         raise VerificationFailed("SR: it does not follow TID 1500.")
     _check_evidence(sr, slices, seg)
-    groups: dict[str, list[Dataset]] = {}
-    for item in _walk(sr):
-        if _name(item) == _GROUP:
-            groups.setdefault(_tracking(item)[1], []).append(item)
+    groups, statements = _by_tracking(sr)
     segments = result.findings.segments
-    if len(groups) != len(segments):
-        raise VerificationFailed("SR: the tracking UIDs of its groups are not one for each segment.")
-    for number, (segment, items) in enumerate(zip(segments, groups.values(), strict=True), 1):
-        if seg is not None and seg.tracking[number] != _tracking(items[0]):
+    absent = [
+        number
+        for number in range(1, len(segments) + 1)
+        if result.findings.labels is not None and (seg is None or number not in seg.voxels)
+    ]
+    if len(groups) != len(segments) - len(absent) or len(set(statements) - {None}) != len(absent):
+        raise VerificationFailed("SR: its tracking UIDs are not one for each segment.")
+    present, missing = iter(groups.items()), iter([(uid, items) for uid, items in statements.items() if uid])
+    for number, segment in enumerate(segments, 1):
+        uid, items = next(missing) if number in absent else next(present)
+        if seg is not None and seg.tracking[number] != uid:
             raise VerificationFailed(f"SR: the tracking UID of segment {number} is not the SEG's.")
+        if number in absent:
+            _check_absent(number, segment, items, result)
+            continue
         _check_subject(number, segment, items)
-        _check_numbers(number, segment, items, result)
-        _check_statements(number, segment, items, result, voxels=seg is not None and number in seg.masks)
-        if seg is not None and number in seg.masks:
+        _check_numbers(number, segment, [i for g in items if not _is_planar(g) for i in g.ContentSequence], result)
+        subject: list[Statement] = [(_CATEGORY, segment.category), (_FINDING, segment.type)]
+        inside = [item for group in items for item in group.ContentSequence]
+        _check_statements(number, segment, inside, result, also=subject * len(items))
+        if seg is not None:
             _check_references(number, items, slices, seg)
             _check_line(number, items, seg)
-        elif any(item.ValueType in ("IMAGE", "SCOORD") for group in items for item in _walk(group)):
-            raise VerificationFailed(f"SR: segment {number} has no voxel, but something is pointed at.")
-    _check_whole(sr, result)
+    _check_whole(statements.get(None, []), result)
+
+
+Tracking = tuple[str, str]
+
+
+def _by_tracking(sr: Dataset) -> tuple[dict[Tracking, list[Dataset]], dict[Tracking | None, list[Dataset]]]:
+    """Return the measurement groups, and the statements outside of them, by what they track."""
+    groups: dict[Tracking, list[Dataset]] = {}
+    statements: dict[Tracking | None, list[Dataset]] = {}
+    for part in sr.ContentSequence:
+        for item in part.get("ContentSequence") or ():
+            if _name(item) == _GROUP:
+                groups.setdefault(_tracking(item), []).append(item)
+            elif _name(part) == _EVALUATIONS:
+                tracked = any(_name(child) == _TRACKING_UID for child in item.get("ContentSequence") or ())
+                statements.setdefault(_tracking(item) if tracked else None, []).append(item)
+    return groups, statements
+
+
+def _check_absent(number: int, segment: SegmentDescription, items: list[Dataset], result: Result) -> None:
+    """What was not found is said to be absent, and nothing is pointed at."""
+    _check_subject(number, segment, items)
+    _check_numbers(number, segment, items, result)
+    _check_statements(number, segment, items, result, also=[(_PRESENCE, _ABSENT)])
+    if any(child.ValueType in ("IMAGE", "SCOORD") for item in items for child in _walk(item)):
+        raise VerificationFailed(f"SR: segment {number} has no voxel, but something is pointed at.")
 
 
 def _walk(item: Dataset) -> Iterator[Dataset]:
@@ -90,25 +123,19 @@ def _check_subject(number: int, segment: SegmentDescription, groups: list[Datase
             for item in group.ContentSequence
             if "ConceptCodeSequence" in item
         }
-        if (said.get(_CATEGORY), said.get(_FINDING)) != (segment.category, segment.type):
+        if (said.get(_CATEGORY.value), said.get(_FINDING.value)) != (segment.category, segment.type):
             raise VerificationFailed(f"SR: category or type of segment {number} is not the finding's.")
         sides = {_code(item.ConceptCodeSequence[0]).value for item in _walk(group) if _name(item) == "272741003"}
         if not sides <= {code.value for code in segment.type_modifiers}:
             raise VerificationFailed(f"SR: the laterality of segment {number} is not the finding's.")
 
 
-def _check_numbers(number: int, segment: SegmentDescription, groups: list[Dataset], result: Result) -> None:
+def _check_numbers(number: int, segment: SegmentDescription, items: list[Dataset], result: Result) -> None:
     """The numbers are the engine's, no more and no less; the long axis is checked with its line."""
     expected = [
         ((m.concept, m.unit, m.derivation), m.value) for m in result.findings.measurements if m.segment == segment.key
     ]
-    said = [
-        _number(item)
-        for group in groups
-        if not _is_planar(group)
-        for item in group.ContentSequence
-        if item.ValueType == "NUM"
-    ]
+    said = [_number(item) for item in items if item.ValueType == "NUM"]
     if Counter(what for what, _ in said) != Counter(what for what, _ in expected):
         raise VerificationFailed(f"SR: the measurements of segment {number} are not the engine's.")
     for what, value in expected:
@@ -139,20 +166,18 @@ def _close(left: float, right: float) -> bool:
 
 
 def _check_statements(
-    number: int, segment: SegmentDescription, groups: list[Dataset], result: Result, *, voxels: bool
+    number: int, segment: SegmentDescription, items: list[Dataset], result: Result, *, also: list[Statement]
 ) -> None:
     expected: list[Statement] = [
         (e.concept, e.value) for e in result.findings.evaluations if e.segment == segment.key
     ]
-    if not voxels and result.findings.labels is not None:
-        expected.append((_PRESENCE, _ABSENT))
-    said = [
-        _statement(item)
-        for item in _children(groups)
-        if item.RelationshipType == "CONTAINS" and item.ValueType in ("CODE", "TEXT") and _name(item) not in _SUBJECT
-    ]
-    if Counter(said) != Counter(expected):
+    said = [_statement(item) for item in items if item.RelationshipType == "CONTAINS" and _is_statement(item)]
+    if Counter(said) != Counter([*expected, *also]):
         raise VerificationFailed(f"SR: the evaluations of segment {number} are not the engine's.")
+
+
+def _is_statement(item: Dataset) -> bool:
+    return item.ValueType in ("CODE", "TEXT")
 
 
 def _statement(item: Dataset) -> Statement:
@@ -160,19 +185,15 @@ def _statement(item: Dataset) -> Statement:
     return _code(item.ConceptNameCodeSequence[0]), value
 
 
-def _check_whole(sr: Dataset, result: Result) -> None:
-    """Statements about the whole series, and the narrative."""
+def _check_whole(items: list[Dataset], result: Result) -> None:
+    """Statements about the whole series, and the narrative; an engine that says nothing found nothing."""
     findings = result.findings
     expected: list[Statement] = [(e.concept, e.value) for e in findings.evaluations if e.segment is None]
     if findings.narrative:
-        expected.append((Code(_FINDING, "DCM", "Finding"), findings.narrative))
-    said = [
-        _statement(item)
-        for part in sr.ContentSequence
-        if _name(part) == _EVALUATIONS
-        for item in part.get("ContentSequence") or ()
-    ]
-    if Counter(said) != Counter(expected):
+        expected.append((_FINDING, findings.narrative))
+    if not findings.segments and not expected:
+        expected.append((_PRESENCE, _ABSENT))
+    if Counter(_statement(item) for item in items) != Counter(expected):
         raise VerificationFailed("SR: the evaluations of the series are not the engine's.")
 
 
@@ -200,16 +221,16 @@ def _check_line(number: int, groups: list[Dataset], seg: CheckedSeg) -> None:
     if len(lines) != 1 or [what[0] for what, _ in lengths] != [_LONG_AXIS]:
         raise VerificationFailed(f"SR: segment {number} does not have one long axis.")
     uid = str(lines[0].ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
-    mask = seg.masks[number].get(uid)
+    plane = seg.planes.get(uid)
     ends = np.array([float(x) for x in lines[0].GraphicData]).reshape(-1, 2)
-    if mask is None or len(ends) != 2 or not all(_touches(mask, column, row) for column, row in ends):
+    if plane is None or len(ends) != 2 or not all(_touches(plane == number, column, row) for column, row in ends):
         raise VerificationFailed(f"SR: the long axis of segment {number} does not end at the segment.")
     length = float(np.hypot(*((ends[1] - ends[0]) * seg.spacing_mm[::-1])))
     if not math.isclose(length, lengths[0][1], rel_tol=1e-4):
         raise VerificationFailed(f"SR: the long axis of segment {number} is not as long as it says.")
 
 
-def _touches(mask: np.ndarray, column: float, row: float) -> bool:
+def _touches(mask: npt.NDArray[np.bool_], column: float, row: float) -> bool:
     """Tell whether a pixel of the mask holds the point or has it on its side; 0.5 is the first pixel's centre."""
     rows = {math.floor(row), math.ceil(row) - 1}
     columns = {math.floor(column), math.ceil(column) - 1}
