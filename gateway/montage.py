@@ -71,7 +71,7 @@ def write_result_montage(sources: Sequence[Path], seg: Path, path: Path) -> None
 def _volume(sources: Sequence[Path]) -> Volume:
     paths, headers = {}, []
     for source in sources:
-        ds = pydicom.dcmread(source, stop_before_pixels=True)
+        ds = pydicom.dcmread(source, defer_size=4096)
         headers.append(header_of(ds, ds.file_meta.TransferSyntaxUID))
         paths[headers[-1].sop_instance_uid] = source
     (stack,) = group(headers)

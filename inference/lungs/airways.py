@@ -12,11 +12,13 @@ LUMEN_AREA_MM2 = (20.0, 900.0)
 """Cross-section of a trachea, from a child's to a widened one of an adult."""
 LUMEN_HU = -600.0
 """Mean of a cross-section whose rim is half wall."""
+LUMEN_CORE_HU = -940.0
+"""Its darkest voxel; that of a small child's lung, which is as narrow, lies above."""
 TRACHEA_OFF_CENTRE_MM = 50.0
 TRACHEA_LENGTH_MM = 25.0
 """A shorter column of round cross-sections may be anything."""
 GROWTH_HU = tuple(range(-990, -899, 10))
-LEAK_ML = 15.0
+LEAK_ML = 40.0
 """Growth by one threshold step above which the region has broken through a bronchial wall into lung."""
 AIRWAYS_ML = 160.0
 """Trachea and main bronchi of a large adult; more is a leak."""
@@ -52,7 +54,8 @@ def _round_pockets(grid: WorkingGrid, body: Body) -> BoolGrid:
     _, dy, dx = grid.spacing_mm
     area = sizes * dy * dx
     mean = np.bincount(numbers.ravel(), weights=grid.hu.ravel()) / sizes
-    chosen = (area >= LUMEN_AREA_MM2[0]) & (area <= LUMEN_AREA_MM2[1]) & (mean < LUMEN_HU)
+    dark = np.bincount(numbers[grid.hu < LUMEN_CORE_HU], minlength=len(sizes)) > 0
+    chosen = (area >= LUMEN_AREA_MM2[0]) & (area <= LUMEN_AREA_MM2[1]) & (mean < LUMEN_HU) & dark
     chosen[0] = False
     for number, (_, rows, columns) in enumerate(places(numbers), start=1):
         height, width = (rows.stop - rows.start) * dy, (columns.stop - columns.start) * dx

@@ -19,7 +19,7 @@ from volume.header import header_of
 
 
 def assembled(truth: PhantomTruth) -> Volume:
-    datasets = [pydicom.dcmread(path, stop_before_pixels=True) for path in truth.paths]
+    datasets = [pydicom.dcmread(path, defer_size=4096) for path in truth.paths]
     headers = [header_of(ds, ds.file_meta.TransferSyntaxUID) for ds in datasets]
     (stack,) = group(headers)
     return assemble(stack, {h.sop_instance_uid: path for h, path in zip(headers, truth.paths, strict=True)})
