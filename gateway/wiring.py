@@ -1,4 +1,7 @@
-"""The composition root: makes the parts from the configuration and joins them. The one module that knows them all."""
+"""The composition root: makes the parts from the configuration and joins them. The one module that knows them all.
+
+Each part is imported where it is joined, so that a receiver does not carry what only a worker needs.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,18 @@ from typing import TYPE_CHECKING
 from domain.errors import GatewayError
 from domain.ports import Destination
 from gateway.config import Config
-from inference.registry import Registry
-from pipeline.completeness import CompletenessSettings
-from pipeline.delivering import Delivering
-from pipeline.delivery import DeliverySettings
 from pipeline.intake import Intake
-from pipeline.planning import Planner
-from pipeline.rules import Route
-from pipeline.steps import Steps
 from store.settings import StoreSettings
 from store.store import Store, migrate_store, open_store
 
 if TYPE_CHECKING:
     from flask import Flask
 
+    from inference.registry import Registry
     from pipeline.jobs import JobEngine
+    from pipeline.planning import Planner
+    from pipeline.rules import Route
+    from pipeline.steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +79,15 @@ def prepare(config: Config) -> None:
 
 def engine_registry(config: Config) -> Registry:
     """Return the engines of this installation with their settings."""
+    from inference.registry import Registry
+
     return Registry({name: section.model_dump() for name, section in config.engines.items()})
 
 
 def routes(config: Config) -> tuple[Route, ...]:
     """Return ``[[routes]]`` as the pipeline takes them."""
+    from pipeline.rules import Route
+
     return tuple(Route(**section.model_dump()) for section in config.routes)
 
 
@@ -103,6 +107,10 @@ def destinations(config: Config) -> dict[str, Destination]:
 def parts(config: Config, store: Store, *, to: Mapping[str, Destination] | None = None) -> Parts:
     """Join planner, engines, writers and destinations (default: the configured ones) on an open store."""
     from dicom_out.writer import Writer, WriterSettings
+    from pipeline.delivering import Delivering
+    from pipeline.delivery import DeliverySettings
+    from pipeline.planning import Planner
+    from pipeline.steps import Steps
 
     to = destinations(config) if to is None else to
     engines = engine_registry(config)
@@ -194,6 +202,7 @@ def _health(config: Config, store: Store) -> dict[str, object]:
 
 def run_worker(config: Config, ready: Ready, stop: threading.Event) -> None:
     """Plan, encode and deliver until ``stop`` is set; hands on complete series and looks after the store."""
+    from pipeline.completeness import CompletenessSettings
     from pipeline.watch import Watch, WatchSettings
 
     with opened_store(config) as store, _job_engine(config, store, "worker", ("cpu", "deliver")) as (joined, engine):

@@ -121,6 +121,20 @@ def not_run(stack: Stack, code: str, reason: str) -> Job:
     )
 
 
+def nothing_kept(series_instance_uid: str, reason: str) -> Job:
+    """Return the statement about a series of which no instance was kept."""
+    return Job(
+        job_id=hashlib.sha256(f"nothing-kept\0{series_instance_uid}".encode()).hexdigest()[:40],
+        series_instance_uid=series_instance_uid,
+        study_instance_uid="",
+        stack="",
+        sop_instance_uids=(),
+        state=JobState.NOT_RUN,
+        code="conflict",
+        reason=reason,
+    )
+
+
 def _why_no_route(verdicts: Sequence[tuple[str, Verdict]]) -> str:
     if not verdicts:
         return "No route is configured."

@@ -32,7 +32,7 @@ from domain.series import Stack
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.findings_file import load_findings, remove_findings, save_findings
-from pipeline.planning import Planner, not_run
+from pipeline.planning import Planner, not_run, nothing_kept
 from pipeline.task import Task
 from volume.assembly import assemble
 from volume.facts import study_context
@@ -92,7 +92,7 @@ class Steps:
         series_instance_uid, revision = str(task.args[0]), int(task.args[1])
         instances = self._index.instances(series_instance_uid, revision)
         if not instances:
-            return []
+            return self._only_conflicts(series_instance_uid)
         plans = self._planner.plan(instances, sender=self._index.sender(series_instance_uid))
         earlier = self._jobs.find(series_instance_uid=series_instance_uid)
         planned = [_with_predecessor(job, earlier) for plan in plans for job in plan.jobs]
@@ -110,6 +110,13 @@ class Steps:
             if job is not None and job.state is JobState.QUEUED
             for following in self.next_task(job)
         ]
+
+    def _only_conflicts(self, series_instance_uid: str) -> list[Task]:
+        """State the fate of a series of which every instance was refused as a conflicting copy."""
+        note = self._conflict_note(series_instance_uid)
+        if note:
+            self._jobs.add(nothing_kept(series_instance_uid, note))
+        return []
 
     def _withdraw(self, earlier: Sequence[Job], kept: set[str]) -> None:
         """Replace statements about sets that have changed, and jobs on them that have not begun."""
@@ -303,7 +310,8 @@ def _with_predecessor(job: Job, earlier: Sequence[Job]) -> Job:
     uids = set(job.sop_instance_uids)
     for other in earlier:  # newest first
         same = other.route == job.route and other.engine == job.engine and other.job_id != job.job_id
-        if same and other.code != "superseded" and uids & set(other.sop_instance_uids):
+        has_begun = other.state is not JobState.QUEUED and other.code != "superseded"
+        if same and has_begun and uids & set(other.sop_instance_uids):
             return replace(job, generation=other.generation + 1, predecessor=other.job_id)
     return job
 
