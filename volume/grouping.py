@@ -32,7 +32,7 @@ def group(headers: Sequence[Header]) -> tuple[Stack, ...]:
     """
     excluded: dict[tuple[RefusalCode, str], list[Header]] = defaultdict(list)
     slices: list[Header] = []
-    for header in sorted(headers, key=_received_order):
+    for header in sorted(headers, key=received_order):
         cause = exclusion(header)
         if cause is None:
             slices.append(header)
@@ -45,7 +45,8 @@ def group(headers: Sequence[Header]) -> tuple[Stack, ...]:
     return _with_distinct_names(stacks)
 
 
-def _received_order(header: Header) -> tuple[bool, int, str]:
+def received_order(header: Header) -> tuple[bool, int, str]:
+    """Return a key by which the instances of a series have one order, whatever the order of arrival."""
     return header.instance_number is None, header.instance_number or 0, header.sop_instance_uid
 
 
@@ -103,7 +104,7 @@ def _normal(members: Sequence[Header]) -> FloatArray:
 
 def _divided(members: Sequence[Header], names: tuple[str, ...]) -> list[Stack]:
     """Return the stacks in ``members``, which are parallel."""
-    places = _places(members)
+    places = places_of(members)
     if places is None:
         return [_judged(", ".join(names), members)]
     for splitter in SPLITTERS:
@@ -118,7 +119,7 @@ def _divided(members: Sequence[Header], names: tuple[str, ...]) -> list[Stack]:
     return [_undivided(", ".join(names), members, places)]
 
 
-def _places(members: Sequence[Header]) -> list[int] | None:
+def places_of(members: Sequence[Header]) -> list[int] | None:
     """Number the positions of ``members`` along their normal, equal ones alike; ``None`` where one has none."""
     positions = [h.image_position_mm for h in members if h.image_position_mm is not None]
     if len(positions) < len(members):

@@ -457,3 +457,17 @@ def test_a_refused_stack_is_not_assembled(tmp_path: Path) -> None:
     with pytest.raises(AssemblyError) as caught:
         assemble(Stack(name="", headers=tuple(headers_of(series))), stored(series, tmp_path))
     assert caught.value.code == RefusalCode.MISSING_SLICES
+
+
+@pytest.mark.parametrize("encode", [as_big_endian, as_rle])
+def test_a_lost_file_in_other_encodings_is_a_fault_of_the_store(
+    encode: Callable[[Dataset], object], tmp_path: Path
+) -> None:
+    series = ct_series(3)
+    for ds in series:
+        encode(ds)
+    (stack,) = group(headers_of(series))
+    paths = stored(series, tmp_path)
+    paths[str(series[1].SOPInstanceUID)].unlink()
+    with pytest.raises(StorageError):
+        assemble(stack, paths)
