@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,10 @@ _PREFERRED = {
 }
 
 
+# pydicom would drop the unused bits, which may hold padding. (Its annotation of the keywords is not the one meant.)
+_AS_STORED: Any = {"correct_unused_bits": False}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """Stored values of one slice.
@@ -83,11 +88,9 @@ def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16]) -> Fra
     StorageError
         The file cannot be read.
     """
+    is_native = header.transfer_syntax_uid in _NATIVE
     try:
-        if header.transfer_syntax_uid not in _NATIVE:
-            values = _decoded(header, path)
-            return Frame(values, _padding(header, values))
-        words = _native_words(header, path, buffer)
+        words = _native_words(header, path, buffer) if is_native else _decoded(header, path)
     except OSError as error:
         raise StorageError("The stored file of an instance cannot be read") from error
     if _is_padding_stored(header):
@@ -168,11 +171,11 @@ def _decoded(header: Header, path: Path) -> Stored:
         ds = pydicom.dcmread(path)
         plugin = _PREFERRED.get(syntax, "")
         try:
-            values, _ = decoder.as_array(ds, index=0, raw=True, decoding_plugin=plugin)
+            values, _ = decoder.as_array(ds, index=0, raw=True, decoding_plugin=plugin, **_AS_STORED)
         except Exception:
             if not plugin:
                 raise
-            values, _ = decoder.as_array(ds, index=0, raw=True)
+            values, _ = decoder.as_array(ds, index=0, raw=True, **_AS_STORED)
     except OSError:
         raise
     except NotImplementedError as error:
@@ -181,7 +184,7 @@ def _decoded(header: Header, path: Path) -> Stored:
         raise unreadable(header, "the compressed data is damaged or of a kind that no decoder takes") from error
     if values.shape != (header.rows, header.columns) or values.dtype.kind not in "iu":
         raise unreadable(header, "the decoded image has another size than Rows and Columns say")
-    return values
+    return values.astype(_dtype(header), copy=not values.flags.writeable)
 
 
 def _without_unused_bits(header: Header, words: Stored) -> Stored:

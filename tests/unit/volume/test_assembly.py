@@ -207,7 +207,8 @@ def test_a_range_of_padding_values_is_air(tmp_path: Path) -> None:
     assert volume.voxels[1, 0, :3].tolist() == [-1024, -1024, -1600]
 
 
-def test_a_padding_value_in_the_unused_bits_does_not_hide_tissue(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_a_padding_value_in_the_unused_bits_does_not_hide_tissue(is_compressed: bool, tmp_path: Path) -> None:
     tissue = 63536 & 0xFFF  # the padding value's lower 12 bits: 1048 HU, bone
     words = np.full((3, 16, 20), tissue, np.uint16)
     words[:, 0] = 63536
@@ -216,6 +217,8 @@ def test_a_padding_value_in_the_unused_bits_does_not_hide_tissue(tmp_path: Path)
     )
     for ds in series:
         ds["PixelPaddingValue"] = DataElement("PixelPaddingValue", "US", 63536)
+        if is_compressed:
+            as_rle(ds)
     volume = assembled(series, tmp_path)
     assert (volume.voxels[:, 0] == -1024).all()
     assert (volume.voxels[:, 1:] == tissue - 1024).all()
