@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import pydicom
 import pytest
 from dicomweb_client.api import DICOMwebClient
 from factories import ct_series, save
-from gateway_server import GatewayServer
-from orthanc_server import DICOMWEB_PLUGIN, PYTHON_PLUGIN, OrthancServer
+from gateway_server import ROOT, GatewayServer
+from orthanc_server import DICOMWEB_PLUGIN, PYTHON_PLUGIN, OrthancServer, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.peer]
 
 CHEST = "ct/chest_GE_CMB-CRC_100sl"
+GATEWAY_PORT = free_port()
 CATCH_ALL = {"name": "everything", "engine": "lungs"}
 
 
@@ -33,10 +35,29 @@ def pacs(orthanc: OrthancServer) -> dict[str, object]:
 
 
 @pytest.fixture
+def orthanc(tmp_path: Path, peer: Callable[[str], str]) -> Iterator[OrthancServer]:
+    """A hospital's Orthanc: it auto-routes CT and MR to Voxgate, and takes the results."""
+    if not PYTHON_PLUGIN.exists():
+        pytest.skip("orthanc-python is not installed (make peers)")
+    configuration = {
+        "PythonScript": str(ROOT / "orthanc" / "voxgate_autorouting.py"),
+        "DicomModalities": {"voxgate": ["VOXGATE", "127.0.0.1", GATEWAY_PORT]},
+        "Voxgate": {"RetrySeconds": 0.5, "MaximumRetrySeconds": 1.0},
+    }
+    plugins = (DICOMWEB_PLUGIN, PYTHON_PLUGIN)
+    with OrthancServer(peer("Orthanc"), tmp_path / "pacs", configuration=configuration, plugins=plugins) as server:
+        yield server
+
+
+@pytest.fixture
 def gateway(tmp_path: Path, orthanc: OrthancServer) -> Iterator[GatewayServer]:
     """A gateway with one catch-all route and Orthanc as its PACS."""
-    orthanc.clear()
-    with GatewayServer(tmp_path / "gateway", destinations=[pacs(orthanc)], routes=[CATCH_ALL]) as server:
+    with GatewayServer(
+        tmp_path / "gateway",
+        destinations=[pacs(orthanc)],
+        routes=[CATCH_ALL],
+        sections={"scp": {"port": GATEWAY_PORT}},
+    ) as server:
         yield server
 
 
@@ -61,6 +82,22 @@ def judged(check_objects: Path, results: Path, source: Path) -> subprocess.Compl
     return subprocess.run(
         [sys.executable, str(check_objects), str(results), str(source)], capture_output=True, text=True, timeout=300
     )
+
+
+def wait_until_forwarded(orthanc: OrthancServer) -> dict[str, Any]:
+    """Return the plug-in's status once it has handed on everything that is stable."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        acknowledged = [
+            series
+            for series in orthanc.get("/series")
+            if "4317" in map(str, orthanc.get(f"/series/{series}/metadata"))
+        ]
+        status: dict[str, Any] = orthanc.get("/voxgate/status")
+        if acknowledged and status["waiting"] == 0:
+            return status
+        time.sleep(0.2)
+    raise AssertionError(f"not forwarded: {status}\n{orthanc.log[-2000:]}")
 
 
 def without_dangling_references(folder: Path, copy: Path) -> Path:
@@ -103,23 +140,15 @@ def test_a_real_chest_ct_sent_in_three_ways_ends_as_one_seg_and_one_sr(
         assert any("ncomplete" in text for text in row["statements"]), row
         assert "Volume" not in measured(job, side)
 
-    datasets = [pydicom.dcmread(path) for path in images(folder)]
     client = DICOMwebClient(gateway.dicomweb_url)
-    client.store_instances(datasets)
-    with OrthancServer(
-        peer("Orthanc"),
-        tmp_path / "router",
-        plugins=(DICOMWEB_PLUGIN, PYTHON_PLUGIN),
-        ae_title="ROUTER",
-        configuration={"DicomModalities": {"voxgate": ["VOXGATE", "127.0.0.1", gateway.dimse_port]}},
-    ) as router:
-        router.upload(folder)
-        (series,) = router.get("/series")
-        answer = router._session.post(f"{router.http_url}/modalities/voxgate/store", data=series, timeout=300)
-        answer.raise_for_status()
-        assert answer.json()["FailedInstancesCount"] == 0
+    client.store_instances([pydicom.dcmread(path) for path in images(folder)])
     assert len(gateway.wait_for_jobs(1)) == 1
-    assert (orthanc.count("SEG"), orthanc.count("SR")) == (1, 1)
+
+    # The third way: an Orthanc with our plug-in. It is the PACS too, so that results come back to where they began.
+    orthanc.upload(folder)
+    status = wait_until_forwarded(orthanc)
+    assert (status["waiting"], len(gateway.wait_for_jobs(1))) == (0, 1)
+    assert (orthanc.count("CT"), orthanc.count("SEG"), orthanc.count("SR")) == (100, 1, 1)
 
 
 def test_what_is_no_volume_of_lungs_is_refused_by_name(
