@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from domain.errors import OutOfSpace, StorageError
@@ -32,7 +33,8 @@ def write_durably(path: Path, pieces: Sequence[bytes]) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         if error.errno in _FULL:
             raise OutOfSpace("no space for a result object") from error
         raise StorageError("a result object could not be written") from error

@@ -15,6 +15,7 @@ from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.valuerep import format_number_as_ds
 
@@ -97,8 +98,13 @@ def raw_value(header: Dataset, keyword: str) -> bytes | None:
 
 def string_values(header: Dataset, keyword: str) -> list[str]:
     """Return the values of an attribute whose VR has ASCII characters only; empty where it is absent."""
-    raw = raw_value(header, keyword) or b""
-    values = [value.strip(" \0") for value in raw.decode("ascii", "replace").split("\\")]
+    item = _held(header, keyword)
+    if isinstance(item, DataElement):  # pydicom decodes Specific Character Set while it reads
+        held = item.value if isinstance(item.value, MultiValue) else [item.value]
+        values = ["" if value is None else str(value).strip(" \0") for value in held]
+    else:
+        raw = raw_value(header, keyword) or b""
+        values = [value.strip(" \0") for value in raw.decode("ascii", "replace").split("\\")]
     return values if any(values) else []
 
 

@@ -116,6 +116,22 @@ def test_judges_pass_results_on_headers_that_stop_libraries(tmp_path: Path, judg
     assert dcmread(seg).PatientName == "M\xfcller^J\xf6rg"
 
 
+@pytest.mark.parametrize("name", ["chrH31", "chrX2", "chrGreek", "chrJapMulti", "chrFrenMulti"])
+def test_judges_pass_names_in_foreign_characters(tmp_path: Path, judge: Judge, shared_data: Path, name: str) -> None:
+    patient = dcmread(shared_data / "charset" / f"{name}.dcm")
+    raw = patient.get_item("PatientName").value
+    series = ct_series(voxels=blank(rows=8, columns=8, slices=3))
+    for ds in series:
+        ds.SpecificCharacterSet, ds.PatientName = patient.SpecificCharacterSet, patient.PatientName
+    labels = np.zeros((3, 8, 8), np.uint8)
+    labels[1, 2:4, 3:6] = 1
+    for path in written(result_of(series, tmp_path / "source", labels), tmp_path / "results"):
+        ds = dcmread(path)
+        assert ds.get_item("PatientName").value.strip() == raw.strip()
+        assert ds.PatientName == patient.PatientName
+    judge(tmp_path / "results", tmp_path / "source")
+
+
 def test_judges_pass_a_segment_that_is_empty_beside_one_that_is_not(tmp_path: Path, judge: Judge) -> None:
     series = ct_series(voxels=blank())
     result = two_balls(series, tmp_path / "source")
@@ -220,10 +236,9 @@ def test_the_slice_that_a_report_draws_on_is_the_largest(tmp_path: Path) -> None
     result = result_of([ct_slice_at(k) for k in range(3)], tmp_path / "source", labels, engine=one_segment())
     _, report = written(result, tmp_path / "results")
     (group,) = report_of(report).get_planar_roi_measurement_groups()
-    assert (
-        group.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-        == dcmread(result.source_paths[1]).SOPInstanceUID
-    )
+    assert group.roi is not None
+    drawn_on = group.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    assert drawn_on == dcmread(result.source_paths[1]).SOPInstanceUID
 
 
 def ct_slice_at(k: int) -> Dataset:

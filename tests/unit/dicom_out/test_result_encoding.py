@@ -1,0 +1,174 @@
+"""Frames, colours, long axes and files of results."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pytest
+from factories import ct_series
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pydicom import dcmread
+from results import MEAN, lung, manifest, result_of
+
+from dicom_out.colour import cielab
+from dicom_out.files import write_durably
+from dicom_out.frames import Frame, frames_of, packed
+from dicom_out.longaxis import long_axis
+from dicom_out.writer import Writer, WriterSettings
+from domain.codes import LEFT, Code
+from domain.engine import OWN_MANUFACTURER
+from domain.errors import OutOfSpace, StorageError
+from domain.findings import Findings, Measurement
+
+SMALL = arrays(
+    np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 9)), elements=st.integers(0, 3)
+)
+
+
+@given(SMALL)
+def test_every_voxel_is_in_exactly_one_frame(labels: np.ndarray) -> None:
+    frames = frames_of(labels)
+    bits = np.unpackbits(np.frombuffer(packed(labels, frames), np.uint8), bitorder="little")
+    pixels = labels[0].size
+    rebuilt = np.zeros_like(labels)
+    for index, frame in enumerate(frames):
+        mask = bits[index * pixels : (index + 1) * pixels].reshape(labels.shape[1:])
+        assert mask.any()
+        rebuilt[frame.slice_index] += mask * np.uint8(frame.segment)
+    np.testing.assert_array_equal(rebuilt, labels)
+    assert list(frames) == sorted(frames, key=lambda frame: (frame.segment, frame.slice_index))
+
+
+def test_a_label_on_the_first_pixel_only_has_a_frame() -> None:
+    labels = np.zeros((2, 3, 3), np.uint8)
+    labels[1, 0, 0] = 7
+    assert frames_of(labels) == (Frame(7, 1),)
+
+
+@given(SMALL)
+@settings(max_examples=25, deadline=None)
+def test_any_labels_come_back_through_the_file(tmp_path_factory: pytest.TempPathFactory, labels: np.ndarray) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    slices, rows, columns = labels.shape
+    if slices < 2:
+        labels = np.concatenate([labels, np.zeros_like(labels)])
+    series = ct_series(voxels=np.zeros((labels.shape[0], rows, columns), np.int16))
+    segments = tuple(replace(lung(LEFT), key=f"part_{n}", label=f"Part {n}") for n in range(1, 4))
+    engine = manifest(segments=segments)
+    result = result_of(series, folder / "source", labels, engine=engine)
+    writer = Writer()
+    writer.verify(result, writer.write(result, folder / "results"))
+
+
+@pytest.mark.parametrize("rgb", [(0, 0, 0), (255, 255, 255), (224, 120, 90), (0, 0, 255), (1, 2, 3)])
+def test_colours_are_those_of_highdicom(rgb: tuple[int, int, int]) -> None:
+    theirs = highdicom.color.CIELabColor.from_rgb(*rgb).value
+    np.testing.assert_allclose(cielab(rgb), theirs, atol=40)
+
+
+def test_a_run_of_n_pixels_measures_n_pixels() -> None:
+    mask = np.zeros((9, 12), np.bool_)
+    mask[4, 2:9] = True
+    axis = long_axis(mask, (0.5, 0.8))
+    assert axis.length_mm == pytest.approx(7 * 0.8)
+    assert sorted(axis.ends) == [(2.0, 4.5), (9.0, 4.5)]
+
+
+def test_a_single_pixel_has_an_axis() -> None:
+    mask = np.zeros((3, 3), np.bool_)
+    mask[2, 2] = True
+    assert long_axis(mask, (1.0, 2.0)).length_mm == pytest.approx(2.0)
+
+
+@given(st.floats(3, 14), st.floats(18, 22), st.floats(18, 22), st.tuples(st.floats(0.5, 1.5), st.floats(0.5, 1.5)))
+@settings(max_examples=30)
+def test_the_axis_of_a_disc_is_its_diameter(radius: float, x: float, y: float, spacing: tuple[float, float]) -> None:
+    rows, columns = np.mgrid[:60, :60]
+    mask = np.hypot((rows - 1.5 * y) * spacing[0], (columns - 1.5 * x) * spacing[1]) <= radius
+    assert long_axis(mask, spacing).length_mm == pytest.approx(2 * radius, abs=2 * max(spacing))
+
+
+def written_twice(folder: Path) -> tuple[Path, ...]:
+    labels = np.zeros((3, 5, 7), np.uint8)
+    labels[1, 2:4, 2:5], labels[2, 1, 1] = 1, 2
+    result = result_of(ct_series(voxels=np.zeros((3, 5, 7), np.int16)), folder / "source", labels)
+    writer = Writer(WriterSettings(software_version="0.1.0"))
+    first = writer.write(result, folder / "1")
+    second = writer.write(result, folder / "2")
+    assert [item.path.read_bytes() for item in first] == [item.path.read_bytes() for item in second]
+    return tuple(item.path for item in first)
+
+
+def test_the_same_result_gives_the_same_bytes_and_says_who_made_it(tmp_path: Path) -> None:
+    seg, report = (dcmread(path) for path in written_twice(tmp_path))
+    device = manifest().device_uid
+    for ds in (seg, report):
+        assert (ds.Manufacturer, ds.ManufacturerModelName) == (OWN_MANUFACTURER, "Lungs in CT")
+        assert list(ds.SoftwareVersions) == ["1.0.0", "Voxgate 0.1.0"]
+        assert ds.ContributingEquipmentSequence[0].DeviceUID == device == ds.DeviceSerialNumber
+        assert ds.ContributingEquipmentSequence[0].PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+    assert seg.SeriesNumber + 1 == report.SeriesNumber
+    assert seg.SeriesDescription == report.SeriesDescription == "Voxgate Lungs in CT"
+    assert (report.CompletionFlag, report.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+    assert [item.TrackingID for item in seg.SegmentSequence] == ["lungs left_lung", "lungs right_lung"]
+    assert {item.SegmentAlgorithmType for item in seg.SegmentSequence} == {"AUTOMATIC"}
+
+
+def test_numbers_keep_what_a_decimal_string_holds(tmp_path: Path) -> None:
+    labels = np.zeros((3, 5, 7), np.uint8)
+    labels[1] = 1
+    series = ct_series(voxels=np.zeros((3, 5, 7), np.int16))
+    values = (1e-17 / 3, -123456789.123456789, 1e300 / 3, 0.0)
+    numbers = tuple(
+        Measurement(segment="left_lung", concept=Code(str(i), "99X", "x"), value=value, unit=MEAN)
+        for i, value in enumerate(values)
+    )
+    findings = Findings(labels=labels, segments=manifest().segments, measurements=numbers)
+    result = result_of(series, tmp_path / "source", findings=findings)
+    writer = Writer()
+    writer.verify(result, writer.write(result, tmp_path / "results"))
+
+
+def test_a_report_of_nothing_measured_has_no_segmentation(tmp_path: Path) -> None:
+    series = ct_series(voxels=np.zeros((3, 5, 7), np.int16))
+    result = result_of(series, tmp_path / "source", findings=Findings(labels=None, narrative="Clear."))
+    writer = Writer()
+    objects = writer.write(result, tmp_path / "results")
+    writer.verify(result, objects)
+    assert [item.kind for item in objects] == ["SR"]
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_durably(tmp_path / "new" / "seg.dcm", [b"ab", b"c"])
+    write_durably(tmp_path / "new" / "seg.dcm", [b"d"])
+    assert {p.name: p.read_bytes() for p in (tmp_path / "new").iterdir()} == {"seg.dcm": b"d"}
+
+
+def test_a_full_disk_and_a_forbidden_one_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError):
+        write_durably(tmp_path / "file" / "seg.dcm", [b"x"])
+    with pytest.raises(OutOfSpace):
+        write_durably(tmp_path / "seg.dcm", FullDisk())
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+class FullDisk(list[bytes]):
+    """Pieces whose writing fails as on a full disk."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise OSError(errno.ENOSPC, "")
+
+
+def test_findings_on_another_grid_are_refused(tmp_path: Path) -> None:
+    series = ct_series(voxels=np.zeros((3, 5, 7), np.int16))
+    result = result_of(series, tmp_path / "source", np.ones((3, 5, 7), np.uint8))
+    with pytest.raises(ValueError, match="one source instance"):
+        Writer().write(replace(result, source_paths=result.source_paths[:2]), tmp_path / "results")
