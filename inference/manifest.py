@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,8 +236,7 @@ class _Reader:
         self.faults.append(f"{path}: not a list")
         return []
 
-    def refuse_unknown(self, table: Mapping[str, Any], known: object, prefix: str) -> None:
-        assert isinstance(known, tuple | dict)  # keys of a table  # noqa: S101
+    def refuse_unknown(self, table: Mapping[str, Any], known: Container[str], prefix: str) -> None:
         self.faults += [f"{prefix}{key}: unknown" for key in table if key not in known]
 
     def _take(

@@ -19,7 +19,7 @@ VOLUME = Code("118565006", "SCT", "Volume")
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
 MEAN = Code("373098007", "SCT", "Mean")
 STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
-# PS3.16 has no concept for %LAA-950 nor for the kernel's name; the private ones are explained in docs/conformance.md.
+# PS3.16 has no concept for %LAA-950 nor for the kernel's name; docs/engine-lungs.md explains the private ones.
 LOW_ATTENUATION = Code("LAA950", "99VOXGATE", "Percentage of lung voxels below -950 HU")
 KERNEL = Code("KERNEL", "99VOXGATE", "Convolution Kernel")
 SLICE_THICKNESS = Code("112225", "DCM", "Slice Thickness")
