@@ -9,17 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
-from highdicom.color import CIELabColor
 from PIL import Image
-from pydicom.dataset import Dataset
-from pydicom.pixels import pixel_array
 
 from domain.volume import Volume
-from volume.assembly import assemble
 from volume.axes import Axes
-from volume.grouping import group
-from volume.header import header_of
 
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -58,41 +51,6 @@ def write_montage(
     temporary = path.with_name(f".{path.name}.part")
     Image.fromarray(np.concatenate(rows, axis=0)).save(temporary, format="PNG")
     os.replace(temporary, path)  # noqa: PTH105  # atomic, and says so
-
-
-def write_result_montage(sources: Sequence[Path], seg: Path, path: Path) -> None:
-    """Write the montage of a SEG file over its source files, as a viewer would overlay them: by position."""
-    volume = _volume(sources)
-    encoded = pydicom.dcmread(seg)
-    colours = [_colour(segment) for segment in encoded.SegmentSequence]
-    write_montage(volume, _labels(encoded, volume), colours, path)
-
-
-def _volume(sources: Sequence[Path]) -> Volume:
-    paths, headers = {}, []
-    for source in sources:
-        ds = pydicom.dcmread(source, defer_size=4096)
-        headers.append(header_of(ds, ds.file_meta.TransferSyntaxUID))
-        paths[headers[-1].sop_instance_uid] = source
-    (stack,) = group(headers)
-    return assemble(stack, paths)
-
-
-def _labels(seg: Dataset, volume: Volume) -> npt.NDArray[np.uint8]:
-    """Return the frames of a binary SEG (PS3.3 C.8.20) on the slices where their positions lie."""
-    labels = np.zeros(volume.grid.shape, np.uint8)
-    frames = pixel_array(seg).reshape(-1, *volume.grid.shape[1:])
-    for frame, groups in zip(frames, seg.PerFrameFunctionalGroupsSequence, strict=True):
-        corner = volume.grid.to_index(groups.PlanePositionSequence[0].ImagePositionPatient)
-        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        labels[round(corner[0])][frame != 0] = number
-    return labels
-
-
-def _colour(segment: Dataset) -> Colour:
-    """Return a segment's recommended display colour (PS3.3 C.10.7.1.1)."""
-    red, green, blue = CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue).to_rgb()
-    return red, green, blue
 
 
 def _spread(labels: npt.NDArray[np.uint8], axis: int, count: int) -> list[int]:
