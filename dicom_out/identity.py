@@ -39,8 +39,9 @@ _SEQUENCES = (
 def character_set(header: Dataset, own_texts: Sequence[str]) -> tuple[str, ...]:
     """Return the character set of an object derived from ``header``; empty for the default repertoire.
 
-    It is the source's, so that names and identifiers keep their bytes, unless a text of ours needs another: then
-    everything is written in Unicode.
+    It is the source's, so that names and identifiers keep their bytes, by which peers compare them, unless a text of
+    ours needs another: then everything is written in Unicode. (DCMTK warns of a report with code extensions, as in
+    Japan, and reads it; a patient whose name differs between objects of a study is worse.)
     """
     if all(text.isascii() for text in own_texts):
         return tuple(string_values(header, "SpecificCharacterSet"))
