@@ -16,7 +16,7 @@ from domain.volume import Grid
 from pipeline.rules import Route
 from volume.facts import facts
 from volume.geometry import geometry
-from volume.grouping import group
+from volume.repeats import group_stored
 
 STAT = 1
 _PRIORITIES = {"STAT": STAT, "HIGH": 5}
@@ -54,8 +54,17 @@ class Planner:
         return next((dict(item.options) for item in self._routes if item.name == route), {})
 
     def plan(self, instances: Sequence[StoredInstance], *, sender: str | None) -> tuple[StackPlan, ...]:
-        """Plan one series; every instance ends up in exactly one stack, every stack in at least one job."""
-        stacks = group([instance.header for instance in instances])
+        """Plan one series; every stack ends up in at least one job.
+
+        Every instance is in one stack, except images that came twice under different UIDs: the first one is used.
+
+        Raises
+        ------
+        StorageError
+            A stored file cannot be read.
+        """
+        paths = {instance.header.sop_instance_uid: instance.path for instance in instances}
+        stacks = group_stored([instance.header for instance in instances], paths)
         return tuple(self._plan_stack(stack, sender) for stack in stacks)
 
     def _plan_stack(self, stack: Stack, sender: str | None) -> StackPlan:

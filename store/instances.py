@@ -186,11 +186,16 @@ class _Keeping:
             else:
                 self._conflict(entry, row)
         self._files.sync_folders(self._folders)
-        if self._rows:
-            self._connection.execute(insert(schema.instances), self._rows)
+        self._flush()
         if self._refused:
             self._connection.execute(insert(schema.quarantine), self._refused)
         apply(self._connection, changes.values())
+
+    def _flush(self) -> None:
+        """Insert what has gathered: a request of thousands of instances does not hold all its rows in memory."""
+        if self._rows:
+            self._connection.execute(insert(schema.instances), self._rows)
+            self._rows.clear()
 
     def _move(self, entry: Entry, area: str) -> str:
         before = entry.path
@@ -205,6 +210,8 @@ class _Keeping:
     def _store(self, entry: Entry) -> Entry:
         change = self._changes[entry.header.series_instance_uid]
         self._rows.append(row_of(entry, self._move(entry, INSTANCES), revision=change.stored(entry)))
+        if len(self._rows) == _BATCH:
+            self._flush()
         entry.outcome = _outcome(entry, Disposition.STORED)
         return entry
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import struct
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
@@ -221,8 +222,8 @@ def header_from_values(values: Values, transfer_syntax_uid: str) -> Header:
     for name, (tag, count) in _NUMBERS_TAGS.items():
         found[name] = _numbers(values.get(tag, ()), count)
     return Header(
-        transfer_syntax_uid=transfer_syntax_uid,
-        image_type=values.get(_IMAGE_TYPE, ()),
+        transfer_syntax_uid=_shared(transfer_syntax_uid),
+        image_type=tuple(map(_shared, values.get(_IMAGE_TYPE, ()))),
         has_pixel_data=any(values.get(tag) for tag in PIXEL_DATA),
         lossy=_first(values, _LOSSY) == "01",
         has_modality_lut_sequence=bool(values.get(_MODALITY_LUT)),
@@ -232,7 +233,7 @@ def header_from_values(values: Values, transfer_syntax_uid: str) -> Header:
 
 
 def _identity(values: Values) -> dict[str, str]:
-    found = {name: "\\".join(values.get(tag, ())) for name, (tag, _) in _REQUIRED_TAGS.items()}
+    found = {name: _shared("\\".join(values.get(tag, ()))) for name, (tag, _) in _REQUIRED_TAGS.items()}
     for name, (_, keyword) in _REQUIRED_TAGS.items():
         if not is_uid(found[name]):
             what = "is not a UID" if found[name] else "is absent or empty"
@@ -247,9 +248,14 @@ def _is_own(values: Values) -> bool:
     return any(text.strip().casefold() == OWN_MANUFACTURER.casefold() for text in said)
 
 
+def _shared(text: str) -> str:
+    """Return one object for equal texts: the instances of a series say the same, and a request may hold thousands."""
+    return sys.intern(str(text))
+
+
 def _first(values: Values, tag: int) -> str | None:
     found = values.get(tag)
-    return found[0] or None if found else None
+    return _shared(found[0]) or None if found else None
 
 
 def _integer(text: str | None) -> int | None:
