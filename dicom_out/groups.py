@@ -69,8 +69,10 @@ def statements_of(result: Result, source: Source, lines: dict[int, Line]) -> lis
         tracked = tracking(source.series_instance_uid, manifest, segment.key)
         subject = _subject(segment, tracked, relationship=MODIFIES)
         context = [*subject, *_site(segment, manifest), *algorithm(manifest)]
-        negative = [code(codes.PRESENCE, codes.ABSENT), *_said(result, segment)]
-        statements += [_about(item, context) for item in negative]
+        said = _said(result, segment)
+        if not any(item.ValueType == "CODE" for item in said):  # the engine may have its own way to say it
+            said.insert(0, code(codes.PRESENCE, codes.ABSENT))
+        statements += [_about(item, context) for item in said]
     return statements
 
 

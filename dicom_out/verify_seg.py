@@ -17,6 +17,7 @@ from domain.errors import VerificationFailed
 from domain.findings import SegmentDescription
 from domain.ports import Result
 from domain.volume import Grid
+from volume.spacing import tolerance_mm
 
 TOLERANCE_MM = 0.01
 _VOLUME = Code("118565006", "SCT", "Volume")
@@ -193,8 +194,11 @@ def _slice_of(number: int, position: FloatArray, grid: Grid, slices: Slices) -> 
 
 
 def _unevenness_mm(grid: Grid) -> float:
-    """Return how far a slice may lie from its place on the grid: assembly takes slices that are a little uneven."""
-    return max(TOLERANCE_MM, 0.05 * grid.spacing_mm[0])
+    """Return how far a slice may lie from its place on the grid, a small part of the distance to the next.
+
+    Assembly takes slices that are a little off, along the normal and in the plane.
+    """
+    return 2 * tolerance_mm(grid.spacing_mm[0])
 
 
 def _check_source(number: int, group: Dataset, expected: str) -> None:

@@ -80,10 +80,11 @@ def _by_tracking(sr: Dataset) -> tuple[dict[Tracking, list[Dataset]], dict[Track
 
 
 def _check_absent(number: int, segment: SegmentDescription, items: list[Dataset], result: Result) -> None:
-    """What was not found is said to be absent, and nothing is pointed at."""
+    """What was not found is said to be so in a code, the engine's or ours, and nothing is pointed at."""
     _check_subject(number, segment, items)
     _check_numbers(number, segment, items, result)
-    _check_statements(number, segment, items, result, also=[(_PRESENCE, _ABSENT)])
+    coded = any(e.segment == segment.key and isinstance(e.value, Code) for e in result.findings.evaluations)
+    _check_statements(number, segment, items, result, also=[] if coded else [(_PRESENCE, _ABSENT)])
     if any(child.ValueType in ("IMAGE", "SCOORD") for item in items for child in _walk(item)):
         raise VerificationFailed(f"SR: segment {number} has no voxel, but something is pointed at.")
 
