@@ -7,10 +7,13 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from domain.codes import Code
 from domain.findings import SegmentDescription
-from domain.volume import Volume
+
+if TYPE_CHECKING:
+    from domain.volume import Volume
 
 # Manufacturer (0008,0070) of everything Voxgate writes; by it the loop guard knows its own results.
 OWN_MANUFACTURER = "Voxgate"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from domain.engine import Case, EngineManifest, StudyContext, Verdict
 from domain.errors import DeliveryError
@@ -14,7 +14,9 @@ from domain.findings import Findings
 from domain.instance import Header, Outcome, Reception, StoredInstance
 from domain.job import Delivery, DeliveryState, Job, JobState, ResultObject
 from domain.series import SeriesArrival, SeriesFacts
-from domain.volume import Grid
+
+if TYPE_CHECKING:
+    from domain.volume import Grid
 
 
 class StagedInstance(Protocol):

@@ -1,17 +1,17 @@
-"""Receivers keep what they get without decoding it: the pixel decoders stay out of their memory."""
+"""Receivers keep what they get without decoding it: decoders and numpy stay out of their memory."""
 
 from __future__ import annotations
 
 import sys
 
-DECODERS = ("gdcm", "pylibjpeg", "openjpeg", "rle", "libjpeg", "jpeg_ls", "PIL")
+DECODERS = ("gdcm", "pylibjpeg", "openjpeg", "rle", "libjpeg", "jpeg_ls", "PIL", "numpy")
 """What pydicom imports for pixels when it is imported itself; without them it does all but decode."""
 
 
 def keep_out_decoders() -> None:
     """Make the decoders not importable in this process; call it before anything imports pydicom.
 
-    They are a quarter of a receiver's resident memory, and C code that no bytes from the network need to reach here.
+    They are a third of a receiver's resident memory, and C code that no bytes from the network need to reach here.
     """
     for name in DECODERS:
         # None is how Python marks a module that is not to be found (the import system, Section 5.3.1).

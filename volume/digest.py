@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from array import array
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 
 from domain.errors import MalformedInstance
@@ -35,6 +35,8 @@ _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
 _ITEM_BYTES = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _DEEPEST = 64
+_WORD_CODES = {2: "H", 4: "I", 8: "Q"}
+"""Type codes of ``array`` by bytes a word."""
 _WHOLE = 1 << 16
 """Values up to this many bytes are handled in memory, longer ones in pieces."""
 _BRIEF = 256
@@ -342,4 +344,6 @@ def _canonical(value: bytes, known: str | None) -> bytes:
 
 def _swapped(value: bytes, word: int) -> bytes:
     whole = len(value) // word * word
-    return np.frombuffer(value[:whole], f">u{word}").astype(f"<u{word}").tobytes() + value[whole:]
+    words = array(_WORD_CODES[word], value[:whole])
+    words.byteswap()
+    return words.tobytes() + value[whole:]
