@@ -43,8 +43,8 @@ def one_run(number: int, slices: int, size: int, folder: Path, pacs: OrthancServ
     job = max(jobs, key=lambda item: item["created_at"])
     if job["state"] != "done":
         raise SystemExit(f"the job ended as {job['state']}: {job['reason']}")
-    total_s = (datetime.fromisoformat(job["updated_at"]) - stored_at).total_seconds()
-    overhead_s = total_s - QUIET_S - job["timings_s"]["engine"]
+    total_s: float = (datetime.fromisoformat(job["updated_at"]) - stored_at).total_seconds()
+    overhead_s: float = total_s - QUIET_S - job["timings_s"]["engine"]
     theirs_s = send(pacs.dimse_port, pacs.ae_title, source)
     steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in job["timings_s"].items())
     print(f"run {number + 1}: overhead {overhead_s:.2f} s (total {total_s:.2f} s, quiet {QUIET_S} s; {steps})")
