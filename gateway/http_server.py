@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import struct
 import sys
@@ -125,6 +126,9 @@ def _post_fork(server: Arbiter, worker: Worker) -> None:
     if os.getppid() != worker.ppid:
         sys.exit(1)
     worker.log = _WorkerLog(worker.cfg)  # type: ignore[no-untyped-call]
+    # Until the worker has handlers of its own it has the arbiter's, which would swallow the signal: the arbiter would
+    # then wait for its end in vain.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _ServerLog(Logger):

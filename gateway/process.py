@@ -19,7 +19,7 @@ from gateway.lifeline import Lifeline, die_with_parent
 from gateway.logs import installation_secret, set_up_logs, silence_leaky_libraries
 from gateway.sections import HttpSection, ScpSection
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("gateway.process")  # also when it runs as __main__
 
 RECEIVERS = ("scp", "http")
 ROLES = (*RECEIVERS, "worker", "infer")
