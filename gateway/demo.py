@@ -27,7 +27,7 @@ from domain.ports import EngineRegistry
 from domain.series import Stack
 from gateway import wiring
 from gateway.commands.offline import segment_line
-from gateway.commands.send import destination_of
+from gateway.commands.send import destination_of, tell_sent
 from gateway.config import load_config
 from gateway.demo_checks import SegmentCheck, check_objects, labels_on
 from gateway.lifeline import die_with_parent
@@ -74,10 +74,9 @@ def run_demo(path: Path | None, out: Path, *, keep: bool) -> bool:
     _make_room(out, keep=keep)
     with steps_shown() as on_step, _gateway(out) as wait_ready:
         source, truth_ml = (path, {}) if path else _phantom(out, on_step)
-        series = _series_of(source)
         on_step("starting the gateway", 0.2)
         ports = wait_ready()
-        _send(source, ports["scp"]["port"], on_step)
+        series = _send(source, ports["scp"]["port"], on_step)
         outcomes = _wait(out, series, truth_ml, on_step)
     _print(outcomes, out)
     complete = path is not None or any(outcome.checks for outcome in outcomes)
@@ -159,29 +158,16 @@ def _phantom(out: Path, on_step: OnStep) -> tuple[Path, dict[str, float]]:
     return truth.folder, {"Left lung": truth.left_ml, "Right lung": truth.right_ml}
 
 
-def _series_of(source: Path) -> list[str]:
-    """Return the series below ``source`` in the order of the files."""
-    files = sorted(item for item in source.rglob("*") if item.is_file()) if source.is_dir() else [source]
-    found: dict[str, None] = {}
-    for file in files:
-        try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-        except (pydicom.errors.InvalidDicomError, OSError, ValueError):
-            continue
-        if header.get("SeriesInstanceUID"):
-            found[str(header.SeriesInstanceUID)] = None
-    if not found:
-        raise ConfigurationError("no DICOM series among the files")
-    return list(found)
-
-
-def _send(source: Path, port: int, on_step: OnStep) -> None:
+def _send(source: Path, port: int, on_step: OnStep) -> list[str]:
+    """Send by C-STORE; return the series of which something was acknowledged, in the order of the files."""
     gateway = destination_of(f"127.0.0.1:{port}", called_ae_title="VOXGATE", calling_ae_title="DEMO")
     sent = send_files([source], gateway, lambda done, total: on_step("sending", 0.3 + 0.3 * done / max(total, 1)))
-    refused = len(sent.reports) - sent.stored
-    say(f"{sent.stored} instances acknowledged by the gateway" + (f", {refused} refused" if refused else ""))
-    if not sent.stored:
+    tell_sent(sent)
+    stored = [path for path, report in sent.reports if report.error is None]
+    if not stored:
         raise DemoFailed("the gateway acknowledged no instance")
+    headers = [pydicom.dcmread(path, specific_tags=["SeriesInstanceUID"]) for path in stored]
+    return list(dict.fromkeys(str(header.SeriesInstanceUID) for header in headers))
 
 
 def _wait(out: Path, series: Sequence[str], truth_ml: Mapping[str, float], on_step: OnStep) -> list[Outcome]:
@@ -257,10 +243,15 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
             table.add_row(*head, Text(f"{job.state.value}: {job.reason}"), "", "", "", took)
         said = {str(segment["label"]): segment_line(segment, leave_out="Volume") for segment in job.summary}
         for index, check in enumerate(outcome.checks):
-            cells = (Text(said.get(check.label, check.label)), f"{check.seg_ml:.0f}", *_against_truth(check))
+            cells = (Text(said.get(check.label, check.label)), _volume(check), *_against_truth(check))
             table.add_row(*(head if index == 0 else ("", "", "")), *cells, took if index == 0 else "")
         table.add_section()
     return table
+
+
+def _volume(check: SegmentCheck) -> str:
+    """Return the volume; in brackets where the report states none, as of an organ that is not wholly imaged."""
+    return f"{check.seg_ml:.0f}" if check.sr_ml is not None else f"({check.seg_ml:.0f})"
 
 
 def _against_truth(check: SegmentCheck) -> tuple[str, str]:

@@ -28,11 +28,12 @@ def send(paths: Sequence[Path], destination: Destination) -> int:
         sent = send_files(paths, destination, lambda done, total: on_step("sending", done / max(total, 1)))
     if not sent.reports:
         raise ConfigurationError(f"no DICOM instance among {sent.skipped} file(s)")
-    _tell(sent)
+    tell_sent(sent)
     return DONE if sent.stored == len(sent.reports) else FAILED
 
 
-def _tell(sent: Sent) -> None:
+def tell_sent(sent: Sent) -> None:
+    """Say how many are stored, and why the others are not."""
     say(f"{sent.stored} of {len(sent.reports)} instances stored")
     faults = Counter(str(report.error) for _, report in sent.reports if report.error is not None)
     for fault, count in faults.most_common():
