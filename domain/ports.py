@@ -111,7 +111,7 @@ class SeriesIndex(Protocol):
         ...
 
     def thaw(self, series_instance_uid: str) -> None:
-        """Set the frozen revision back to 0, so that the series is planned again (routes or engines changed)."""
+        """Ask for the series to be planned again, under a new revision (routes or engines changed, a fault is mended)."""
         ...
 
     def expect(self, series_instance_uid: str, instances: int) -> None:

@@ -62,7 +62,7 @@ def serve(
 ) -> None:
     """Receive, analyse and deliver until stopped."""
     from gateway.process import ROLES, run_role
-    from gateway.serve import check_names
+    from gateway.serve import check_names, prepare
     from gateway.serve import serve as serve_all
 
     settings = _config(config)
@@ -72,6 +72,7 @@ def serve(
     if role not in ROLES:
         raise ConfigurationError(f"--role: must be one of {', '.join(ROLES)}")
     check_names()
+    prepare(config, threading.Event())  # safe beside other parts on the same database and store
     raise typer.Exit(run_role(role, settings, threading.Event()))
 
 

@@ -39,7 +39,7 @@ def serve(config: Config, file: Path | None = None) -> None:
     stop, at_once = threading.Event(), threading.Event()
     _on_signals(stop, at_once)
     with only_supervisor(store):
-        _prepare(file, stop)
+        prepare(file, stop)
         if stop.is_set():
             return
         status = StatusFile(store)

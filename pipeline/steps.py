@@ -99,9 +99,7 @@ class Steps:
         self._withdraw(earlier, {job.job_id for job in planned})
         note = self._conflict_note(series_instance_uid)
         for job in planned:
-            reason = f"{job.reason} {note}".strip()
-            if not self._jobs.add(replace(job, reason=reason)) and note:
-                self._jobs.update(job.job_id, reason=reason)
+            self._record(replace(job, reason=f"{job.reason} {note}".strip()), note)
         queued = [self._jobs.get(job.job_id) for job in planned]
         log.info("series planned", extra={"instances": len(instances), "stacks": len(plans)})
         return [
@@ -110,6 +108,14 @@ class Steps:
             if job is not None and job.state is JobState.QUEUED
             for following in self.next_task(job)
         ]
+
+    def _record(self, job: Job, note: str) -> None:
+        """Add a job; where it is known, bring its statement up to date."""
+        if self._jobs.add(job):
+            return
+        known = self._jobs.get(job.job_id)
+        if known is not None and (note or known.state is JobState.NOT_RUN) and known.reason != job.reason:
+            self._jobs.update(job.job_id, code=job.code, reason=job.reason)
 
     def _only_conflicts(self, series_instance_uid: str) -> list[Task]:
         """State the fate of a series of which every instance was refused as a conflicting copy."""

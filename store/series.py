@@ -149,7 +149,10 @@ class SeriesTable:
     def thaw(self, series_instance_uid: str) -> None:
         """See ``SeriesIndex.thaw``."""
         statement = (
-            update(schema.series).where(_SERIES.series_instance_uid == series_instance_uid).values(frozen_revision=0)
+            update(schema.series)
+            .where(_SERIES.series_instance_uid == series_instance_uid)
+            # A revision of its own: what was planned at the former one happened, and would not happen again.
+            .values(frozen_revision=0, revision=_SERIES.revision + 1)
         )
         with self._database.write() as connection:
             connection.execute(statement)

@@ -297,6 +297,42 @@ def test_a_newer_engine_runs_again_only_when_it_is_asked_to(tmp_path: Path) -> N
         assert second.predecessor == first.job_id
 
 
+def test_a_series_that_could_not_be_planned_says_so_and_is_planned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("CANARY^PHI")
+
+    with working(tmp_path) as work:
+        work.receive(body())
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.planning.group_stored", broken)
+            work.settle()
+        (job,) = work.store.jobs.find()
+        assert (job.state, job.code) == (JobState.NOT_RUN, "internal-error")
+        assert "CANARY" not in job.reason
+        retry(work.store.jobs, work.store.series, job.job_id)
+        work.settle()
+        (job,) = work.store.jobs.find()
+        assert job.state is JobState.DONE
+
+
+def test_a_refusal_takes_the_place_of_an_earlier_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    with working(tmp_path) as work:
+        work.receive([dataset for dataset in body(6) if dataset.InstanceNumber != 4])
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.planning.group_stored", broken)
+            work.settle()
+        (job,) = work.store.jobs.find()
+        retry(work.store.jobs, work.store.series, job.job_id)
+        work.settle()
+        (job,) = work.store.jobs.find()
+        assert job.code == "missing-slices"
+
+
 def test_stat_goes_first(tmp_path: Path) -> None:
     with working(tmp_path) as work:
         routine, urgent = body(), body()
