@@ -76,7 +76,7 @@ def _argv(role: str, file: Path | None) -> tuple[str, ...]:
     return (sys.executable, "-m", "gateway.process", role, *(("--config", str(file)) if file else ()))
 
 
-def _prepare(file: Path | None, stop: threading.Event) -> None:
+def prepare(file: Path | None, stop: threading.Event) -> None:
     """Migrate and reconcile before any receiver runs, in a process of its own: the supervisor stays small."""
     Supervisor([ProcessSpec(role=PREPARE, argv=_argv(PREPARE, file))]).run_once(stop)
 
