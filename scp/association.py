@@ -10,6 +10,7 @@ import logging
 import re
 import socket
 import time
+from contextlib import suppress
 from typing import cast
 
 from pynetdicom.association import Association
@@ -17,6 +18,8 @@ from pynetdicom.dimse import DimseServiceType
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
+from pynetdicom.fsm import StateMachine
+from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.transport import AssociationSocket
 
@@ -71,9 +74,37 @@ class PromptSocket(AssociationSocket):
         return buffer
 
 
+class SteadyStateMachine(StateMachine):
+    """Ends an association over a message that pynetdicom cannot digest.
+
+    Otherwise the error would end the thread that reads from the connection, and the association would hold its place
+    among those admitted until the network timeout.
+    """
+
+    def do_action(self, event: str) -> None:
+        """Do what the event asks for, or end the association."""
+        try:
+            super().do_action(event)
+        except Exception as error:  # a command set without Command Field, a PDU after an abort, …
+            log.warning("association broken off", extra={"error": type(error).__name__})
+            self._break_off()
+
+    def _break_off(self) -> None:
+        """Abort without the state machine (PS3.8 9.3.8: by the service provider, reason not specified)."""
+        abort = A_ABORT_RQ()
+        abort.source, abort.reason_diagnostic = 2, 0
+        transport = cast(AssociationSocket, self.dul.socket)
+        with suppress(OSError):
+            transport.send(abort.encode())
+        self.dul.assoc.is_aborted, self.dul.assoc.is_established = True, False
+        self.dul.assoc._kill = self.dul._kill_thread = True
+        transport.close()
+
+
 def on_connected(event: Event, settings: ScpSettings) -> None:
     """Prepare the association and the connection behind an ``EVT_CONN_OPEN``."""
     event.assoc.__class__ = StoreAssociation
+    event.assoc.dul.state_machine.__class__ = SteadyStateMachine
     transport = cast(PromptSocket, event.assoc.dul.socket)
     transport.__class__ = PromptSocket
     connection = cast(socket.socket, transport.socket)
