@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from domain.errors import ConfigurationError
 from gateway.supervisor import ChildState, ChildStatus
+
+log = logging.getLogger(__name__)
 
 
 def run_folder(store: Path) -> Path:
@@ -69,8 +72,13 @@ class StatusFile:
             },
         }
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-        temporary.replace(self.path)
+        try:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
+            temporary.replace(self.path)
+        except OSError as error:  # a full disk must not end the supervisor, and with it every receiver
+            log.warning("status file could not be written", extra={"errno": error.errno})
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Nobody serves any more."""

@@ -61,6 +61,10 @@ class SupervisorSettings:
     stop_s: float = 35.0
     """For each stop order; then what is left is killed."""
 
+    def restart_delay_s(self, failures: int) -> float:
+        """Return how long a child stays down that died ``failures`` (1, 2, …) times in a row."""
+        return min(self.max_restart_s, self.first_restart_s * 2.0 ** min(failures - 1, 30))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildStatus:
@@ -171,7 +175,8 @@ class Supervisor:
 
     def _start(self, spec: ProcessSpec) -> _Child:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
             # A session of its own: Ctrl-C reaches the supervisor only, which then stops the parts in order; and
             # whatever the child starts can be ended with it.
             process = subprocess.Popen(
@@ -180,6 +185,7 @@ class Supervisor:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
+            undo.pop_all()
         ours.setblocking(False)
         self._selector.register(ours, selectors.EVENT_READ)
         log.info("process started", extra={"role": spec.role, "pid": process.pid})
@@ -201,7 +207,7 @@ class Supervisor:
         child.failures = 1 if was_ready and lived_s >= self._settings.quick_s else child.failures + 1
         if not self._all_were_ready and not was_ready and child.failures >= self._settings.max_failed_starts:
             raise CannotStart(child.said or f"{child.spec.role} ends before it is ready; see the log")
-        delay_s = min(self._settings.max_restart_s, self._settings.first_restart_s * 2.0 ** (child.failures - 1))
+        delay_s = self._settings.restart_delay_s(child.failures)
         child.restart_at = time.monotonic() + delay_s
         child.state, child.facts = ChildState.WAITING, {}
         log.error(
@@ -225,7 +231,13 @@ class Supervisor:
         child.channel.close()
 
     def _restart(self, child: _Child) -> None:
-        fresh = self._start(child.spec)
+        try:
+            fresh = self._start(child.spec)
+        except OSError as error:  # no memory, too many processes or open files: the other parts must go on
+            child.failures += 1
+            child.restart_at = time.monotonic() + self._settings.restart_delay_s(child.failures)
+            log.error("process cannot be started", extra={"role": child.spec.role, "errno": error.errno})  # noqa: TRY400
+            return
         fresh.failures, fresh.restarts = child.failures, child.restarts + 1
         self._children[self._children.index(child)] = fresh
         self._changed()
@@ -285,5 +297,6 @@ class Supervisor:
                 log.warning("process killed", extra={"role": child.spec.role})
                 child.process.kill()
             child.process.wait()
-            self._bury(child)
+            if child.state is not ChildState.WAITING:  # buried when it died; its number may be a stranger's by now
+                self._bury(child)
             child.state = ChildState.STOPPED

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,19 @@ def test_tells_ports_and_process_ids(tmp_path: Path) -> None:
     assert (told["pid"], told["state"]) == (os.getpid(), "ready")
     assert told["processes"]["scp"]["port"] == 11112
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["status.json"]
+
+
+def test_a_disk_without_room_is_no_reason_to_stop(tmp_path: Path) -> None:
+    file = StatusFile(tmp_path)
+    file.write([status("scp", port=1)])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+    try:
+        file.write([status("scp", port=2)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert json.loads(file.path.read_text())["processes"]["scp"]["port"] == 1
+    assert [path.name for path in file.path.parent.iterdir()] == ["status.json"]
 
 
 def test_is_ready_only_when_every_part_is(tmp_path: Path) -> None:

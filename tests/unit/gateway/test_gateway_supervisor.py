@@ -127,6 +127,38 @@ def test_goes_on_restarting_once_everything_was_ready() -> None:
         assert run.error is None
 
 
+def test_a_child_that_dies_for_hours_is_started_every_half_minute() -> None:
+    delays = [SupervisorSettings().restart_delay_s(failures) for failures in (1, 2, 9, 2000)]
+    assert delays == [0.2, 0.4, 30.0, 30.0]
+
+
+def test_goes_on_while_no_process_can_be_started(tmp_path: Path) -> None:
+    program = tmp_path / "part"
+    program.write_text(f"#!{sys.executable}\n{CHILD}")
+    program.chmod(0o700)
+    with running([ProcessSpec(role="scp", argv=(str(program),)), child("worker")]) as run:
+        scp, _ = run.until(all_ready)
+        program.rename(tmp_path / "aside")
+        assert scp.pid is not None
+        os.kill(scp.pid, signal.SIGKILL)
+        run.until(lambda told: told[0].state is ChildState.WAITING)
+        time.sleep(0.3)
+        (tmp_path / "aside").rename(program)
+        run.until(lambda told: all_ready(told) and told[0].restarts == 1)
+
+
+def test_sends_no_signal_to_the_number_of_a_child_that_died_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SupervisorSettings(first_restart_s=60, stop_s=3)
+    with running([child("scp"), child("worker")], settings) as run:
+        scp, _ = run.until(all_ready)
+        assert scp.pid is not None
+        os.kill(scp.pid, signal.SIGKILL)
+        run.until(lambda told: told[0].state is ChildState.WAITING)
+        signalled: list[int] = []
+        monkeypatch.setattr(os, "killpg", lambda group, number: signalled.append(group))
+    assert scp.pid not in signalled
+
+
 def test_gives_up_with_the_childs_own_words_when_it_never_starts() -> None:
     run = Running([child("scp", BROKEN), child("worker")])
     deadline = time.monotonic() + 20
