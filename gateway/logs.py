@@ -40,10 +40,13 @@ def installation_secret(store: Path) -> bytes:
     """Return the installation's secret, made on first use; the same for every process on this store."""
     path = store / "secret.key"
     if not path.exists():
-        store.mkdir(parents=True, exist_ok=True)
+        store.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = store / f".secret.{os.getpid()}.{secrets.token_hex(4)}"
         fresh.touch(mode=0o600)
-        fresh.write_bytes(secrets.token_bytes(32))
+        with fresh.open("wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())  # an empty secret after a power cut would be everybody's
         try:
             # A link, unlike a rename, never replaces the secret that another process made a moment earlier.
             os.link(fresh, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import signal
 import socket
 import sys
@@ -58,6 +59,7 @@ def run_role(role: str, config: Config, stop: threading.Event, line: Lifeline | 
     """Run one part in this process until ``stop`` is set, by a signal or by the caller; return the exit status."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    os.umask(0o077)  # what a part writes, patients' images above all, is for this user alone
     set_up_logs(
         level=config.log.level, style=config.log.format, key=installation_secret(config.store.path), process=role
     )

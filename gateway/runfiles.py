@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 
 def run_folder(store: Path) -> Path:
     """Return the folder, made where it is missing."""
+    store.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = store / "run"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     return folder
 
 

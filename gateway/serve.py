@@ -35,6 +35,7 @@ def serve(config: Config, file: Path | None = None) -> None:
     """
     check_names()
     store = config.store.path
+    os.umask(0o077)  # for the store, and for the parts that inherit it
     set_up_logs(level=config.log.level, style=config.log.format, key=installation_secret(store), process="serve")
     stop, at_once = threading.Event(), threading.Event()
     _on_signals(stop, at_once)

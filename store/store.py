@@ -16,6 +16,11 @@ from store.series import SeriesTable
 from store.settings import StoreSettings
 
 
+PRIVATE = 0o700
+"""Mode of a store's folder where we make it: patients' images are nobody else's business. Who wants to share an
+existing folder with a group sets its mode himself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """The three ports on one folder and one index. Thread-safe; open it after ``fork``, never before."""
@@ -51,7 +56,7 @@ def migrate_store(settings: StoreSettings, database_url: str = "") -> None:
 
     url = index_url(settings.path, database_url)
     with translated():
-        settings.path.mkdir(parents=True, exist_ok=True)
+        settings.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     migrate(url)
 
 
