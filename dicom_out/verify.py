@@ -22,15 +22,22 @@ from dicom_out.verify_sr import check_sr
 from domain.errors import VerificationFailed
 from domain.job import ResultObject
 from domain.ports import Result
+from domain.volume import Grid
 
 _CLASSES = {"SEG": SegmentationStorage, "SR": Comprehensive3DSRStorage}
+_ONE_FOR_ALL = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _SLICE_KEYWORDS = [
     "SOPClassUID",
     "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "FrameOfReferenceUID",
     "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+    *_ONE_FOR_ALL,
 ]
+_STEP_TOLERANCE = 2e-3
+"""Relative; assembly takes slices whose direction cosines differ by half of it. Another spacing or axis is far off."""
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "AccessionNumber", "StudyInstanceUID", "StudyID")
 
 
@@ -55,7 +62,7 @@ def verify(result: Result, objects: Sequence[ResultObject]) -> None:
         They differ; the message says in what.
     """
     with _unreadable_is_failed():
-        first, slices = _read_source(result.source_paths)
+        first, slices = _read_source(result.source_paths, result.grid)
         found = {item.kind: _read(item, first) for item in objects}
         if len(found) != len(objects) or "SR" not in found:
             raise VerificationFailed("A result has one SR and at most one SEG.")
@@ -75,8 +82,13 @@ def _unreadable_is_failed() -> Iterator[None]:
         raise VerificationFailed(f"A result object cannot be read back ({type(error).__name__}).") from error
 
 
-def _read_source(paths: Sequence[Path]) -> tuple[Dataset, SourceSlices]:
+def _read_source(paths: Sequence[Path], grid: Grid) -> tuple[Dataset, SourceSlices]:
     headers = [dcmread(path, stop_before_pixels=True, specific_tags=list(_SLICE_KEYWORDS)) for path in paths]
+    for keyword in _ONE_FOR_ALL:
+        if len({_bytes(header, keyword) for header in headers}) > 1:
+            raise VerificationFailed(f"{keyword} differs between the source's slices; a result has one.")
+    if not all(_has_grid_of(header, grid) for header in headers):
+        raise VerificationFailed("The source's files and the grid differ in size, orientation or PixelSpacing.")
     first = dcmread(paths[0], stop_before_pixels=True)
     return first, SourceSlices(
         sop_instance_uids=tuple(str(header.SOPInstanceUID) for header in headers),
@@ -85,6 +97,15 @@ def _read_source(paths: Sequence[Path]) -> tuple[Dataset, SourceSlices]:
         frame_of_reference_uid=str(first.FrameOfReferenceUID),
         positions_mm=np.array([[float(x) for x in header.ImagePositionPatient] for header in headers]),
     )
+
+
+def _has_grid_of(header: Dataset, grid: Grid) -> bool:
+    """Tell whether the steps from row to row and from column to column are the grid's (PS3.3 C.7.6.2.1.1)."""
+    between_rows, between_columns = (float(x) for x in header.PixelSpacing)
+    cosines = np.array([float(x) for x in header.ImageOrientationPatient])
+    steps = np.stack([cosines[3:] * between_rows, cosines[:3] * between_columns])
+    off = np.abs(steps - grid.affine[:3, [1, 2]].T).max(axis=1) / (between_rows, between_columns)
+    return (int(header.Rows), int(header.Columns)) == grid.shape[1:] and bool(off.max() <= _STEP_TOLERANCE)
 
 
 def _read(item: ResultObject, source: Dataset) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -79,12 +80,22 @@ class Findings:
         if len(keys) != len(self.segments):
             raise ValueError("segment keys must differ")
         if self.labels is not None:
-            if self.labels.ndim != 3:
-                raise ValueError(f"labels must have 3 axes, not {self.labels.ndim}")
+            _check_labels(self.labels, len(self.segments))
             self.labels.setflags(write=False)
+        if not all(math.isfinite(m.value) for m in self.measurements):
+            raise ValueError("a measurement is not a finite number")
         named = [m.segment for m in self.measurements] + [
             e.segment for e in self.evaluations if e.segment is not None
         ]
         for key in named:
             if key not in keys:
                 raise ValueError(f"no segment called {key!r}")
+
+
+def _check_labels(labels: npt.NDArray[np.uint8], segments: int) -> None:
+    if labels.ndim != 3:
+        raise ValueError(f"labels must have 3 axes, not {labels.ndim}")
+    if labels.dtype != "uint8":
+        raise ValueError(f"labels must be uint8, not {labels.dtype}")
+    if labels.size and int(labels.max()) > segments:
+        raise ValueError("a label has no segment")

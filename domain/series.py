@@ -25,6 +25,7 @@ class RefusalCode(StrEnum):
     NO_FRAME_OF_REFERENCE = "no-frame-of-reference"
     SINGLE_SLICE = "single-slice"
     MIXED_ORIENTATION = "mixed-orientation"
+    MIXED_STUDY = "mixed-study"
     MIXED_FRAME_OF_REFERENCE = "mixed-frame-of-reference"
     MIXED_PIXEL_SPACING = "mixed-pixel-spacing"
     MIXED_MATRIX = "mixed-matrix"

@@ -188,7 +188,7 @@ class Steps:
 
     def _run_engine(self, job: Job, case: Case) -> Findings:
         try:
-            return self._engines.engine(job.engine).run(case)
+            findings = self._engines.engine(job.engine).run(case)
         except GatewayError:
             raise
         except MemoryError as error:
@@ -196,6 +196,9 @@ class Steps:
         except Exception as error:
             log.exception("engine broke down", extra={"job": job.job_id, "engine": job.engine})
             raise EngineFailed(f"The engine broke down with {type(error).__name__}; see the log.") from error
+        if findings.labels is not None and findings.labels.shape != case.volume.grid.shape:
+            raise EngineFailed("The engine's mask does not lie on the grid of the images.")
+        return findings
 
     def _stack(self, job: Job) -> tuple[Stack, dict[str, Path]]:
         instances = self._instances(job)

@@ -15,7 +15,6 @@ from store.jobs import JobTable
 from store.series import SeriesTable
 from store.settings import StoreSettings
 
-
 PRIVATE = 0o700
 """Mode of a store's folder where we make it: patients' images are nobody else's business. Who wants to share an
 existing folder with a group sets its mode himself."""

@@ -131,6 +131,13 @@ _AGREEMENTS: tuple[
         "The slices are not parallel: ImageOrientationPatient differs. Send each orientation as a series of its own",
     ),
     (
+        lambda p: p.header.study_instance_uid,
+        lambda a, b: a.header.study_instance_uid == b.header.study_instance_uid,
+        RefusalCode.MIXED_STUDY,
+        "StudyInstanceUID differs between the slices, so they may show different patients. Give each study a series "
+        "of its own",
+    ),
+    (
         lambda p: p.frame_of_reference_uid,
         lambda a, b: a.frame_of_reference_uid == b.frame_of_reference_uid,
         RefusalCode.MIXED_FRAME_OF_REFERENCE,

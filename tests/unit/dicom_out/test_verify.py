@@ -285,3 +285,31 @@ def test_messages_name_nobody(written: Written) -> None:
 
 def test_a_code_is_compared_by_value_and_scheme() -> None:
     assert Code("7771000", "SCT", "left side") == LEFT != RIGHT
+
+
+def source_fails(written: Written, change: Callable[[Dataset], object], match: str) -> None:
+    """Change one slice of the source on disk, as if the index had said something else about it."""
+    result, objects = written
+    ds = dcmread(result.source_paths[4])
+    change(ds)
+    ds.save_as(result.source_paths[4], enforce_file_format=True)
+    with pytest.raises(VerificationFailed, match=match):
+        Writer().verify(result, objects)
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID"])
+def test_slices_of_two_patients_or_studies_give_no_result(written: Written, keyword: str) -> None:
+    source_fails(written, lambda ds: setattr(ds, keyword, "1.2.3"), f"{keyword} differs")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PixelSpacing", [0.7, 0.81]),
+        ("PixelSpacing", [0.8, 0.7]),
+        ("ImageOrientationPatient", [0.8, 0.6, 0, 0.6, -0.8, 0]),
+        ("Rows", 37),
+    ],
+)
+def test_the_geometry_of_the_source_files_themselves_counts(written: Written, keyword: str, value: object) -> None:
+    source_fails(written, lambda ds: setattr(ds, keyword, value), "size, orientation or PixelSpacing")

@@ -143,6 +143,7 @@ def turn(ds: Dataset) -> None:
     [
         (turn, RefusalCode.MIXED_ORIENTATION),
         (lambda ds: setattr(ds, "FrameOfReferenceUID", generate_uid()), RefusalCode.MIXED_FRAME_OF_REFERENCE),
+        (lambda ds: setattr(ds, "StudyInstanceUID", generate_uid()), RefusalCode.MIXED_STUDY),
         (lambda ds: setattr(ds, "Rows", 8), RefusalCode.MIXED_MATRIX),
         (lambda ds: setattr(ds, "PixelSpacing", [0.7, 0.81]), RefusalCode.MIXED_PIXEL_SPACING),
         (lambda ds: setattr(ds, "PhotometricInterpretation", "MONOCHROME1"), RefusalCode.MIXED_PIXEL_FORMAT),
