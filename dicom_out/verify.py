@@ -37,7 +37,7 @@ _SLICE_KEYWORDS = [
     *_ONE_FOR_ALL,
 ]
 _STEP_TOLERANCE = 2e-3
-"""Relative; assembly takes slices whose direction cosines differ by half of it. Another spacing or axis is far off."""
+"""Relative; assembly takes slices whose direction cosines differ by half of it. Another spacing is far off."""
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "AccessionNumber", "StudyInstanceUID", "StudyID")
 
 

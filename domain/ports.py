@@ -111,7 +111,7 @@ class SeriesIndex(Protocol):
         ...
 
     def thaw(self, series_instance_uid: str) -> None:
-        """Ask for the series to be planned again, under a new revision (routes or engines changed, a fault is mended)."""
+        """Ask for the series to be planned again, under a new revision (routes or engines changed, a fault gone)."""
         ...
 
     def expect(self, series_instance_uid: str, instances: int) -> None:
@@ -174,7 +174,11 @@ class JobLog(Protocol):
         timings_s: Mapping[str, float] | None = None,
         summary: Sequence[Mapping[str, object]] | None = None,
     ) -> None:
-        """Change what is given; timings are merged by key."""
+        """Change what is given; timings are merged by key.
+
+        A job that has ended goes on only with a new ``attempt``: without one, a state that is not final changes
+        nothing, so that a step which had begun does not undo an operator's cancellation.
+        """
         ...
 
     def remove(self, job_id: str) -> None:

@@ -35,9 +35,9 @@ def the_job(log: JobLog, given: str) -> Job:
 def retry(log: JobLog, index: SeriesIndex, given: str) -> str:
     """Set a job back, and return in words what will happen.
 
-    A failed or cancelled job goes back to its deliveries where its objects are written, else to its beginning. Of
-    what ended well, or never began, the series is planned again: that makes a new job where routes or engines have
-    changed, and nothing where they have not.
+    A failed or cancelled job goes back to its deliveries where its objects are written, else to its beginning; so
+    does one whose images could not be read. Of what ended well, or never began, the series is planned again: that
+    makes a new job where routes or engines have changed, and nothing where they have not.
 
     Raises
     ------
@@ -47,13 +47,14 @@ def retry(log: JobLog, index: SeriesIndex, given: str) -> str:
     job = the_job(log, given)
     if not job.state.is_final:
         raise NotPossible(f"the job is {job.state.value}: it goes on by itself")
-    if not job.route or job.state in (JobState.DONE, JobState.NOT_APPLICABLE, JobState.NOT_RUN):
+    if not job.route or job.state in (JobState.DONE, JobState.NOT_APPLICABLE):
         index.thaw(job.series_instance_uid)
         return "its series is planned again; a new job comes of it where routes or engines have changed"
     waiting = [item for item in log.deliveries(job.job_id) if item.state is not DeliveryState.STORED]
     for item in waiting:
         log.set_delivery(job.job_id, item.destination, item.sop_instance_uid, state=DeliveryState.QUEUED)
-    state = JobState.DELIVERING if waiting else JobState.QUEUED
+    are_there = all(item.path.is_file() for item in log.objects(job.job_id))
+    state = JobState.DELIVERING if waiting and are_there else JobState.QUEUED
     log.update(job.job_id, state=state, attempt=job.attempt + 1, code="", reason="")
     return f"it is {state.value} again (attempt {job.attempt + 1})"
 

@@ -33,16 +33,19 @@ class Delivering:
                     self._jobs.set_delivery(
                         job.job_id, destination, item.sop_instance_uid, state=DeliveryState.QUEUED
                     )
-        self._jobs.update(job.job_id, state=JobState.DELIVERING)
+        self._jobs.update(job.job_id, state=JobState.DELIVERING, reason="")
         return self.first_attempts(job)
 
     def first_attempts(self, job: Job) -> list[Task]:
-        """Return the first attempt of this round for every destination that has not stored everything."""
+        """Return the first attempt of this round for every destination that has not stored everything.
+
+        Where all have, one attempt has nothing to send and brings the job to its end.
+        """
         waiting = {d.destination for d in self._jobs.deliveries(job.job_id) if d.state is DeliveryState.QUEUED}
+        names = [name for name in job.destinations if name in waiting] or job.destinations[:1]
         return [
             Task(step="deliver", args=(job.job_id, name, job.attempt, 1), queue="deliver", priority=job.priority)
-            for name in job.destinations
-            if name in waiting
+            for name in names
         ]
 
     def attempt(self, job: Job, destination: str, number: int) -> tuple[list[Task], bool]:

@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -33,12 +33,15 @@ from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.findings_file import load_findings, remove_findings, save_findings
 from pipeline.planning import Planner, not_run, nothing_kept
+from pipeline.summary import summary
 from pipeline.task import Task
 from volume.assembly import assemble
 from volume.facts import study_context
 from volume.geometry import geometry
 
 log = logging.getLogger(__name__)
+
+_CONFLICTS = "Conflicting copies:"
 
 
 class Steps:
@@ -82,7 +85,10 @@ class Steps:
         """Return what brings an open job on from where the job log says it stands."""
         if job.state is JobState.DELIVERING:
             return self._delivering.first_attempts(job)
-        queue = "gpu" if self._engines.manifest(job.engine).device == "gpu" else "infer-cpu"
+        try:
+            queue = "gpu" if self._engines.manifest(job.engine).device == "gpu" else "infer-cpu"
+        except GatewayError:
+            queue = "infer-cpu"  # the engine is gone: the step says so and ends the job
         return [Task(step="infer", args=(job.job_id, job.attempt, 1), queue=queue, priority=job.priority)]
 
     # ---------------------------------------------------------------------------------------------- plan
@@ -91,15 +97,21 @@ class Steps:
         """Plan the set of a series that had arrived at a revision; return one inference task a new job."""
         series_instance_uid, revision = str(task.args[0]), int(task.args[1])
         instances = self._index.instances(series_instance_uid, revision)
+        following = self._planned(series_instance_uid, instances) if instances else []
         if not instances:
-            return self._only_conflicts(series_instance_uid)
+            self._only_conflicts(series_instance_uid)
+        # Last: a series whose plan got lost on the way is handed on again (``Watch.hand_on_complete_series``).
+        self._index.freeze(series_instance_uid, revision)
+        return following
+
+    def _planned(self, series_instance_uid: str, instances: Sequence[StoredInstance]) -> list[Task]:
         plans = self._planner.plan(instances, sender=self._index.sender(series_instance_uid))
         earlier = self._jobs.find(series_instance_uid=series_instance_uid)
         planned = [_with_predecessor(job, earlier) for plan in plans for job in plan.jobs]
         self._withdraw(earlier, {job.job_id for job in planned})
         note = self._conflict_note(series_instance_uid)
         for job in planned:
-            self._record(replace(job, reason=f"{job.reason} {note}".strip()), note)
+            self._record(job, note)
         queued = [self._jobs.get(job.job_id) for job in planned]
         log.info("series planned", extra={"instances": len(instances), "stacks": len(plans)})
         return [
@@ -110,19 +122,26 @@ class Steps:
         ]
 
     def _record(self, job: Job, note: str) -> None:
-        """Add a job; where it is known, bring its statement up to date."""
-        if self._jobs.add(job):
+        """Add a job; where it is known, bring its statement up to date, and start it again where it was withdrawn."""
+        if self._jobs.add(replace(job, reason=f"{job.reason} {note}".strip())):
             return
         known = self._jobs.get(job.job_id)
-        if known is not None and (note or known.state is JobState.NOT_RUN) and known.reason != job.reason:
-            self._jobs.update(job.job_id, code=job.code, reason=job.reason)
+        if known is None or not known.state.is_final:
+            return  # its end will say everything
+        if known.state is JobState.CANCELLED and known.code == "superseded":
+            self._jobs.update(job.job_id, state=JobState.QUEUED, attempt=known.attempt + 1, code="", reason="")
+            return
+        # A statement is replaced; how a job ended stays, with the newest note behind it.
+        said = job if job.state is JobState.NOT_RUN else known
+        reason = f"{said.reason.partition(_CONFLICTS)[0].strip()} {note}".strip()
+        if (known.code, known.reason) != (said.code, reason):
+            self._jobs.update(job.job_id, code=said.code, reason=reason)
 
-    def _only_conflicts(self, series_instance_uid: str) -> list[Task]:
+    def _only_conflicts(self, series_instance_uid: str) -> None:
         """State the fate of a series of which every instance was refused as a conflicting copy."""
         note = self._conflict_note(series_instance_uid)
         if note:
-            self._jobs.add(nothing_kept(series_instance_uid, note))
-        return []
+            self._record(nothing_kept(series_instance_uid, note), "")
 
     def _withdraw(self, earlier: Sequence[Job], kept: set[str]) -> None:
         """Replace statements about sets that have changed, and jobs on them that have not begun."""
@@ -140,14 +159,16 @@ class Steps:
         if not count:
             return ""
         return (
-            f"{count} instance(s) came again with the same SOP Instance UID and other content: the first copies were "
-            "used, the later ones refused and kept in quarantine."
+            f"{_CONFLICTS} {count} instance(s) came again with the same SOP Instance UID and other content. The "
+            "first ones were used, the later ones refused and kept in quarantine."
         )
 
     # ---------------------------------------------------------------------------------------------- job steps
 
     def _advance(self, task: Task) -> list[Task]:
         job = self._jobs.get(str(task.args[0]))
+        if job is not None and job.state.is_final:
+            self._tidy(job)
         if job is None or job.state.is_final or job.attempt != int(task.args[-2]):
             return []  # cancelled, finished by an earlier run of this step, or retried by an operator since
         try:
@@ -169,7 +190,7 @@ class Steps:
 
     def _infer(self, job: Job) -> list[Task]:
         """Assemble the volume and run the engine; leaves the findings on disk."""
-        self._jobs.update(job.job_id, state=JobState.RUNNING)
+        self._jobs.update(job.job_id, state=JobState.RUNNING, reason="")
         began, started_at = time.perf_counter(), self._clock()
         stack, paths = self._stack(job)
         volume = assemble(stack, paths)
@@ -182,7 +203,7 @@ class Steps:
         self._jobs.update(
             job.job_id,
             timings_s={"assemble": assembled - began, "engine": finished - assembled},
-            summary=_summary(findings),
+            summary=summary(findings),
         )
         return [Task(step="encode", args=(job.job_id, job.attempt, 1), queue="cpu", priority=job.priority)]
 
@@ -215,7 +236,7 @@ class Steps:
     def _encode(self, job: Job) -> list[Task]:
         """Write SEG and SR, decode them again and compare; then queue them for every destination."""
         folder = self._results / job.job_id
-        if not self._jobs.objects(job.job_id):
+        if not self._are_written(job):
             try:
                 findings, started_at = load_findings(folder)
             except FileNotFoundError:
@@ -236,6 +257,11 @@ class Steps:
         if not job.destinations:
             return self._end(job, JobState.DONE, "", "No destination is configured; the results stay in the store.")
         return self._delivering.begin(job)
+
+    def _are_written(self, job: Job) -> bool:
+        """Tell whether the job's objects lie in the store; somebody may have cleared the folder."""
+        objects = self._jobs.objects(job.job_id)
+        return bool(objects) and all(item.path.is_file() for item in objects)
 
     def _result(self, job: Job, findings: Findings, started_at: datetime) -> Result:
         stack, paths = self._stack(job)
@@ -268,16 +294,23 @@ class Steps:
 
     def _end(self, job: Job, state: JobState, code: str, reason: str) -> list[Task]:
         self._jobs.update(job.job_id, state=state, code=code, reason=reason)
-        if state is not JobState.DONE and not self._jobs.objects(job.job_id):
-            shutil.rmtree(self._results / job.job_id, ignore_errors=True)
+        if state is not JobState.DONE:
+            self._tidy(job)
         log.info("job ended", extra={"job": job.job_id, "state": str(state), "code": code, "engine": job.engine})
         return []
+
+    def _tidy(self, job: Job) -> None:
+        """Remove the findings of a job that ended before its objects were written."""
+        if not self._jobs.objects(job.job_id):
+            shutil.rmtree(self._results / job.job_id, ignore_errors=True)
 
     def _again(self, task: Task, error: GatewayError) -> list[Task]:
         """Return the same step under its next number, after a delay; an operator sees why it waits."""
         number = int(task.args[-1]) if task.step != "plan" else 1
         delay_s = self._retries.delay_s(number)
         log.warning("step will be tried again", extra={"step": task.step, "delay_s": delay_s, "number": number})
+        with suppress(StorageError):  # the fault may be that nothing can be written; the log has it
+            self._say_why_it_waits(task, error)
         if task.step == "plan":
             series, revision, fingerprint = task.args[:3]
             tried = int(task.args[3]) if len(task.args) > 3 else 1
@@ -289,6 +322,15 @@ class Steps:
             return []
         return [replace(task, args=(*task.args[:-1], number + 1), delay_s=delay_s)]
 
+    def _say_why_it_waits(self, task: Task, error: GatewayError) -> None:
+        reason = f"{error} It is tried again."
+        if task.step == "plan":
+            self._state_fate(task, "waiting", reason)
+            return
+        job = self._jobs.get(str(task.args[0]))
+        if job is not None and not job.state.is_final:
+            self._jobs.update(job.job_id, reason=reason)
+
     def _broke(self, task: Task, error: Exception) -> None:
         """Record a fault of ours as the fate of the job, or of the series that could not be planned."""
         reason = f"A fault inside the gateway ({type(error).__name__}); see the log, then: voxgate jobs retry."
@@ -297,10 +339,15 @@ class Steps:
             if job is not None and not job.state.is_final:
                 self._end(job, JobState.FAILED, "internal-error", reason)
             return
-        instances = self._index.instances(str(task.args[0]), int(task.args[1]))
+        self._state_fate(task, "internal-error", reason)
+        self._index.freeze(str(task.args[0]), int(task.args[1]))
+
+    def _state_fate(self, plan: Task, code: str, reason: str) -> None:
+        """Say of a series that is not planned why that is so; its plan replaces the statement."""
+        instances = self._index.instances(str(plan.args[0]), int(plan.args[1]))
         if instances:
             headers = tuple(instance.header for instance in instances)
-            self._jobs.add(not_run(Stack(name="", headers=headers), "internal-error", reason))
+            self._record(not_run(Stack(name="", headers=headers), code, reason), "")
 
 
 @contextmanager
@@ -334,24 +381,3 @@ _CODES: Mapping[type[GatewayError], str] = {
 
 def _code_of(error: GatewayError) -> str:
     return next(_CODES[cls] for cls in type(error).__mro__ if cls in _CODES)
-
-
-def _summary(findings: Findings) -> list[dict[str, object]]:
-    """Return what tables show: per segment its label, its measurements with units, and the statements about it."""
-    return [
-        {
-            "segment": segment.key,
-            "label": segment.label,
-            "measurements": [
-                {"label": m.label or m.concept.meaning, "value": round(m.value, 4), "unit": m.unit.value}
-                for m in findings.measurements
-                if m.segment == segment.key
-            ],
-            "statements": [
-                f"{e.concept.meaning}: {e.value if isinstance(e.value, str) else e.value.meaning}"
-                for e in findings.evaluations
-                if e.segment == segment.key
-            ],
-        }
-        for segment in findings.segments
-    ]

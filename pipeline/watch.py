@@ -70,6 +70,8 @@ class Watch:
         self._sweep = sweep
         self._clock = clock
         self._seen: set[tuple[str, int, JobState]] = set()
+        self._planning: dict[tuple[str, int], datetime] = {}
+        """Sets that were handed on and are not planned yet, and since when."""
 
     def run(self, stop: threading.Event) -> None:
         """Look until ``stop`` is set; a failing look is logged and repeated."""
@@ -90,16 +92,41 @@ class Watch:
                 log.exception("watch loop failed; it looks again")
 
     def hand_on_complete_series(self) -> int:
-        """Freeze and plan every series that is complete; return how many."""
+        """Plan every series that is complete; return how many were handed on.
+
+        The plan freezes the set when it has recorded what becomes of it. One that got lost on the way (its workflow
+        ended in an error, the engine's tables are gone, or the series was removed and came again with the same
+        revision) is handed on once more, under a revision of its own.
+        """
         now, count = self._clock(), 0
-        for arrival in self._index.arrivals():
-            if self._ready(arrival, now):
-                args = (arrival.series_instance_uid, arrival.revision, self._planner.fingerprint)
-                # Enqueued before frozen: a crash in between enqueues the same identity again.
+        arrivals = self._index.arrivals()
+        self._planning = {
+            key: since
+            for key, since in self._planning.items()
+            if key in {(arrival.series_instance_uid, arrival.revision) for arrival in arrivals}
+        }
+        for arrival in arrivals:
+            key = (arrival.series_instance_uid, arrival.revision)
+            if key not in self._planning and self._ready(arrival, now):
+                args = (*key, self._planner.fingerprint)
                 self._queue.enqueue(Task(step="plan", args=args, queue="cpu", priority=1))
-                self._index.freeze(arrival.series_instance_uid, arrival.revision)
+                self._planning[key] = now
                 count += 1
+        self._find_lost_plans(now)
         return count
+
+    def _find_lost_plans(self, now: datetime) -> None:
+        patience = timedelta(seconds=2 * self._settings.upkeep_s)
+        late = [key for key, since in self._planning.items() if now - since > patience]
+        if not late:
+            return
+        busy = {tuple(identity.split("/")[1:3]) for identity in self._queue.active()}
+        for key in late:
+            if tuple(Task(step="plan", args=key, queue="cpu").identity.split("/")[1:3]) in busy:
+                self._planning[key] = now
+            else:
+                log.warning("lost plan is made again")
+                self._index.thaw(key[0])
 
     def _ready(self, arrival: SeriesArrival, now: datetime) -> bool:
         short = arrival.expected is not None and arrival.instances < arrival.expected

@@ -222,14 +222,14 @@ class _Keeping:
             return
         first = self._files.root / row.path
         entry.owned = first == entry.path
-        if first.exists():
+        if first.exists() and first.stat().st_size == row.size:
             return
-        # The first copy's file is gone (a disk was repaired, a backup restored): this one takes its place.
+        # The first copy's file is gone or cut off (a disk was repaired, a backup restored): this one takes its place.
         values = row_of(entry, self._move(entry, INSTANCES), revision=row.revision)
         self._connection.execute(
             update(schema.instances).where(schema.instances.c.sop_instance_uid == entry.uid).values(values)
         )
-        log.warning("missing file of an instance replaced by its re-send")
+        log.warning("missing or damaged file of an instance replaced by its re-send")
 
     def _conflict(self, entry: Entry, row: AnyRow | Entry) -> None:
         entry.outcome = _outcome(entry, Disposition.REFUSED, ConflictingInstance())
@@ -321,7 +321,9 @@ def batches(uids: Iterable[str]) -> Iterable[list[str]]:
 
 def _known(connection: Connection, uids: set[str]) -> dict[str, AnyRow]:
     table = schema.instances.c
-    query = select(table.sop_instance_uid, table.series_instance_uid, table.digest, table.path, table.revision)
+    query = select(
+        table.sop_instance_uid, table.series_instance_uid, table.digest, table.path, table.size, table.revision
+    )
     return {
         row.sop_instance_uid: row
         for batch in batches(uids)

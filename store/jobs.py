@@ -75,10 +75,13 @@ class JobTable:
         changes["updated_at"] = datetime.now(UTC)
         if summary is not None:
             changes["summary"] = json.dumps([dict(entry) for entry in summary])
+        statement = update(schema.jobs).where(_JOBS.job_id == job_id)
+        if state is not None and not state.is_final and attempt is None:
+            statement = statement.where(_JOBS.state.not_in([ended.value for ended in JobState if ended.is_final]))
         with self._database.write() as connection:
             if timings_s:
                 changes["timings_s"] = _merged_timings(connection, job_id, timings_s)
-            connection.execute(update(schema.jobs).where(_JOBS.job_id == job_id).values(changes))
+            connection.execute(statement.values(changes))
 
     def remove(self, job_id: str) -> None:
         """See ``JobLog.remove``."""

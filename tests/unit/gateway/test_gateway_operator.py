@@ -45,7 +45,7 @@ def job(store: Store, job_id: str = "a" * 40) -> Job:
     return found
 
 
-@pytest.mark.parametrize("state", [JobState.FAILED, JobState.CANCELLED])
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.CANCELLED, JobState.NOT_RUN])
 def test_retry_queues_what_failed_as_a_new_attempt(store: Store, state: JobState) -> None:
     said = operator.retry(store.jobs, store.series, add(store, state))
     assert said == "it is queued again (attempt 2)"
@@ -62,9 +62,14 @@ def test_retry_delivers_again_what_a_destination_did_not_take(store: Store) -> N
     assert states == {"1.5": DeliveryState.STORED, "1.6": DeliveryState.QUEUED}
 
 
-@pytest.mark.parametrize("state", [JobState.NOT_RUN, JobState.NOT_APPLICABLE, JobState.DONE])
-def test_retry_plans_the_series_again_where_the_job_itself_would_end_the_same(store: Store, state: JobState) -> None:
-    said = operator.retry(store.jobs, store.series, add(store, state))
+@pytest.mark.parametrize(
+    ("state", "route"),
+    [(JobState.NOT_RUN, ""), (JobState.NOT_APPLICABLE, "lungs"), (JobState.DONE, "lungs")],
+)
+def test_retry_plans_the_series_again_where_the_job_itself_would_end_the_same(
+    store: Store, state: JobState, route: str
+) -> None:
+    said = operator.retry(store.jobs, store.series, add(store, state, route=route))
     assert "planned again" in said
     assert (job(store).state, job(store).attempt) == (state, 1)
 
