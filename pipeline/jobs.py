@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
+from dbos import error as dbos_error
 from dbos._serialization import DBOSPortableJSON
 
 from pipeline.task import Task
@@ -29,6 +31,8 @@ QUEUES = {"cpu": 2, "infer-cpu": 1, "gpu": 1, "deliver": 4}
 """Queues with the number of tasks one process runs at a time."""
 
 _ACTIVE = ["PENDING", "ENQUEUED", "DELAYED"]
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+Result = TypeVar("Result")
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 
@@ -74,6 +78,7 @@ class JobEngine:
     def __init__(self, settings: JobEngineSettings, run: Callable[[Task], list[Task]]) -> None:
         self._settings = settings
         self._run = run
+        self._stopping = threading.Event()
         config: DBOSConfig = {
             "name": "voxgate",
             "system_database_url": settings.url,
@@ -90,8 +95,8 @@ class JobEngine:
         @DBOS.workflow(name="task", max_recovery_attempts=1_000_000)
         def workflow(step: str, args: list[str | int], queue: str, priority: int) -> None:
             task = Task(step=step, args=tuple(args), queue=queue, priority=priority)
-            for following in DBOS.run_step({"name": step}, self._step, task):
-                self.enqueue(_task_of(following))
+            for following in self._patiently(lambda: DBOS.run_step({"name": step}, self._step, task)):
+                self._patiently(lambda one=following: self.enqueue(_task_of(one)))  # type: ignore[misc]
 
         self._workflow = workflow
 
@@ -104,7 +109,26 @@ class JobEngine:
 
     def stop(self) -> None:
         """Stop taking tasks; a running one goes back to its queue when this executor starts again."""
+        self._stopping.set()
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=0)
+
+    def _patiently(self, act: Callable[[], Result]) -> Result:
+        """Do what writes to the engine's tables, however long they cannot be written.
+
+        dbos waits for a lock and for a lost connection, but gives a workflow up over a full disk: it would count as
+        running until this process is started again.
+        """
+        delay_s = _FIRST_WAIT_S
+        while True:
+            try:
+                return act()
+            except dbos_error.DBOSException:
+                raise
+            except Exception as error:
+                log.warning("task waits for its database", extra={"error": type(error).__name__})
+                if self._stopping.wait(delay_s):
+                    raise
+                delay_s = min(2 * delay_s, _LONGEST_WAIT_S)
 
     def enqueue(self, task: Task) -> None:
         """Put a task into its queue, durably; nothing happens when its identity is known."""
