@@ -24,6 +24,7 @@ from gunicorn.workers.base import Worker
 
 from domain.errors import ConfigurationError
 from gateway.http import HttpSettings
+from gateway.http_worker import prompt_worker
 from gateway.lifeline import die_with_parent
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class _Server(BaseApplication):
             "bind": f"fd://{self._fd}",
             "proc_name": "voxgate-http",
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": prompt_worker(settings.idle_timeout_s),
             "threads": settings.threads,
             # Of the worker's main loop, which no request blocks: it does not limit how long an upload takes.
             "timeout": _HEARTBEAT_S,

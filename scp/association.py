@@ -116,6 +116,15 @@ def on_connected(event: Event, settings: ScpSettings) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def on_closed(event: Event) -> None:
+    """Let go of a connection that was closed before it asked for an association, behind an ``EVT_CONN_CLOSE``.
+
+    pynetdicom would keep its thread, and its place among the connections, until the request's time is over.
+    """
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)  # what the queue gives when that time is over
+
+
 def on_accepted(event: Event) -> None:
     """Say which proposals of an accepted association we refused: its sender may not."""
     refused = sorted({str(context.abstract_syntax) for context in event.assoc.rejected_contexts})

@@ -16,7 +16,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from domain.ports import InstanceSink
 from scp.admission import Admission
-from scp.association import on_accepted, on_connected, on_message
+from scp.association import on_accepted, on_closed, on_connected, on_message
 from scp.contexts import storage_sop_classes, supported_contexts, transfer_syntaxes
 from scp.handlers import StoreHandler
 from scp.settings import ScpSettings
@@ -86,6 +86,7 @@ def _make_server(settings: ScpSettings, sink: InstanceSink, admission: Admission
         contexts=supported_contexts(sop_class_uids, transfer_syntaxes(settings.private_transfer_syntaxes)),
         evt_handlers=[
             (evt.EVT_CONN_OPEN, on_connected, [settings]),
+            (evt.EVT_CONN_CLOSE, on_closed),
             (evt.EVT_REQUESTED, admission.on_requested),
             (evt.EVT_ACCEPTED, on_accepted),
             (evt.EVT_DIMSE_RECV, on_message),

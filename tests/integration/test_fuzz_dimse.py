@@ -183,3 +183,20 @@ def test_a_message_that_cannot_be_understood_frees_its_place_at_once(store: Stor
             while peer.recv(65536):
                 pass  # an A-ABORT, and then the end of the connection
             assert send(port, ct_slice()) == 0x0000
+
+
+def test_connections_that_were_opened_and_closed_without_a_word_take_no_place(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scp.server._Server.max_connections", 8)
+    with serving(ScpSettings(port=0, stop_timeout_s=1), Intake(store.instances)) as port:
+        for peer in [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(8)]:
+            peer.close()
+        deadline, established = time.monotonic() + 10, False
+        while not established and time.monotonic() < deadline:
+            ae = AE("MODALITY")
+            ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+            association = ae.associate("127.0.0.1", port, ae_title="VOXGATE")
+            established = association.is_established
+            association.release() if established else time.sleep(0.2)
+        assert established
