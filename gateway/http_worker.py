@@ -10,7 +10,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-HEAD_S = 10.0
+HEAD_S = 5.0
 """A head is a few hundred bytes. A peer that sends it byte by byte would otherwise hold a thread for ever."""
 _LOOK_S = 0.5
 

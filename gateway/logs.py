@@ -23,6 +23,8 @@ from gateway.names import PACKAGES
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){4,}(?![\d.])")
+_CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160))}
+"""Facts such as AE titles come from peers, and must not begin a line or steer a terminal."""
 _SPOKEN = ("gunicorn", "alembic")
 """Foreign loggers whose messages hold no attribute values."""
 
@@ -122,7 +124,7 @@ class SafeFormatter(logging.Formatter):
             return [self._fact(item) for item in value]
         if isinstance(value, BaseException) and not isinstance(value, GatewayError):
             return type(value).__qualname__
-        return self.hide(str(value))
+        return self.hide(str(value)).translate(_CONTROLS)
 
     def said(self, record: logging.LogRecord) -> str:
         """Return the message of a record, as far as it may be repeated."""

@@ -141,10 +141,18 @@ def _files(paths: Sequence[Path], unpacked: Path) -> Iterator[Path]:
         elif zipfile.is_zipfile(path):
             target = unpacked / str(number)
             with zipfile.ZipFile(path) as archive:
+                _require_room(archive, path, unpacked.parent)
                 archive.extractall(target)
             yield from sorted(item for item in target.rglob("*") if item.is_file())
         else:
             yield path
+
+
+def _require_room(archive: zipfile.ZipFile, path: Path, folder: Path) -> None:
+    """Refuse an archive that would fill the disk; what it unpacks to is limited by what it says here."""
+    needed = 2 * sum(item.file_size for item in archive.infolist())  # unpacked, and in the store
+    if needed > shutil.disk_usage(folder).free:
+        raise ConfigurationError(f"{path}: unpacked it would need {needed >> 20} MB of room in {folder}")
 
 
 def _take(files: Sequence[Path], sink: InstanceSink, say: OnStep) -> int:

@@ -192,8 +192,12 @@ def _decoded(
     return tuple(str(item) for item in struct.unpack_from(f"{endian}{count}{code}", value))
 
 
+_CONTROLS = dict.fromkeys((*range(32), 127), " ")
+"""No VR that is read here may hold them (PS3.5 6.1.3); in names of stacks and in tables they would do harm."""
+
+
 def _split(text: str) -> tuple[str, ...]:
-    text = text.strip(" \0")
+    text = text.strip(" \0").translate(_CONTROLS)
     return tuple(part.strip(" \0") for part in text.split("\\")) if text else ()
 
 

@@ -29,7 +29,8 @@ _STANDARD = "1.2.840.10008."
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 # Deflated Explicit VR LE, JPIP Referenced Deflate, JPIP HTJ2K Referenced Deflate: the dataset itself is deflated.
 _DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
-_LARGEST_INFLATED = 8 << 30
+_LARGEST_INFLATED = 1 << 30
+"""A few megabytes can inflate to gigabytes: on the disk here, and in the memory of whoever decodes the pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ def _inflate(window: Window, start: int, target: int) -> None:
         for piece in _inflated(window.chunks(start, window.size - start)):
             written += len(piece)
             if written > _LARGEST_INFLATED:
-                raise MalformedInstance("The deflated dataset is larger than 8 GiB")
+                raise MalformedInstance("The deflated dataset is larger than 1 GiB")
             _write_all(target, piece)
     except zlib.error as error:
         raise MalformedInstance("The deflated dataset cannot be inflated") from error

@@ -148,3 +148,11 @@ def test_the_installations_secret_is_made_once_and_readable_by_its_owner_only(tm
     assert len(found) == 8
     assert stat.S_IMODE((tmp_path / "secret.key").stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(KEY), JsonFormatter(KEY)])
+def test_a_fact_from_a_peer_neither_begins_a_line_nor_steers_a_terminal(formatter: logging.Formatter) -> None:
+    record = logging.makeLogRecord({"name": "scp", "msg": "rejected", "calling_ae_title": "A\n\x1b[2J\x9b"})
+    written = formatter.format(record)
+    assert len(written.splitlines()) == 1
+    assert not any(ord(sign) < 32 or 127 <= ord(sign) < 160 for sign in written)

@@ -300,3 +300,14 @@ def test_a_huge_instance_is_read_in_bounded_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(path)], cwd=root, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 20 * 1024, "KiB more than before"
+
+
+def test_a_few_bytes_that_inflate_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("volume.part10._LARGEST_INFLATED", 3 << 20)
+    bomb = ct_slice()
+    bomb.PixelData = bytes(4 << 20)
+    path = save(bomb, tmp_path / "bomb.dcm", DeflatedExplicitVRLittleEndian)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(MalformedInstance, match="larger than"):
+        inspect(path)
+    assert list(tmp_path.iterdir()) == [path]

@@ -159,3 +159,8 @@ def test_a_header_names_no_patient() -> None:
     assert "CANARY" not in repr(header)
     assert "CANARY" not in header_to_json(header)
     assert isinstance(header, Header)
+
+
+def test_control_characters_do_not_get_into_names_and_tables() -> None:
+    header = header_of(read_back(with_raw(ConvolutionKernel=b"B30f\x1b[2J\0x\r\n")), ExplicitVRLittleEndian)
+    assert header.convolution_kernel == "B30f [2J x"
