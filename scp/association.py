@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _LARGEST_REQUEST = 1 << 20  # bytes; 128 contexts with 50 transfer syntaxes each take some 200 kB
+_LARGEST_COMMAND = 1 << 16  # bytes; a command set has a few short elements
 _SLOWEST_LINK = 10_000  # bytes a second
 
 
@@ -81,6 +82,8 @@ class SteadyStateMachine(StateMachine):
     among those admitted until the network timeout.
     """
 
+    largest_dataset: int
+
     def do_action(self, event: str) -> None:
         """Do what the event asks for, or end the association."""
         try:
@@ -88,6 +91,17 @@ class SteadyStateMachine(StateMachine):
         except Exception as error:  # a command set without Command Field, a PDU after an abort, …
             log.warning("association broken off", extra={"error": type(error).__name__})
             self._break_off()
+        if self._is_too_large():
+            log.warning("association broken off", extra={"error": "larger than scp.max_instance_mb"})
+            self._break_off()
+
+    def _is_too_large(self) -> bool:
+        """Tell whether the message that is arriving outgrows its limits; it is in memory until it is whole."""
+        message = self.dul.assoc.dimse.message
+        if message is None:
+            return False
+        arrived = message.data_set.tell() if message.data_set is not None else 0
+        return arrived > self.largest_dataset or message.encoded_command_set.tell() > _LARGEST_COMMAND
 
     def _break_off(self) -> None:
         """Abort without the state machine (PS3.8 9.3.8: by the service provider, reason not specified)."""
@@ -98,13 +112,16 @@ class SteadyStateMachine(StateMachine):
             transport.send(abort.encode())
         self.dul.assoc.is_aborted, self.dul.assoc.is_established = True, False
         self.dul.assoc._kill = self.dul._kill_thread = True
+        self.dul.assoc.dimse.message = None
         transport.close()
 
 
 def on_connected(event: Event, settings: ScpSettings) -> None:
     """Prepare the association and the connection behind an ``EVT_CONN_OPEN``."""
     event.assoc.__class__ = StoreAssociation
-    event.assoc.dul.state_machine.__class__ = SteadyStateMachine
+    machine = cast(SteadyStateMachine, event.assoc.dul.state_machine)
+    machine.__class__ = SteadyStateMachine
+    machine.largest_dataset = settings.max_instance_mb << 20
     transport = cast(PromptSocket, event.assoc.dul.socket)
     transport.__class__ = PromptSocket
     connection = cast(socket.socket, transport.socket)
@@ -117,10 +134,12 @@ def on_connected(event: Event, settings: ScpSettings) -> None:
 
 
 def on_closed(event: Event) -> None:
-    """Let go of a connection that was closed before it asked for an association, behind an ``EVT_CONN_CLOSE``.
+    """Let go of what a closed connection holds, behind an ``EVT_CONN_CLOSE``: half an instance, or a place.
 
-    pynetdicom would keep its thread, and its place among the connections, until the request's time is over.
+    pynetdicom would keep the thread of one that never asked for an association, and its place among the connections,
+    until the request's time is over.
     """
+    event.assoc.dimse.message = None
     if event.assoc.requestor.primitive is None:
         event.assoc.dul.to_user_queue.put(None)  # what the queue gives when that time is over
 

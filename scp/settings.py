@@ -30,6 +30,8 @@ class ScpSettings:
     """An association without any message for so long is aborted."""
     stall_timeout_s: float = 30.0
     """A PDU that stops in the middle for so long closes the connection."""
+    max_instance_mb: int = 2048
+    """An instance is held in memory until it is whole; an association that sends a larger one is aborted."""
     stop_timeout_s: float = 20.0
     """When stopping, associations have so long to finish; then they are aborted."""
     private_sop_classes: tuple[str, ...] = ()

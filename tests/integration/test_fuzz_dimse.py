@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,24 @@ def test_connections_that_were_opened_and_closed_without_a_word_take_no_place(
             established = association.is_established
             association.release() if established else time.sleep(0.2)
         assert established
+
+
+@pytest.mark.parametrize("control", [0, 1], ids=["dataset", "command"])
+def test_a_message_without_an_end_is_cut_off(store: Store, control: int) -> None:
+    settings = ScpSettings(port=0, stop_timeout_s=1, max_instance_mb=4)
+    with serving(settings, Intake(store.instances)) as port:
+        pdus = conversation(port, ct_slice())
+        fragment = struct.pack(">IBB", 100_002, pdus[1][10], control) + bytes(100_000)
+        pdu = b"\x04\0" + struct.pack(">I", len(fragment)) + fragment
+        sent = 0
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as peer:
+            peer.sendall(pdus[0])
+            peer.recv(65536)
+            if not control:
+                peer.sendall(pdus[1])
+            with suppress(ConnectionError):
+                while sent < 500_000_000:
+                    peer.sendall(pdu)
+                    sent += len(pdu)
+        assert sent < 50_000_000
+        assert send(port, ct_slice()) == 0x0000
