@@ -12,6 +12,7 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
+from scp.association import StoreAssociation
 from scp.settings import ScpSettings
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,19 @@ class Admission:
     def _count(self, assoc: Association) -> bool:
         with self._lock:
             self._admitted = {other for other in self._admitted if other.is_alive()}
-            if len(self._admitted) >= self._settings.max_associations:
+            if len(self._admitted) >= self._settings.max_associations and not self._made_room():
                 return False
             self._admitted.add(assoc)
             return True
+
+    def _made_room(self) -> bool:
+        """End the association that has been silent for longest; its peer opens another when it has more to send."""
+        idle_s = {other: other.idle_s for other in self._admitted if isinstance(other, StoreAssociation)}
+        longest = max(idle_s, key=idle_s.__getitem__, default=None)
+        if longest is None or idle_s[longest] < self._settings.yield_after_s:
+            return False
+        log.warning("idle association gives way", extra={"calling_ae_title": longest.requestor.ae_title})
+        self._admitted.discard(longest)
+        # In a thread of its own: it waits until that association has come to its end
+        threading.Thread(target=longest.abort, name="yield", daemon=True).start()
+        return True

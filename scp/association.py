@@ -36,7 +36,22 @@ _SLOWEST_LINK = 10_000  # bytes a second
 class StoreAssociation(Association):
     """Answers every C-STORE request: also those that lack a UID, and those of private SOP classes."""
 
+    is_serving = False
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the peer last sent anything; 0 while its request is being served."""
+        began = self.dul._idle_timer._start_time
+        return 0.0 if self.is_serving or began is None else time.time() - began
+
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
+        self.is_serving = True
+        try:
+            self._serve(msg, context_id)
+        finally:
+            self.is_serving = False
+
+    def _serve(self, msg: DimseServiceType, context_id: int) -> None:
         context = self._accepted_cx.get(context_id)
         if isinstance(msg, C_STORE) and msg.MessageID is not None and context and not self._sent_release:
             StorageServiceClass(self).SCP(msg, context)

@@ -28,6 +28,8 @@ class ScpSettings:
     """Wait for a DIMSE message where one is due."""
     network_timeout_s: float = 300.0
     """An association without any message for so long is aborted."""
+    yield_after_s: float = 5.0
+    """Where ``max_associations`` are open, one that has been silent for so long gives way to a new one."""
     stall_timeout_s: float = 30.0
     """A PDU that stops in the middle for so long closes the connection."""
     max_instance_mb: int = 2048

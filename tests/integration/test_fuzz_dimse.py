@@ -222,3 +222,20 @@ def test_a_message_without_an_end_is_cut_off(store: Store, control: int) -> None
                     sent += len(pdu)
         assert sent < 50_000_000
         assert send(port, ct_slice()) == 0x0000
+
+
+def test_idle_associations_give_way_to_somebody_who_has_something_to_send(store: Store) -> None:
+    settings = ScpSettings(port=0, stop_timeout_s=1, max_associations=3, yield_after_s=0.5)
+    with serving(settings, Intake(store.instances)) as port:
+        idle = []
+        for number in range(3):
+            ae = AE(f"IDLE{number}")
+            ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+            idle.append(ae.associate("127.0.0.1", port, ae_title="VOXGATE"))
+        assert all(association.is_established for association in idle)
+        time.sleep(1)
+        assert send(port, ct_slice()) == 0x0000
+        time.sleep(0.3)
+        assert sum(association.is_established for association in idle) == 2
+        for association in idle:
+            association.abort()
