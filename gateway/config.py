@@ -36,14 +36,14 @@ from gateway.sections import (
     ScpSection,
     StoreSection,
     StowDestination,
+    WeightsSection,
 )
 
 PREFIX = "VOXGATE_"
 DEFAULT_FILE = Path("voxgate.toml")
 LUNGS_ROUTE = RouteSection(name="lungs", engine="lungs", modality=("CT",), min_instances=20)
-DEEPBET_ROUTE = RouteSection(
-    name="deepbet", engine="deepbet", modality=("MR",), series_description=("*T1*", "*MPRAGE*"), min_instances=60
-)
+# What is T1 the engine itself tells, by description and by times: one rule, in one place.
+DEEPBET_ROUTE = RouteSection(name="deepbet", engine="deepbet", modality=("MR",))
 Faults = list[tuple[str, str]]
 
 
@@ -59,6 +59,7 @@ class Config(BaseSettings):
     completeness: CompletenessSection = CompletenessSection()
     delivery: DeliverySection = DeliverySection()
     log: LogSection = LogSection()
+    weights: WeightsSection = WeightsSection()
     destinations: tuple[DestinationSection, ...] = ()
     routes: tuple[RouteSection, ...] = ()
     engines: dict[str, EngineSection] = {}
@@ -226,6 +227,7 @@ def _keys(parts: list[Any]) -> list[str]:
         "completeness": (CompletenessSection,),
         "delivery": (DeliverySection,),
         "log": (LogSection,),
+        "weights": (WeightsSection,),
         "destinations": (DimseDestination, StowDestination),
         "routes": (RouteSection,),
         "engines": (EngineSection,),
@@ -270,7 +272,7 @@ def _unknown_names(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator
     for index, route in enumerate(_entries(raw, "routes")):
         engine = route.get("engine")
         if isinstance(engine, str) and engine not in engines:
-            yield f"routes[{index}].engine", f'no engine called "{engine}"; known: {_listed(engines)}'
+            yield f"routes[{index}].engine", _no_engine(engine, engines)
         named = route.get("destinations")
         for place, name in enumerate(named if isinstance(named, list | tuple) else ()):
             if name not in destinations:
@@ -278,7 +280,16 @@ def _unknown_names(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator
                 yield f"routes[{index}].destinations[{place}]", f'no destination called "{name}"; known: {known}'
     for name in _section(raw, "engines"):
         if name not in engines:
-            yield f"engines.{name}", f'no engine called "{name}"; known: {_listed(engines)}'
+            yield f"engines.{name}", _no_engine(name, engines)
+
+
+def _no_engine(name: str, engines: Collection[str]) -> str:
+    from inference.registry import not_installed
+
+    lacks = not_installed().get(name)
+    if lacks:
+        return f'the engine "{name}" needs {lacks}, which is not installed (make models)'
+    return f'no engine called "{name}"; known: {_listed(engines)}'
 
 
 def _listed(names: Collection[str]) -> str:

@@ -109,7 +109,11 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
 
 
 def _with_engine(config: Config, engine: str) -> Config:
-    known = [manifest.name for manifest in wiring.engine_registry(config).manifests()]
+    registry = wiring.engine_registry(config)
+    obstacle = registry.unavailable().get(engine)
+    if obstacle is not None:
+        raise ConfigurationError(f'the engine "{engine}" cannot be used: {obstacle}')
+    known = [manifest.name for manifest in registry.manifests()]
     if engine not in known:
         raise ConfigurationError(f'no engine called "{engine}"; known: {", ".join(known)}')
     return config.model_copy(update={"routes": (RouteSection(name=f"run {engine}", engine=engine),)})

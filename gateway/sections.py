@@ -172,6 +172,12 @@ class RouteSection(Section):
     options: dict[str, str | int | float | bool] = {}
 
 
+class WeightsSection(Section):
+    """``[weights]``: where ``voxgate weights install`` puts what engines need."""
+
+    path: Path = Path("~/.local/share/voxgate/weights")
+
+
 class EngineSection(Section):
     """``[engines.<name>]``: where the weights are and on which device the engine runs."""
 

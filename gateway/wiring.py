@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from domain.errors import GatewayError
@@ -81,7 +82,16 @@ def engine_registry(config: Config) -> Registry:
     """Return the engines of this installation with their settings."""
     from inference.registry import Registry
 
-    return Registry({name: section.model_dump() for name, section in config.engines.items()})
+    settings = {name: section.model_dump() for name, section in config.engines.items()}
+    return Registry(settings, weights=weights_folder(config))
+
+
+def weights_folder(config: Config) -> Path | None:
+    """Return ``[weights] path``; ``None`` where it is below a home directory and there is none."""
+    try:
+        return config.weights.path.expanduser()
+    except RuntimeError:
+        return None
 
 
 def routes(config: Config) -> tuple[Route, ...]:

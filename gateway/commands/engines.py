@@ -8,14 +8,16 @@ from gateway.terminal import print_json, print_table, quiet_logs
 
 
 def list_engines(config: Config, *, as_json: bool) -> None:
-    """List name, version, device and licence of every engine."""
+    """List name, version, device and licence of every engine, and why others cannot be used."""
     quiet_logs()
-    manifests = wiring.engine_registry(config).manifests()
+    registry = wiring.engine_registry(config)
+    manifests, unavailable = registry.manifests(), registry.unavailable()
     if as_json:
         print_json(
             [
                 {
                     "name": manifest.name,
+                    "usable": True,
                     "version": manifest.version,
                     "title": manifest.title,
                     "device": manifest.device,
@@ -27,9 +29,11 @@ def list_engines(config: Config, *, as_json: bool) -> None:
                 }
                 for manifest in manifests
             ]
+            + [{"name": name, "usable": False, "reason": reason} for name, reason in unavailable.items()]
         )
         return
     print_table(
         ("Engine", "Version", "What", "Device", "Licence"),
-        [(item.name, item.version, item.title, item.device, item.licence) for item in manifests],
+        [(item.name, item.version, item.title, item.device, item.licence) for item in manifests]
+        + [(name, "-", f"cannot be used: {reason}", "-", "-") for name, reason in unavailable.items()],
     )
