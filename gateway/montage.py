@@ -19,6 +19,8 @@ Colour = tuple[int, int, int]
 
 WINDOW_HU = (-600.0, 1500.0)
 """Centre and width of the usual lung window."""
+BRIGHTEST = 0.995
+"""Where the values have no unit, white is this quantile of those above zero, and black is zero."""
 COLUMNS, AXIAL, CORONAL = 6, 18, 6
 TILE_PX = 240
 OVERLAY = 0.3
@@ -43,14 +45,25 @@ def write_montage(
     voxels = axes.view(volume.voxels)
     seen = axes.view(np.zeros(volume.grid.shape, np.uint8) if labels is None else labels)
     z, y, x = (volume.grid.spacing_mm[axis] for axis in axes.order)
+    window = _window(volume)
     tiles = [
-        *(_tile(voxels[k], seen[k], y / x, colours) for k in _spread(seen, 0, AXIAL)[::-1]),
-        *(_tile(voxels[::-1, j], seen[::-1, j], z / x, colours) for j in _spread(seen, 1, CORONAL)),
+        *(_tile(voxels[k], seen[k], y / x, colours, window) for k in _spread(seen, 0, AXIAL)[::-1]),
+        *(_tile(voxels[::-1, j], seen[::-1, j], z / x, colours, window) for j in _spread(seen, 1, CORONAL)),
     ]
     rows = [np.concatenate(_same_height(tiles[i : i + COLUMNS]), axis=1) for i in range(0, len(tiles), COLUMNS)]
     temporary = path.with_name(f".{path.name}.part")
     Image.fromarray(np.concatenate(rows, axis=0)).save(temporary, format="PNG")
     os.replace(temporary, path)  # noqa: PTH105  # atomic, and says so
+
+
+def _window(volume: Volume) -> tuple[float, float]:
+    """Return centre and width of the grey values."""
+    if volume.unit == "HU":
+        return WINDOW_HU
+    sample = volume.voxels[::2, ::4, ::4]
+    bright = sample[sample > 0]
+    white = float(np.quantile(bright, BRIGHTEST)) if bright.size else 1.0
+    return white / 2, white
 
 
 def _spread(labels: npt.NDArray[np.uint8], axis: int, count: int) -> list[int]:
@@ -66,10 +79,11 @@ def _tile(
     labels: npt.NDArray[np.uint8],
     aspect: float,
     colours: Sequence[Colour],
+    window: tuple[float, float],
 ) -> Picture:
     """Return one view, ``TILE_PX`` wide; ``aspect`` is the height of a pixel in widths."""
     size = (TILE_PX, max(1, round(TILE_PX * aspect * image.shape[0] / image.shape[1])))
-    centre, width = WINDOW_HU
+    centre, width = window
     grey = np.clip((image.astype(np.float32) - centre) / width + 0.5, 0, 1) * 255
     scaled = np.asarray(Image.fromarray(grey.astype(np.uint8)).resize(size), np.float32)
     regions = np.asarray(Image.fromarray(np.ascontiguousarray(labels)).resize(size, Image.Resampling.NEAREST))

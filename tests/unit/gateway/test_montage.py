@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,11 @@ def test_without_labels_the_picture_is_grey(tmp_path: Path) -> None:
     assert (picture[:, :, 0] == picture[:, :, 1]).all()
     assert (picture[:, :, 0] == picture[:, :, 2]).all()
     assert [path.name for path in tmp_path.iterdir()] == ["montage.png"]
+
+
+def test_values_without_a_unit_reach_from_black_to_white(tmp_path: Path) -> None:
+    voxels = np.tile(np.linspace(0, 90, 40).astype(np.int16), (20, 40, 1))
+    write_montage(replace(volume_of(voxels, AXIAL_GRID), unit=""), None, (), tmp_path / "montage.png")
+    picture = picture_of(tmp_path / "montage.png")
+    assert picture.min() == 0
+    assert picture.max() > 250
