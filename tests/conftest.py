@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -14,6 +15,12 @@ import pytest
 from orthanc_server import OrthancServer
 from postgres_server import postgres_programs, postgres_server
 from sqlalchemy import create_engine
+
+from gateway.commands.weights import install_weights
+from gateway.config import load_config
+from gateway.wiring import weights_folder
+from inference.manifest import read_declaration
+from inference.registry import ENGINES
 
 SHARED = Path(os.environ.get("VOXGATE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -73,6 +80,45 @@ def peer() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def models() -> Callable[..., None]:
+    """Return a function that asks for model libraries, e.g. ``models("torch")``; it skips where one is not installed.
+
+    It fails where VOXGATE_REQUIRE_MODELS=1. Import them after it, inside the test: the core does without them.
+    """
+
+    def need(*names: str) -> None:
+        missing = [name for name in names if importlib.util.find_spec(name) is None]
+        if missing:
+            without_models(f"not installed: {', '.join(missing)} (make models)")
+
+    return need
+
+
+@pytest.fixture(scope="session")
+def deepbet_weights(models: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights folder with deepbet's: the configured one, or a fresh one where models are required."""
+    models("torch")
+    package = read_declaration(ENGINES / "deepbet" / "manifest.toml").weights
+    assert package is not None
+    config = load_config()
+    folder = weights_folder(config)
+    if folder is not None and package.fault(folder / "deepbet") is None:
+        return folder
+    if os.environ.get("VOXGATE_REQUIRE_MODELS") != "1":
+        pytest.skip("deepbet's weights are not installed (voxgate weights install deepbet)")
+    fresh = tmp_path_factory.mktemp("weights")
+    install_weights(load_config(None, {"VOXGATE_WEIGHTS__PATH": str(fresh)}), "deepbet", None)
+    return fresh
+
+
+def without_models(reason: str) -> None:
+    """Skip, or fail where models are required."""
+    if os.environ.get("VOXGATE_REQUIRE_MODELS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,17 @@ def test_default_routes_are_those_of_the_installed_engines(tmp_path: Path) -> No
     assert (lungs.engine, lungs.modality, lungs.min_instances) == ("lungs", ("CT",), 20)
     both = load_config(None, {}, engines=("lungs", "deepbet"))
     assert [route.engine for route in both.routes] == ["lungs", "deepbet"]
+    assert both.routes[1].modality == ("MR",)
+    assert both.routes[1].series_description == ()  # what is T1 the engine's own rule tells
+
+
+@pytest.mark.parametrize("text", ['[engines.net]\ndevice = "cpu"', '[[routes]]\nname = "mr"\nengine = "net"'])
+def test_an_engine_whose_software_is_missing_is_named_with_what_it_needs(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.registry.not_installed", lambda: {"net": "torch"})
+    (fault,) = faults(tmp_path, text)
+    assert 'the engine "net" needs torch, which is not installed (make models)' in fault
 
 
 def test_no_routes_can_be_asked_for(tmp_path: Path) -> None:

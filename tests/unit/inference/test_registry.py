@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ import pytest
 from pydicom.sr._concepts_dict import concepts
 
 from domain.codes import MILLILITRE, Code
-from domain.engine import Answer
+from domain.engine import Answer, EngineManifest
 from domain.errors import ConfigurationError, EngineFailed
 from domain.series import SeriesFacts
 from inference.lungs import measure
 from inference.manifest import read_declaration
-from inference.registry import ENGINES, Registry, engine_names
+from inference.registry import ENGINES, Registry, engine_names, not_installed
 
 ROOT = ENGINES.parent
 CT = "1.2.840.10008.5.1.4.1.1.2"
+DEEPBET = ENGINES / "deepbet" / "manifest.toml"
 MANIFEST = (ENGINES / "lungs" / "manifest.toml").read_text("utf-8")
 
 
@@ -69,20 +71,23 @@ def test_an_engine_is_made_once_and_kept() -> None:
     assert registry.engine("lungs").manifest == registry.manifest("lungs")
 
 
-def codes_of_lungs() -> set[Code]:
-    manifest = Registry({}).manifest("lungs")
+def codes_of(manifest: EngineManifest) -> set[Code]:
     of_segments = {
         code
         for segment in manifest.segments
         for code in (segment.category, segment.type, *segment.type_modifiers, segment.anatomic_region)
         if code is not None
     }
-    measured = {value for value in vars(measure).values() if isinstance(value, Code) and value.scheme != "99VOXGATE"}
     assert manifest.finding_site is not None
-    return of_segments | measured | {manifest.algorithm_family, manifest.finding_site}
+    return of_segments | {manifest.algorithm_family, manifest.finding_site}
 
 
-def test_every_standard_code_of_lungs_is_in_the_standard_with_this_meaning() -> None:
+def codes_of_lungs() -> set[Code]:
+    measured = {value for value in vars(measure).values() if isinstance(value, Code) and value.scheme != "99VOXGATE"}
+    return codes_of(Registry({}).manifest("lungs")) | measured
+
+
+def test_every_standard_code_of_an_engine_is_in_the_standard_with_this_meaning() -> None:
     tables: Any = concepts  # its stub says object
     known = {
         (value, scheme): meaning[0]
@@ -90,9 +95,10 @@ def test_every_standard_code_of_lungs_is_in_the_standard_with_this_meaning() -> 
         for values in keywords.values()
         for value, meaning in values.items()
     }
-    for code in codes_of_lungs() - {MILLILITRE}:
+    found = codes_of_lungs() | codes_of(read_declaration(DEEPBET).manifest)
+    for code in found - {MILLILITRE}:
         assert (code.value, code.scheme) in known, code
-    for code in codes_of_lungs():
+    for code in found:
         if code.scheme == "DCM":
             assert known[code.value, code.scheme] == code.meaning
 
@@ -155,6 +161,57 @@ def test_an_engine_without_its_weights_is_not_listed_and_says_which_setting(tmp_
     missing = Registry({"lungs": {"weights": tmp_path / "none.pt"}}, folder)
     assert missing.unavailable() == {"lungs": "engines.lungs.weights is not a file"}
     assert missing.manifests() == ()
+
+
+def with_a_package(tmp_path: Path) -> Path:
+    table = '[weights]\npackage = "net"\nversion = "1"\nsha256 = "aa"\n'
+    file = f'[[weights.files]]\nname = "net.pt"\nmember = "net.pt"\nsha256 = "{hashlib.sha256(b"net").hexdigest()}"\n'
+    return engine_folder(tmp_path, "net", ("[inputs]", f"[requires]\nweights = true\n\n{table}{file}\n[inputs]"))
+
+
+def test_an_engine_whose_package_of_weights_is_not_installed_says_how_to_get_it(tmp_path: Path) -> None:
+    folder, weights = with_a_package(tmp_path), tmp_path / "weights"
+    told = Registry({}, folder, weights).unavailable()["lungs"]
+    assert told == "its weights are not installed: net.pt (voxgate weights install lungs)"
+    assert "no folder" in Registry({}, folder).unavailable()["lungs"]
+
+
+def test_a_package_of_weights_is_found_in_its_folder_or_where_the_setting_says(tmp_path: Path) -> None:
+    folder, weights = with_a_package(tmp_path), tmp_path / "weights"
+    for place, settings in ((weights / "lungs", {}), (tmp_path / "own", {"lungs": {"weights": tmp_path / "own"}})):
+        place.mkdir(parents=True)
+        (place / "net.pt").write_bytes(b"net")
+        registry = Registry(settings, folder, weights)
+        assert registry.unavailable() == {}
+        assert registry.manifest("lungs").weights_digest == "aa"
+        (package, known), *_ = registry.packages().values()
+        assert (package.package, known) == ("net", place)
+        (place / "net.pt").write_bytes(b"other")
+        assert "not those of net 1" in Registry(settings, folder, weights).unavailable()["lungs"]
+
+
+def test_every_fault_of_a_package_of_weights_is_told_with_its_key(tmp_path: Path) -> None:
+    table = '[weights]\npackage = "net"\nsize = 1\n[[weights.files]]\nname = "net.pt"\nsha256 = 3\n'
+    folder = engine_folder(tmp_path, "net", ("[inputs]", f"{table}\n[inputs]"))
+    with pytest.raises(ConfigurationError) as raised:
+        read_declaration(folder / "net" / "manifest.toml")
+    for key in ("weights.version", "weights.sha256", "weights.size", "files[0].member", "files[0].sha256"):
+        assert key in str(raised.value), key
+
+
+def test_software_that_is_missing_is_told_by_engine(tmp_path: Path) -> None:
+    folder = engine_folder(tmp_path, "net", ("[inputs]", '[requires]\nmodules = ["no_such_library"]\n\n[inputs]'))
+    assert not_installed(folder) == {"lungs": "no_such_library"}
+
+
+def test_what_is_not_t1_is_not_for_deepbet_and_what_cannot_be_told_is_unknown() -> None:
+    inputs = read_declaration(DEEPBET).inputs
+    series = facts(modality="MR", spacing_mm=(1.0, 1.0, 1.0))
+    assert inputs.accepts(replace(series, series_description="T1 MPRAGE")).answer is Answer.YES
+    assert inputs.accepts(replace(series, series_description="FLAIR")).answer is Answer.NO
+    assert inputs.accepts(series).answer is Answer.UNKNOWN
+    assert inputs.accepts(replace(series, series_description="T1", spacing_mm=(5.0, 1.0, 1.0))).answer is Answer.NO
+    assert inputs.accepts(replace(series, series_description="T1", modality="CT")).answer is Answer.NO
 
 
 def test_other_weights_are_another_device(tmp_path: Path) -> None:
