@@ -38,7 +38,7 @@ LARGEST_MM = (180.0, 220.0, 175.0)
 """Width, length and height."""
 UNCERTAIN = (0.05, 0.95)
 THICKEST_BORDER_MM = 0.65
-"""Mean thickness of what the fine network is not certain of: below 0.6 on heads of any cut, above 0.85 elsewhere."""
+"""Mean thickness of what the fine network is not certain of (docs/engine-deepbet.md): below 0.6 on upright heads."""
 
 
 class Deepbet:

@@ -158,12 +158,11 @@ def test_voxgate_run_measures_the_t1_and_says_why_not_the_others(
 
 
 def without_dangling_references(folder: Path, copy: Path) -> Path:
-    """Return a copy of a series that no longer refers to localizers, which are not part of the sample."""
+    """Return a copy of a series that no longer refers to what is not part of the sample."""
     copy.mkdir()
     for path in files(folder):
         dataset = pydicom.dcmread(path)
-        for keyword in ("ReferencedImageSequence", "SourceImageSequence"):
-            if keyword in dataset:
-                delattr(dataset, keyword)
+        for what in ("Image", "Study", "PerformedProcedureStep"):
+            delattr(dataset, f"Referenced{what}Sequence")
         dataset.save_as(copy / path.name)
     return copy
