@@ -11,7 +11,7 @@
     - NotApplicable             the engine looked and this series is not for it: an answer, not a fault
     - EngineUnavailable         retryable
     - EngineFailed
-  - WeightsRefused              an engine's weights are missing, or not the ones that they must be
+      - WeightsRefused          an engine's weights are missing, or not the ones that they must be
   - VerificationFailed          the encoded result is not what the engine found
   - StorageError
     - OutOfSpace                retryable
@@ -110,7 +110,7 @@ class EngineFailed(InferenceError):
     """The engine cannot handle this series."""
 
 
-class WeightsRefused(GatewayError):
+class WeightsRefused(EngineFailed):
     """The weights of an engine are missing, or not the ones that they must be."""
 
 

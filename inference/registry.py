@@ -90,10 +90,11 @@ class Registry:
         """Tell whether the engine can be used and takes such a series."""
         if name not in self._known:
             return Verdict(Answer.NO, "there is no such engine")
+        verdict = self._known[name].inputs.accepts(facts)
+        if verdict.answer is not Answer.YES:
+            return verdict  # nobody need install anything for a series that the engine would not take
         obstacle = self._obstacle(name)
-        if obstacle is not None:
-            return Verdict(Answer.NO, f"the engine cannot be used: {obstacle}")
-        return self._known[name].inputs.accepts(facts)
+        return verdict if obstacle is None else Verdict(Answer.NO, f"the engine cannot be used: {obstacle}")
 
     def engine(self, name: str) -> Engine:
         """Return the engine, loaded on first use and kept."""

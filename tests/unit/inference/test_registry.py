@@ -214,6 +214,12 @@ def test_what_is_not_t1_is_not_for_deepbet_and_what_cannot_be_told_is_unknown() 
     assert inputs.accepts(replace(series, series_description="T1", modality="CT")).answer is Answer.NO
 
 
+def test_a_series_that_an_engine_would_not_take_is_told_so_before_anything_is_to_be_installed() -> None:
+    registry, series = Registry({}), facts(modality="MR", spacing_mm=(1.0, 1.0, 1.0))
+    assert "FLAIR" in registry.accepts("deepbet", replace(series, series_description="FLAIR")).reason
+    assert "cannot be used" in registry.accepts("deepbet", replace(series, series_description="T1")).reason
+
+
 def test_other_weights_are_another_device(tmp_path: Path) -> None:
     folder, weights = needing_weights(tmp_path), tmp_path / "weights.pt"
     uids = set()
