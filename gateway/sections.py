@@ -77,6 +77,7 @@ class ScpSection(Section):
     dimse_timeout_s: Seconds = 60.0
     network_timeout_s: Seconds = 300.0
     stall_timeout_s: Seconds = 30.0
+    yield_after_s: Seconds = 5.0
     max_instance_mb: Annotated[int, Field(ge=1)] = 2048
     stop_timeout_s: Seconds = 20.0
     private_sop_classes: Uids = ()
