@@ -12,6 +12,7 @@
     - EngineUnavailable         retryable
     - EngineFailed
       - WeightsRefused          an engine's weights are missing, or not the ones that they must be
+  - ClaimLost                   another process has taken the step over
   - VerificationFailed          the encoded result is not what the engine found
   - StorageError
     - OutOfSpace                retryable
@@ -112,6 +113,10 @@ class EngineFailed(InferenceError):
 
 class WeightsRefused(EngineFailed):
     """The weights of an engine are missing, or not the ones that they must be."""
+
+
+class ClaimLost(GatewayError):
+    """Another process has taken this step over; what this one still does counts for nothing."""
 
 
 class VerificationFailed(GatewayError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -145,6 +146,23 @@ class SeriesIndex(Protocol):
 
 class JobLog(Protocol):
     """The record of every job: what ``voxgate jobs`` shows. Idempotent, durable on return."""
+
+    def claiming(self, job_id: str, part: str) -> AbstractContextManager[int]:
+        """Claim a part of a job's work (e.g. ``infer``); yields a number that grows with every claim of the part.
+
+        While the block runs, what this thread writes about the job counts only as long as nobody has claimed the
+        part since: a worker that was frozen and has been replaced cannot write when it resumes.
+
+        Raises
+        ------
+        ClaimLost
+            From every write within the block once somebody else has claimed the part; nothing was written.
+        """
+        ...
+
+    def confirm_claim(self) -> None:
+        """Raise ``ClaimLost`` where a write within ``claiming`` would; for what a database cannot take back."""
+        ...
 
     def add(self, job: Job) -> bool:
         """Insert ``job`` unless its id exists; return whether it was inserted."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,9 +62,9 @@ def serve(
     ] = None,
 ) -> None:
     """Receive, analyse and deliver until stopped."""
-    from gateway.process import ROLES, run_role
-    from gateway.serve import check_names, prepare
+    from gateway.process import ROLES
     from gateway.serve import serve as serve_all
+    from gateway.serve import serve_role
 
     settings = _config(config)
     if role is None:
@@ -73,9 +72,7 @@ def serve(
         return
     if role not in ROLES:
         raise ConfigurationError(f"--role: must be one of {', '.join(ROLES)}")
-    check_names()
-    prepare(config, threading.Event())  # safe beside other parts on the same database and store
-    raise typer.Exit(run_role(role, settings, threading.Event()))
+    serve_role(settings, role, config)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 _PR_SET_PDEATHSIG = 1
 _GRACE_S = 1.0
+_BEAT_S = 2.0
 
 
 def die_with_parent() -> None:
@@ -33,12 +34,22 @@ class Lifeline:
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
+        self._sending = threading.Lock()
         os.set_inheritable(fd, False)
 
     def report(self, message: Mapping[str, object]) -> None:
         """Tell the supervisor; a supervisor that is gone hears nothing."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self._sending:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def beat(self) -> None:
+        """Say again and again that this process lives and its threads run."""
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def _beat(self) -> None:
+        while True:
+            self.report({"alive": True})
+            time.sleep(_BEAT_S)
 
     def watch(self, stop: threading.Event) -> None:
         """End this process soon after the supervisor is gone, orderly if that is quick.

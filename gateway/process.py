@@ -10,7 +10,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from domain.errors import ConfigurationError, GatewayError
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         die_with_parent()
         line = Lifeline(given.lifeline)
         line.watch(stop)
+        if given.role not in RECEIVERS:
+            line.beat()
     try:
         config = load_config(given.config)
     except ConfigurationError as error:
@@ -73,7 +76,7 @@ def run_role(role: str, config: Config, stop: threading.Event, line: Lifeline | 
     try:
         if role in ("scp", "http"):
             _check_port(config.scp if role == "scp" else config.http)
-        _part(role)(config, ready, stop)
+        _part(role, line)(config, ready, stop)
     except GatewayError as error:
         return _failed(line, str(error))
     except OSError as error:
@@ -89,14 +92,18 @@ def run_role(role: str, config: Config, stop: threading.Event, line: Lifeline | 
     return 0
 
 
-def _part(role: str) -> Callable[[Config, Callable[..., None], threading.Event], None]:
+def _part(role: str, line: Lifeline | None) -> Callable[[Config, Callable[..., None], threading.Event], None]:
     from gateway import wiring
+
+    def report(message: Mapping[str, object]) -> None:
+        if line is not None:
+            line.report(message)
 
     parts: dict[str, Callable[[Config, Callable[..., None], threading.Event], None]] = {
         "scp": wiring.run_scp,
         "http": wiring.run_http,
         "worker": wiring.run_worker,
-        "infer": wiring.run_infer,
+        "infer": partial(wiring.run_infer, report=report),
         PREPARE: lambda config, ready, stop: wiring.prepare(config),
     }
     return parts[role]

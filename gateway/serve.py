@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from domain.errors import ConfigurationError
 from gateway.config import Config
+from gateway.crashes import CrashNotes
 from gateway.logs import installation_secret, set_up_logs
 from gateway.names import foreign_packages
 from gateway.process import PREPARE, ROLES
@@ -21,6 +22,8 @@ from gateway.supervisor import ChildState, ChildStatus, ProcessSpec, Supervisor
 log = logging.getLogger(__name__)
 
 _RECEIVERS = ("scp", "http")
+_SILENT_S = 90.0
+"""Workers speak every two seconds; the garbage collector, a slow disk or a busy machine may keep them from it."""
 
 
 def serve(config: Config, file: Path | None = None) -> None:
@@ -51,9 +54,46 @@ def serve(config: Config, file: Path | None = None) -> None:
             announce(statuses)
 
         try:
-            Supervisor(_specs(file), on_change=changed).run(stop, at_once=at_once)
+            supervisor = Supervisor(_specs(ROLES, file), on_change=changed, on_fault=_noting(store))
+            supervisor.run(stop, at_once=at_once)
         finally:
             status.remove()
+
+
+def serve_role(config: Config, role: str, file: Path | None = None) -> None:
+    """Run one part alone, supervised like all of them, beside other parts on the same database and store.
+
+    Raises
+    ------
+    ConfigurationError
+        The installation or the store cannot be used.
+    CannotStart
+        The part does not start.
+    """
+    check_names()
+    store = config.store.path
+    os.umask(0o077)
+    set_up_logs(level=config.log.level, style=config.log.format, key=installation_secret(store), process="serve")
+    stop, at_once = threading.Event(), threading.Event()
+    _on_signals(stop, at_once)
+    prepare(file, stop)
+    if stop.is_set():
+        return
+    Supervisor(_specs((role,), file), on_fault=_noting(store)).run(stop, at_once=at_once)
+
+
+def _noting(store: Path) -> Callable[[Mapping[str, object], str], None]:
+    """Return what keeps, for whoever tries the job next, that its engine ended by its own fault."""
+    notes = CrashNotes(store)
+
+    def note(what: Mapping[str, object], cause: str) -> None:
+        log.error("engine ended by its own fault", extra={"job": what["job"], "cause": cause})
+        try:
+            notes.write(str(what["job"]), int(str(what["attempt"])), cause)
+        except OSError as error:  # a full disk must not end the supervisor
+            log.warning("the fault could not be noted", extra={"errno": error.errno})
+
+    return note
 
 
 def check_names() -> None:
@@ -67,9 +107,15 @@ def check_names() -> None:
         )
 
 
-def _specs(file: Path | None) -> list[ProcessSpec]:
+def _specs(roles: Sequence[str], file: Path | None) -> list[ProcessSpec]:
     return [
-        ProcessSpec(role=role, argv=_argv(role, file), stop_order=0 if role in _RECEIVERS else 1) for role in ROLES
+        ProcessSpec(
+            role=role,
+            argv=_argv(role, file),
+            stop_order=0 if role in _RECEIVERS else 1,
+            silent_s=None if role in _RECEIVERS else _SILENT_S,
+        )
+        for role in roles
     ]
 
 

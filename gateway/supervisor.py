@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from domain.errors import GatewayError
+from gateway.exits import count_oom_kills, own_fault
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class ProcessSpec:
     role: str
     argv: tuple[str, ...]
     stop_order: int = 0
+    silent_s: float | None = None
+    """A ready child that has not said anything for so long, though nothing is running in it, is taken to hang."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,16 @@ class ChildStatus:
     """What it reported when it was ready, e.g. ``port``."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a child said it is doing, in its own terms, and until when it may."""
+
+    what: Mapping[str, object]
+    until: float
+    deadline_s: float
+    oom_kills: int
+
+
 @dataclass(slots=True, kw_only=True)
 class _Child:
     spec: ProcessSpec
@@ -92,6 +105,10 @@ class _Child:
     failures: int = 0
     restarts: int = 0
     restart_at: float = 0.0
+    heard_at: float = 0.0
+    work: Work | None = None
+    killed_for: str | None = None
+    """Why the supervisor killed it; what it was doing is at fault."""
 
 
 class Supervisor:
@@ -107,10 +124,13 @@ class Supervisor:
         settings: SupervisorSettings | None = None,
         *,
         on_change: Callable[[tuple[ChildStatus, ...]], None] = lambda statuses: None,
+        on_fault: Callable[[Mapping[str, object], str], None] = lambda what, cause: None,
     ) -> None:
+        """Make a supervisor; ``on_fault`` is told which work ended its own process, and how."""
         self._specs = tuple(specs)
         self._settings = settings or SupervisorSettings()
         self._on_change = on_change
+        self._on_fault = on_fault
         self._children: list[_Child] = []
         self._selector = selectors.DefaultSelector()
         self._all_were_ready = False
@@ -198,9 +218,37 @@ class Supervisor:
                     self._restart(child)
             elif child.process.poll() is not None:
                 self._died(child)
+            elif child.state is ChildState.READY:
+                self._watch(child)
+
+    def _watch(self, child: _Child) -> None:
+        """Kill a child that hangs, also in native code that lets nothing else of it run, or stopped by a signal."""
+        now, work, silent_s = time.monotonic(), child.work, child.spec.silent_s
+        if work is not None and now >= work.until:
+            self._kill(child, f"it ran for longer than its deadline of {work.deadline_s:g} s")
+        elif work is None and silent_s is not None and now - child.heard_at >= silent_s:
+            self._kill(child, None)
+
+    def _kill(self, child: _Child, cause: str | None) -> None:
+        log.error("process hangs and is killed", extra={"role": child.spec.role, "pid": child.process.pid})
+        child.killed_for = cause
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.process.pid, signal.SIGKILL)
+        child.process.wait()
+        self._died(child)
+
+    def _note_fault(self, child: _Child) -> None:
+        """Tell what a child was doing when it ended by its own fault; other ends are nobody's."""
+        if child.work is None:
+            return
+        oom_kills = count_oom_kills() - child.work.oom_kills
+        cause = child.killed_for or own_fault(child.process.returncode, oom_kills=oom_kills)
+        if cause is not None:
+            self._on_fault(child.work.what, cause)
 
     def _died(self, child: _Child) -> None:
         self._read(child)
+        self._note_fault(child)
         self._bury(child)
         lived_s = time.monotonic() - child.started_at
         was_ready = child.state is ChildState.READY
@@ -254,7 +302,11 @@ class Supervisor:
                 self._read(child)
 
     def _read(self, child: _Child) -> None:
-        """Take in what a child reported: JSON lines ``{"ready": {…}}`` and ``{"failed": "…"}``."""
+        """Take in what a child reported: JSON lines.
+
+        ``{"ready": {…}}``, ``{"failed": "…"}``, ``{"began": {…}, "deadline_s": …}``, ``{"ended": true}``, and
+        ``{"alive": true}`` for nothing but to be heard.
+        """
         with contextlib.suppress(OSError, KeyError):  # nothing to read now; unregistered before
             while chunk := child.channel.recv(65536):
                 child.received += chunk
@@ -265,6 +317,13 @@ class Supervisor:
             self._heard(child, json.loads(line))
 
     def _heard(self, child: _Child, report: Mapping[str, object]) -> None:
+        child.heard_at = time.monotonic()
+        began, deadline_s = report.get("began"), report.get("deadline_s")
+        if isinstance(began, dict) and isinstance(deadline_s, int | float):
+            until = child.heard_at + deadline_s
+            child.work = Work(what=began, until=until, deadline_s=deadline_s, oom_kills=count_oom_kills())
+        elif "ended" in report:
+            child.work = None
         ready = report.get("ready")
         if isinstance(ready, dict):
             child.state, child.facts = ChildState.READY, ready

@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from domain.errors import GatewayError
 from domain.ports import Destination
 from gateway.config import Config
+from gateway.runfiles import run_folder
 from pipeline.intake import Intake
 from store.settings import StoreSettings
 from store.store import Store, migrate_store, open_store
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from inference.registry import Registry
+    from pipeline.guard import EngineGuard
     from pipeline.jobs import JobEngine
     from pipeline.planning import Planner
     from pipeline.rules import Route
@@ -114,7 +115,13 @@ def destinations(config: Config) -> dict[str, Destination]:
     return made
 
 
-def parts(config: Config, store: Store, *, to: Mapping[str, Destination] | None = None) -> Parts:
+def parts(
+    config: Config,
+    store: Store,
+    *,
+    to: Mapping[str, Destination] | None = None,
+    guard: EngineGuard | None = None,
+) -> Parts:
     """Join planner, engines, writers and destinations (default: the configured ones) on an open store."""
     from dicom_out.writer import Writer, WriterSettings
     from pipeline.delivering import Delivering
@@ -136,6 +143,7 @@ def parts(config: Config, store: Store, *, to: Mapping[str, Destination] | None 
         retries=retries,
         results=store.results,
         clock=now,
+        guard=guard,
     )
     return Parts(store=store, engines=engines, planner=planner, steps=steps)
 
@@ -231,26 +239,39 @@ def run_worker(config: Config, ready: Ready, stop: threading.Event) -> None:
         watch.run(stop)
 
 
-def run_infer(config: Config, ready: Ready, stop: threading.Event) -> None:
+def run_infer(
+    config: Config, ready: Ready, stop: threading.Event, *, report: Callable[[Mapping[str, object]], None]
+) -> None:
     """Run the engines that compute on the CPU, one case at a time, until ``stop`` is set."""
-    with opened_store(config) as store, _job_engine(config, store, "infer", ("infer-cpu",)):
+    from gateway.crashes import CrashNotes, SupervisedEngine
+
+    guard = SupervisedEngine(CrashNotes(config.store.path), report)
+    with opened_store(config) as store, _job_engine(config, store, "infer", ("infer-cpu",), guard=guard):
         ready()
         stop.wait()
 
 
 @contextmanager
 def _job_engine(
-    config: Config, store: Store, role: str, queues: tuple[str, ...]
+    config: Config, store: Store, role: str, queues: tuple[str, ...], *, guard: EngineGuard | None = None
 ) -> Iterator[tuple[Parts, JobEngine]]:
     from pipeline.jobs import JobEngine, JobEngineSettings, jobs_url
+    from pipeline.liveness import liveness, new_executor_id
+    from pipeline.takeover import Reaper
 
-    joined = parts(config, store)
+    joined = parts(config, store, guard=guard)
     url = jobs_url(config.database.url.get_secret_value(), config.store.path)
-    # The executor id is stable over restarts: what this role was running when it died, it takes up again.
-    settings = JobEngineSettings(url=url, executor_id=f"{socket.gethostname()}/{role}", queues=queues)
-    engine = JobEngine(settings, joined.steps.run)
+    executor_id = new_executor_id(role)
+    locks = liveness(url, run_folder(config.store.path) / "workers", executor_id)
+    locks.keep()  # before the first task is taken: who owns one and has no lock is dead
+    engine = JobEngine(JobEngineSettings(url=url, executor_id=executor_id, queues=queues), joined.steps.run)
+    reaper = Reaper(engine, locks, executor_id)
     engine.start()
+    reaper.start()
     try:
         yield joined, engine
     finally:
+        reaper.stop()
         engine.stop()
+        if not engine.busy():  # a step that still runs ends with the process, and only then the lock
+            locks.release()

@@ -24,7 +24,9 @@ class _Record:
 
 
 _RECORD = TypeAdapter(_Record)
-_JSON, _LABELS = "findings.json", "labels.npy"
+FINDINGS = "findings.json"
+"""Complete findings have this file."""
+_LABELS = "labels.npy"
 
 
 def save_findings(findings: Findings, started_at: datetime, folder: Path) -> None:
@@ -42,11 +44,11 @@ def save_findings(findings: Findings, started_at: datetime, folder: Path) -> Non
         evaluations=findings.evaluations,
         narrative=findings.narrative,
     )
-    temporary = folder / f".{_JSON}.tmp"
+    temporary = folder / f".{FINDINGS}.tmp"
     with temporary.open("wb") as file:
         file.write(_RECORD.dump_json(record))
         _sync(file.fileno())
-    temporary.replace(folder / _JSON)
+    temporary.replace(folder / FINDINGS)
     directory = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -62,7 +64,7 @@ def load_findings(folder: Path) -> tuple[Findings, datetime]:
     FileNotFoundError
         Nothing complete is there.
     """
-    record = _RECORD.validate_json((folder / _JSON).read_bytes())
+    record = _RECORD.validate_json((folder / FINDINGS).read_bytes())
     labels = np.load(folder / _LABELS, allow_pickle=False) if record.has_labels else None
     findings = Findings(
         labels=labels,
@@ -72,12 +74,6 @@ def load_findings(folder: Path) -> tuple[Findings, datetime]:
         narrative=record.narrative,
     )
     return findings, record.started_at
-
-
-def remove_findings(folder: Path) -> None:
-    """Delete the files once the results are encoded; harmless when they are gone."""
-    for name in (_JSON, _LABELS):
-        (folder / name).unlink(missing_ok=True)
 
 
 def _sync(descriptor: int) -> None:

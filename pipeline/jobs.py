@@ -1,25 +1,26 @@
 """The durable engine: the one module that knows dbos.
 
 One generic workflow runs one step of one job and enqueues what follows. Its identity is the task's identity, so a
-task happens once however often it is enqueued; a step that was running when its process died runs again when a
-process with the same executor id starts.
+task happens once however often it is enqueued; a step that was running when its process died runs again as soon as
+another process has seen that (``pipeline.takeover``). The open-source dbos itself never takes over.
 """
 
 from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import TypedDict
 
-from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
-from dbos import error as dbos_error
+from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
+from dbos._context import current_owner_xid
 from dbos._serialization import DBOSPortableJSON
 
+from pipeline.liveness import KEEPALIVES
 from pipeline.task import Task
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,6 @@ QUEUES = {"cpu": 2, "infer-cpu": 1, "gpu": 1, "deliver": 4}
 """Queues with the number of tasks one process runs at a time."""
 
 _ACTIVE = ["PENDING", "ENQUEUED", "DELAYED"]
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
-Result = TypeVar("Result")
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 
@@ -43,7 +42,7 @@ class JobEngineSettings:
     url: str
     """SQLAlchemy URL of the engine's own tables."""
     executor_id: str
-    """Stable over restarts of the same role on the same machine: recovery goes by it."""
+    """Of this process alone, now and ever (``liveness.new_executor_id``): others take tasks over by it."""
     queues: tuple[str, ...]
     polling_s: float = 0.15
 
@@ -67,6 +66,10 @@ def migrate(url: str) -> None:
     DBOS.migrate(url)
 
 
+def _is_postgresql(url: str) -> bool:
+    return url.startswith("postgresql")
+
+
 def _quieten() -> None:
     """Let dbos speak only when something is wrong; its informational lines advertise a hosted service."""
     logging.getLogger("dbos").setLevel(logging.WARNING)
@@ -78,7 +81,6 @@ class JobEngine:
     def __init__(self, settings: JobEngineSettings, run: Callable[[Task], list[Task]]) -> None:
         self._settings = settings
         self._run = run
-        self._stopping = threading.Event()
         config: DBOSConfig = {
             "name": "voxgate",
             "system_database_url": settings.url,
@@ -86,22 +88,29 @@ class JobEngine:
             "executor_id": settings.executor_id,
             "serializer": DBOSPortableJSON,
             "run_migrations": False,
+            "db_engine_kwargs": {"connect_args": KEEPALIVES} if _is_postgresql(settings.url) else {},
             "console_log_level": "WARNING",
             "log_level": "WARNING",
         }
-        DBOS(config=config)
+        self._dbos = DBOS(config=config)
+        self._missed: dict[str, float] = {}
 
         # A process that is killed again and again is no fault of the task: no practical limit here.
         @DBOS.workflow(name="task", max_recovery_attempts=1_000_000)
         def workflow(step: str, args: list[str | int], queue: str, priority: int) -> None:
             task = Task(step=step, args=tuple(args), queue=queue, priority=priority)
-            for following in self._patiently(lambda: DBOS.run_step({"name": step}, self._step, task)):
-                self._patiently(lambda one=following: self.enqueue(_task_of(one)))  # type: ignore[misc]
+            try:
+                for following in DBOS.run_step({"name": step}, self._step, task):
+                    self.enqueue(_task_of(following))
+            except Exception as error:
+                # The steps let nothing escape but faults of the database: the task has not failed, it is not done.
+                log.warning("task broke off", extra={"step": step, "error": type(error).__name__})
+                raise _BrokeOff from error
 
         self._workflow = workflow
 
     def start(self) -> None:
-        """Begin to take tasks, those first that were running when this executor last died."""
+        """Begin to take tasks."""
         DBOS.listen_queues(list(self._settings.queues))
         DBOS.launch()
         for name, concurrency in QUEUES.items():
@@ -109,26 +118,37 @@ class JobEngine:
 
     def stop(self) -> None:
         """Stop taking tasks; a running one goes back to its queue when this executor starts again."""
-        self._stopping.set()
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=0)
 
-    def _patiently(self, act: Callable[[], Result]) -> Result:
-        """Do what writes to the engine's tables, however long they cannot be written.
+    def busy(self) -> bool:
+        """Tell whether a task is running in this process."""
+        return bool(self._dbos._active_workflows_set.activeList())
 
-        dbos waits for a lock and for a lost connection, but gives a workflow up over a full disk: it would count as
-        running until this process is started again.
+    def owners(self) -> set[str]:
+        """See ``Recoverable.owners``."""
+        return {item.executor_id for item in self._running() if item.executor_id}
+
+    def take_over(self, executor_id: str) -> int:
+        """See ``Recoverable.take_over``. Private in dbos 3.4: a re-enqueue that is conditional on the executor id."""
+        return len(DBOS._recover_pending_workflows([executor_id]))
+
+    def put_back_dropped(self, after_s: float) -> int:
+        """See ``Recoverable.put_back_dropped``.
+
+        dbos leaves a task as running for ever when its tables could not be written at the wrong moment.
         """
-        delay_s = _FIRST_WAIT_S
-        while True:
-            try:
-                return act()
-            except dbos_error.DBOSException:
-                raise
-            except Exception as error:
-                log.warning("task waits for its database", extra={"error": type(error).__name__})
-                if self._stopping.wait(delay_s):
-                    raise
-                delay_s = min(2 * delay_s, _LONGEST_WAIT_S)
+        here = set(self._dbos._active_workflows_set.activeList())
+        own = {item.workflow_id for item in self._running() if item.executor_id == self._settings.executor_id}
+        now = time.monotonic()
+        self._missed = {identity: self._missed.get(identity, now) for identity in own - here}
+        overdue = [identity for identity, since in self._missed.items() if now - since >= after_s]
+        for identity in overdue:
+            del self._missed[identity]
+            self._dbos._sys_db.reenqueue_for_recovery(identity, [self._settings.executor_id], "cpu")
+        return len(overdue)
+
+    def _running(self) -> list[WorkflowStatus]:
+        return DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
 
     def enqueue(self, task: Task) -> None:
         """Put a task into its queue, durably; nothing happens when its identity is known."""
@@ -152,7 +172,20 @@ class JobEngine:
         return len(ended)
 
     def _step(self, task: Task) -> list[_Json]:
-        return [_json_of(following) for following in self._run(task)]
+        identity = DBOS.workflow_id or ""
+        if self._dbos._sys_db.get_workflow_owner(identity) != current_owner_xid(identity):
+            # Frozen between taking the task and beginning it, and taken over since.
+            raise _BrokeOff
+        try:
+            return [_json_of(following) for following in self._run(task)]
+        except Exception as error:
+            # Not let out as it is: dbos would record it as the outcome of the step.
+            log.warning("step broke off", extra={"step": task.step, "error": type(error).__name__})
+            raise _BrokeOff from error
+
+
+class _BrokeOff(BaseException):
+    """Ends a task without an outcome, so that it is put back; dbos records every ``Exception`` as the outcome."""
 
 
 class _Json(TypedDict):

@@ -18,6 +18,7 @@ from pathlib import Path
 from domain.engine import Case
 from domain.errors import (
     AssemblyError,
+    ClaimLost,
     EngineFailed,
     GatewayError,
     NotApplicable,
@@ -31,7 +32,8 @@ from domain.ports import EngineRegistry, JobLog, Result, ResultWriter, SeriesInd
 from domain.series import Stack
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
-from pipeline.findings_file import load_findings, remove_findings, save_findings
+from pipeline.findings_file import FINDINGS, load_findings, save_findings
+from pipeline.guard import MAX_CRASHES, EngineGuard, Unguarded
 from pipeline.planning import Planner, not_run, nothing_kept
 from pipeline.summary import summary
 from pipeline.task import Task
@@ -59,7 +61,9 @@ class Steps:
         retries: DeliverySettings,
         results: Path,
         clock: Callable[[], datetime],
+        guard: EngineGuard | None = None,
     ) -> None:
+        self._guard = guard or Unguarded()
         self._index = index
         self._jobs = jobs
         self._planner = planner
@@ -73,7 +77,23 @@ class Steps:
     def run(self, task: Task) -> list[Task]:
         """Run one step; return what comes next."""
         try:
-            return self._plan(task) if task.step == "plan" else self._advance(task)
+            if task.step == "plan":
+                return self._attempt(task, lambda: self._plan(task))
+            # Destinations are worked off side by side, so each delivery is a part of its own.
+            part = f"deliver/{task.args[1]}" if task.step == "deliver" else task.step
+            with self._jobs.claiming(str(task.args[0]), part) as claim:
+                return self._attempt(task, lambda: self._advance(task, claim))
+        except ClaimLost:
+            log.warning("step was taken over; this process lets go of it", extra={"step": task.step})
+            return []
+        except StorageError as error:
+            return self._again(task, error)
+
+    def _attempt(self, task: Task, act: Callable[[], list[Task]]) -> list[Task]:
+        try:
+            return act()
+        except ClaimLost:
+            raise
         except StorageError as error:
             return self._again(task, error)
         except Exception as error:
@@ -108,7 +128,10 @@ class Steps:
         plans = self._planner.plan(instances, sender=self._index.sender(series_instance_uid))
         earlier = self._jobs.find(series_instance_uid=series_instance_uid)
         planned = [_with_predecessor(job, earlier) for plan in plans for job in plan.jobs]
-        self._withdraw(earlier, {job.job_id for job in planned})
+        known = {instance.header.sop_instance_uid for instance in instances}
+        # A plan of a later revision may have been quicker: what it made is not this one's to withdraw.
+        outdated = [job for job in earlier if known.issuperset(job.sop_instance_uids)]
+        self._withdraw(outdated, {job.job_id for job in planned})
         note = self._conflict_note(series_instance_uid)
         for job in planned:
             self._record(job, note)
@@ -165,7 +188,7 @@ class Steps:
 
     # ---------------------------------------------------------------------------------------------- job steps
 
-    def _advance(self, task: Task) -> list[Task]:
+    def _advance(self, task: Task, claim: int) -> list[Task]:
         job = self._jobs.get(str(task.args[0]))
         if job is not None and job.state.is_final:
             self._tidy(job)
@@ -173,11 +196,11 @@ class Steps:
             return []  # cancelled, finished by an earlier run of this step, or retried by an operator since
         try:
             if task.step == "infer":
-                return self._infer(job)
+                return self._infer(job, claim)
             if task.step == "encode":
-                return self._encode(job)
+                return self._encode(job, claim)
             return self._deliver(job, str(task.args[1]), int(task.args[-1]))
-        except StorageError:
+        except (StorageError, ClaimLost):
             raise
         except AssemblyError as error:
             return self._end(job, JobState.NOT_RUN, error.code, str(error))
@@ -188,8 +211,12 @@ class Steps:
                 return self._again(task, error)
             return self._end(job, JobState.FAILED, _code_of(error), str(error))
 
-    def _infer(self, job: Job) -> list[Task]:
-        """Assemble the volume and run the engine; leaves the findings on disk."""
+    def _infer(self, job: Job, claim: int) -> list[Task]:
+        """Assemble the volume and run the engine; leaves the findings on disk, in a folder of this claim's own."""
+        crashes = self._guard.crashes(job.job_id, job.attempt)
+        if len(crashes) >= MAX_CRASHES:
+            reason = f"The engine ended {len(crashes)} times on this series: {'; '.join(crashes)}."
+            return self._end(job, JobState.FAILED, "engine-crashed", reason)
         self._jobs.update(job.job_id, state=JobState.RUNNING, reason="")
         began, started_at = time.perf_counter(), self._clock()
         stack, paths = self._stack(job)
@@ -198,18 +225,21 @@ class Steps:
         case = Case(volume=volume, context=study_context(stack.headers), options=self._planner.options(job.route))
         findings = self._run_engine(job, case)
         finished = time.perf_counter()
-        with _storage("the findings"):
-            save_findings(findings, started_at, self._results / job.job_id)
-        self._jobs.update(
-            job.job_id,
-            timings_s={"assemble": assembled - began, "engine": finished - assembled},
-            summary=summary(findings),
-        )
+        with self._own_folder(job, f"findings-{claim}") as mine:
+            with _storage("the findings"):
+                save_findings(findings, started_at, mine)
+            self._jobs.update(
+                job.job_id,
+                timings_s={"assemble": assembled - began, "engine": finished - assembled},
+                summary=summary(findings),
+            )
         return [Task(step="encode", args=(job.job_id, job.attempt, 1), queue="cpu", priority=job.priority)]
 
     def _run_engine(self, job: Job, case: Case) -> Findings:
+        deadline_s = self._engines.manifest(job.engine).deadline_s
         try:
-            findings = self._engines.engine(job.engine).run(case)
+            with self._guard.running(job.job_id, job.attempt, deadline_s):
+                findings = self._engines.engine(job.engine).run(case)
         except GatewayError:
             raise
         except MemoryError as error:
@@ -233,24 +263,16 @@ class Steps:
             raise EngineFailed(f"{missing} instance(s) of the series are no longer stored; send the series again.")
         return instances
 
-    def _encode(self, job: Job) -> list[Task]:
+    def _encode(self, job: Job, claim: int) -> list[Task]:
         """Write SEG and SR, decode them again and compare; then queue them for every destination."""
         folder = self._results / job.job_id
         if not self._are_written(job):
-            try:
-                findings, started_at = load_findings(folder)
-            except FileNotFoundError:
-                return self.next_task(replace(job, state=JobState.QUEUED, attempt=job.attempt))
-            began = time.perf_counter()
-            result = self._result(job, findings, started_at)
-            with _storage("the result objects"):
-                objects = self._writer.write(result, folder)
-            written = time.perf_counter()
-            self._writer.verify(result, objects)
-            self._jobs.put_objects(objects)
-            verified = time.perf_counter()
-            self._jobs.update(job.job_id, timings_s={"encode": written - began, "verify": verified - written})
-        remove_findings(folder)
+            found = _newest_findings(folder)
+            if found is None:
+                return self.next_task(replace(job, state=JobState.QUEUED))
+            with self._own_folder(job, f"objects-{claim}") as mine:
+                self._write_objects(job, *load_findings(found), mine)
+        _keep_only(folder, {item.path.parent for item in self._jobs.objects(job.job_id)})
         current = self._jobs.get(job.job_id)
         if current is None or current.state.is_final:
             return []  # cancelled meanwhile
@@ -262,6 +284,31 @@ class Steps:
         """Tell whether the job's objects lie in the store; somebody may have cleared the folder."""
         objects = self._jobs.objects(job.job_id)
         return bool(objects) and all(item.path.is_file() for item in objects)
+
+    def _write_objects(self, job: Job, findings: Findings, started_at: datetime, folder: Path) -> None:
+        began = time.perf_counter()
+        result = self._result(job, findings, started_at)
+        with _storage("the result objects"):
+            objects = self._writer.write(result, folder)
+        written = time.perf_counter()
+        self._writer.verify(result, objects)
+        verified = time.perf_counter()
+        self._jobs.update(job.job_id, timings_s={"encode": written - began, "verify": verified - written})
+        self._jobs.put_objects(objects)
+
+    @contextmanager
+    def _own_folder(self, job: Job, name: str) -> Iterator[Path]:
+        """Give a claim a folder that nobody else writes to; it goes when the claim is lost or the step fails."""
+        folder = self._results / job.job_id / name
+        with _storage("a folder of the job"):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            yield folder
+        except Exception:
+            with suppress(StorageError):  # a commit that broke may have happened: then the files are the job's
+                if folder not in {item.path.parent for item in self._jobs.objects(job.job_id)}:
+                    shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def _result(self, job: Job, findings: Findings, started_at: datetime) -> Result:
         stack, paths = self._stack(job)
@@ -281,6 +328,7 @@ class Steps:
         )
 
     def _deliver(self, job: Job, destination: str, number: int) -> list[Task]:
+        self._jobs.confirm_claim()
         following, settled = self._delivering.attempt(job, destination, number)
         if not settled:
             return following
@@ -294,6 +342,7 @@ class Steps:
 
     def _end(self, job: Job, state: JobState, code: str, reason: str) -> list[Task]:
         self._jobs.update(job.job_id, state=state, code=code, reason=reason)
+        self._guard.forget(job.job_id)
         if state is not JobState.DONE:
             self._tidy(job)
         log.info("job ended", extra={"job": job.job_id, "state": str(state), "code": code, "engine": job.engine})
@@ -348,6 +397,20 @@ class Steps:
         if instances:
             headers = tuple(instance.header for instance in instances)
             self._record(not_run(Stack(name="", headers=headers), code, reason), "")
+
+
+def _newest_findings(folder: Path) -> Path | None:
+    """Return the folder of the last claim that left complete findings."""
+    found = [path for path in folder.glob("findings-*") if (path / FINDINGS).is_file()]
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _keep_only(folder: Path, kept: set[Path]) -> None:
+    """Remove what earlier claims and the engine left beside the recorded objects."""
+    with suppress(OSError):  # whatever stays is found again at the next retention
+        for path in folder.iterdir():
+            if path.resolve() not in {item.resolve() for item in kept}:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

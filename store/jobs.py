@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
+from domain.errors import ClaimLost
 from domain.job import Delivery, DeliveryState, Job, JobState, ResultObject
 from store import schema
 from store.database import AnyRow, Database
@@ -17,6 +20,7 @@ from store.database import AnyRow, Database
 _JOBS = schema.jobs.c
 _OBJECTS = schema.objects.c
 _DELIVERIES = schema.deliveries.c
+_CLAIMS = schema.claims.c
 
 
 class JobTable:
@@ -25,11 +29,49 @@ class JobTable:
     def __init__(self, root: Path, database: Database) -> None:
         self._root = root
         self._database = database
+        self._claim: ContextVar[tuple[str, str, int] | None] = ContextVar("claim", default=None)
+
+    @contextmanager
+    def claiming(self, job_id: str, part: str) -> Iterator[int]:
+        """See ``JobLog.claiming``."""
+        statement = (
+            self._database.insert(schema.claims)
+            .values(job_id=job_id, part=part, number=1)
+            .on_conflict_do_update(index_elements=[_CLAIMS.job_id, _CLAIMS.part], set_={"number": _CLAIMS.number + 1})
+        )
+        with self._database.write() as connection:
+            number = int(connection.execute(statement.returning(_CLAIMS.number)).scalar_one())
+        before = self._claim.set((job_id, part, number))
+        try:
+            yield number
+        finally:
+            self._claim.reset(before)
+
+    def confirm_claim(self) -> None:
+        """See ``JobLog.confirm_claim``."""
+        with self._database.read() as connection:
+            self._check_claim(connection)
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """Open a transaction that holds the row of the claim: nobody takes the part over before it has ended."""
+        with self._database.write() as connection:
+            self._check_claim(connection)
+            yield connection
+
+    def _check_claim(self, connection: Connection) -> None:
+        claim = self._claim.get()
+        if claim is None:
+            return
+        job_id, part, number = claim
+        query = select(_CLAIMS.number).where(_CLAIMS.job_id == job_id, _CLAIMS.part == part)
+        if connection.execute(query.with_for_update()).scalar() != number:
+            raise ClaimLost
 
     def add(self, job: Job) -> bool:
         """See ``JobLog.add``."""
         statement = self._database.insert(schema.jobs).values(_job_row(job)).on_conflict_do_nothing()
-        with self._database.write() as connection:
+        with self._write() as connection:
             return connection.execute(statement.returning(_JOBS.job_id)).first() is not None
 
     def get(self, job_id: str) -> Job | None:
@@ -78,21 +120,21 @@ class JobTable:
         statement = update(schema.jobs).where(_JOBS.job_id == job_id)
         if state is not None and not state.is_final and attempt is None:
             statement = statement.where(_JOBS.state.not_in([ended.value for ended in JobState if ended.is_final]))
-        with self._database.write() as connection:
+        with self._write() as connection:
             if timings_s:
                 changes["timings_s"] = _merged_timings(connection, job_id, timings_s)
             connection.execute(statement.values(changes))
 
     def remove(self, job_id: str) -> None:
         """See ``JobLog.remove``."""
-        with self._database.write() as connection:
-            for table in (schema.deliveries, schema.objects, schema.jobs):
+        with self._write() as connection:
+            for table in (schema.deliveries, schema.objects, schema.claims, schema.jobs):
                 connection.execute(delete(table).where(table.c.job_id == job_id))
 
     def put_objects(self, objects: Sequence[ResultObject]) -> None:
         """Insert or replace what jobs wrote, in this order."""
         rows = [_object_row(item, position, self._root) for position, item in enumerate(objects)]
-        with self._database.write() as connection:
+        with self._write() as connection:
             for row in rows:
                 statement = self._database.insert(schema.objects).values(row)
                 connection.execute(
@@ -140,7 +182,7 @@ class JobTable:
                 set_={**changed, "attempts": _DELIVERIES.attempts + attempts},
             )
         )
-        with self._database.write() as connection:
+        with self._write() as connection:
             connection.execute(statement)
 
     def deliveries(self, job_id: str) -> tuple[Delivery, ...]:

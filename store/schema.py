@@ -167,3 +167,12 @@ deliveries = Table(
     Column("reason", Text, nullable=False),
     Column("updated_at", Moment, nullable=False),
 )
+
+# Who works on a part of a job: a number that grows with every worker that begins.
+claims = Table(
+    "claims",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("part", String(80), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)

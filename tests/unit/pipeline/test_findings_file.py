@@ -10,7 +10,7 @@ import pytest
 
 from domain.codes import LEFT, MILLILITRE, Code
 from domain.findings import Evaluation, Findings, Measurement, SegmentDescription
-from pipeline.findings_file import load_findings, remove_findings, save_findings
+from pipeline.findings_file import load_findings, save_findings
 
 LUNG = SegmentDescription(
     key="left_lung",
@@ -51,10 +51,3 @@ def test_half_written_findings_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "findings.json").unlink()  # killed between the mask and the mark of completeness
     with pytest.raises(FileNotFoundError):
         load_findings(tmp_path)
-
-
-def test_removing_twice_is_harmless(tmp_path: Path) -> None:
-    save_findings(Findings(labels=None), STARTED, tmp_path)
-    remove_findings(tmp_path)
-    remove_findings(tmp_path)
-    assert list(tmp_path.iterdir()) == []
