@@ -155,14 +155,42 @@ class GatewayServer:
             self._process.wait()
             self._process = None
 
-    def kill_part(self, role: str) -> None:
-        """SIGKILL one part (``scp``, ``http``, ``worker``, ``infer``); the supervisor starts it again."""
+    def kill_part(self, role: str, number: signal.Signals = signal.SIGKILL) -> bool:
+        """SIGKILL one part (``scp``, ``http``, ``worker``, ``infer``); the supervisor starts it again.
+
+        Returns whether it was alive.
+        """
         pid = self.pids().get(role)
-        if pid is not None:
+        try:
+            if pid is not None:
+                os.kill(pid, number)
+        except ProcessLookupError:
+            return False
+        return pid is not None
+
+    def start_role(self, role: str) -> subprocess.Popen[bytes]:
+        """Start ``voxgate serve --role ROLE``: a part of another host on the same database and store."""
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "gateway.cli", "serve", "--role", role, "--config", str(self._file)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Return the log as it was written, a line of JSON each; half lines of killed processes are left out."""
+        found = []
+        for line in self.log.splitlines():
             try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                return
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(entry, dict):
+                found.append(entry)
+        return found
 
     def jobs(self, **query: str) -> list[dict[str, Any]]:
         """Return ``GET /api/v1/jobs``."""

@@ -17,11 +17,12 @@ from domain.engine import Answer, Case, EngineManifest, Verdict
 from domain.errors import DeliveryError, EngineFailed
 from domain.findings import Findings, Measurement, SegmentDescription
 from domain.instance import Outcome, Reception
-from domain.ports import Destination, Engine, SendReport
+from domain.ports import Destination, Engine, ResultWriter, SendReport
 from domain.series import SeriesFacts
 from pipeline.completeness import CompletenessSettings
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
+from pipeline.guard import EngineGuard
 from pipeline.intake import Intake
 from pipeline.planning import Planner
 from pipeline.rules import Route
@@ -195,6 +196,8 @@ def working(
     database_url: str = "",
     retention_days: float = 0.0,
     destinations: Mapping[str, Destination] | None = None,
+    writer: ResultWriter | None = None,
+    guard: EngineGuard | None = None,
 ) -> Iterator[Work]:
     """Join the parts on a store in ``folder``."""
     settings = StoreSettings(path=folder, low_water_mb=0)
@@ -209,7 +212,8 @@ def working(
             jobs=store.jobs,
             planner=planner,
             engines=engines,
-            writer=Writer(),
+            writer=writer or Writer(),
+            guard=guard,
             delivering=Delivering(jobs=store.jobs, destinations=to, settings=retries),
             retries=retries,
             results=store.results,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,11 +46,15 @@ class Running:
 
     def __init__(self, specs: list[ProcessSpec], settings: SupervisorSettings = QUICK) -> None:
         self.told: list[tuple[ChildStatus, ...]] = []
+        self.faults: list[tuple[object, str]] = []
         self.stop = threading.Event()
         self.error: Exception | None = None
-        self._supervisor = Supervisor(specs, settings, on_change=self.told.append)
+        self._supervisor = Supervisor(specs, settings, on_change=self.told.append, on_fault=self._at_fault)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
+
+    def _at_fault(self, what: Mapping[str, object], cause: str) -> None:
+        self.faults.append((what["job"], cause))
 
     def _run(self) -> None:
         try:
@@ -245,3 +249,78 @@ def test_runs_a_preparation_to_its_end_and_tells_why_it_failed() -> None:
     Supervisor([child("prepare", "")]).run_once(threading.Event())
     with pytest.raises(CannotStart, match=r"is in use"):
         Supervisor([child("prepare", BROKEN)]).run_once(threading.Event())
+
+
+ENGINE = """
+import os, signal, sys, threading, time
+from gateway.lifeline import Lifeline
+line = Lifeline(int(sys.argv[-1]))
+line.watch(threading.Event())
+line.report({"ready": {}})
+line.report({"began": {"job": "j1", "attempt": 1}, "deadline_s": DEADLINE})
+END
+time.sleep(60)
+"""
+
+
+def engine(end: str = "", deadline_s: float = 60.0) -> ProcessSpec:
+    return child("infer", ENGINE.replace("END", end).replace("DEADLINE", str(deadline_s)))
+
+
+def pid_of(statuses: tuple[ChildStatus, ...]) -> int:
+    (status,) = statuses
+    assert status.pid is not None
+    return status.pid
+
+
+def restarted(statuses: tuple[ChildStatus, ...]) -> bool:
+    return statuses[0].restarts >= 1
+
+
+@pytest.mark.parametrize(
+    ("end", "cause"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("os.abort()", "SIGABRT"),
+        ("os._exit(3)", "exit status 3"),
+    ],
+)
+def test_an_engine_that_ends_its_process_is_at_fault(end: str, cause: str) -> None:
+    with running([engine(end)]) as run:
+        run.until(restarted)
+        job, said = run.faults[0]
+        assert job == "j1"
+        assert cause in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_kill_from_outside_is_nobodys_fault(number: signal.Signals) -> None:
+    with running([engine()]) as run:
+        statuses = run.until(all_ready)
+        time.sleep(0.2)
+        os.kill(pid_of(statuses), number)
+        run.until(restarted)
+        assert run.faults == []
+
+
+def test_an_engine_past_its_deadline_is_killed_and_at_fault() -> None:
+    with running([engine(deadline_s=0.3)]) as run:
+        run.until(restarted)
+        assert run.faults[0] == ("j1", "it ran for longer than its deadline of 0.3 s")
+
+
+def test_a_child_that_ends_after_its_work_is_nobodys_fault() -> None:
+    with running([engine('line.report({"ended": True}); os.abort()')]) as run:
+        run.until(restarted)
+        assert run.faults == []
+
+
+def test_a_child_that_stands_still_is_killed() -> None:
+    beating = CHILD.replace("line.watch(stop)", "line.watch(stop); line.beat()")
+    spec = ProcessSpec(role="worker", argv=(sys.executable, "-c", beating), silent_s=3.0)
+    with running([spec]) as run:
+        pid = pid_of(run.until(all_ready))
+        time.sleep(4)
+        assert not restarted(run.told[-1])
+        os.kill(pid, signal.SIGSTOP)
+        run.until(restarted)
