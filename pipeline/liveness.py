@@ -26,6 +26,8 @@ from sqlalchemy.engine import make_url
 log = logging.getLogger(__name__)
 
 _SUFFIX = ".alive"
+_CLASS = 0x766F7867
+"""``classid`` of our locks in ``pg_locks`` ("voxg"); dbos has advisory locks of its own."""
 KEEPALIVES = {
     "connect_timeout": 5,
     "keepalives": 1,
@@ -83,6 +85,9 @@ class FileLocks:
     def keep(self) -> None:
         """See ``Liveness.keep``."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        if self._held is not None and not _is_file(self._held, self._own):
+            os.close(self._held)  # somebody removed the file by hand
+            self._held = None
         while self._held is None:
             fd = os.open(self._own, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -216,6 +221,6 @@ class ServerLocks:
 
 
 def _had(connection: psycopg.Connection[tuple[object, ...]], function: str, executor_id: str) -> bool:
-    key = int.from_bytes(hashlib.sha256(executor_id.encode()).digest()[:8], "big", signed=True)
-    row = connection.execute(f"SELECT {function}(%s)", (key,)).fetchone()
+    key = int.from_bytes(hashlib.sha256(executor_id.encode()).digest()[:4], "big", signed=True)
+    row = connection.execute(f"SELECT {function}(%s::int, %s::int)", (_CLASS, key)).fetchone()
     return row is not None and bool(row[0])

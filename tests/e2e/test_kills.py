@@ -221,7 +221,7 @@ def _locks(store: Path, database_url: str) -> int:
     engine = create_engine(database_url)
     with engine.connect() as connection:
         query = (
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1987016807"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
         held = int(connection.exec_driver_sql(query).scalar_one())

@@ -1,4 +1,4 @@
-"""A worker that was frozen and replaced writes nothing when it resumes; an engine that crashes and crashes is ended."""
+"""A worker that was frozen and replaced writes nothing when it resumes; an engine that only crashes is given up."""
 
 from __future__ import annotations
 
