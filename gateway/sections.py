@@ -185,3 +185,5 @@ class EngineSection(Section):
     enabled: bool = True
     weights: Path | None = None
     device: str = ""
+    deadline_s: Annotated[int, Field(gt=0)] | None = None
+    """A case that runs longer is taken to hang; default: what the engine declares."""

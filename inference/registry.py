@@ -37,7 +37,7 @@ class Registry:
     Parameters
     ----------
     settings
-        ``[engines.<name>]`` by name: ``enabled``, ``weights``, ``device``, passed on to the engine.
+        ``[engines.<name>]`` by name: ``enabled``, ``weights``, ``device``, ``deadline_s``, passed on to the engine.
     folder
         Where the engines' folders lie.
     weights
@@ -80,10 +80,10 @@ class Registry:
         }
 
     def manifest(self, name: str) -> EngineManifest:
-        """Return an engine's manifest, with the digest of the operator's weights where it needs them."""
+        """Return an engine's manifest, with the digest and the deadline that the operator gives it."""
         known = self._usable(name)
         if name not in self._manifests:
-            self._manifests[name] = self._with_digest(name, known)
+            self._manifests[name] = self._with_settings(name, known)
         return self._manifests[name]
 
     def accepts(self, name: str, facts: SeriesFacts) -> Verdict:
@@ -154,6 +154,11 @@ class Registry:
             return f"{fault} (voxgate weights install {name})"
         self._checked.add(name)
         return None
+
+    def _with_settings(self, name: str, known: EngineDeclaration) -> EngineManifest:
+        deadline_s = self._settings.get(name, {}).get("deadline_s")
+        found = self._with_digest(name, known)
+        return replace(found, deadline_s=deadline_s) if isinstance(deadline_s, int) else found
 
     def _with_digest(self, name: str, known: EngineDeclaration) -> EngineManifest:
         if known.weights is not None or not known.requires_weights:

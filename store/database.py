@@ -20,6 +20,14 @@ from domain.errors import ConfigurationError, OutOfSpace, StorageError
 _BUSY_S = 30
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PG_DISK_FULL = "53100"
+_PG_CONNECTION = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""libpq: a server that is gone without a word is noticed after 20 s, and peers are told to come again."""
 AnyRow = Row[*tuple[Any, ...]]
 Insert = sqlite.Insert | postgresql.Insert
 
@@ -117,6 +125,5 @@ def _sqlite_engine(url: URL) -> Engine:
 
 def _postgresql_engine(url: URL) -> Engine:
     # Whatever the server's default: success means safe.
-    return create_engine(
-        url, connect_args={"options": "-c synchronous_commit=on"}, pool_size=8, max_overflow=64, pool_pre_ping=True
-    )
+    arguments = {**_PG_CONNECTION, "options": "-c synchronous_commit=on"}
+    return create_engine(url, connect_args=arguments, pool_size=8, max_overflow=64, pool_pre_ping=True)

@@ -32,6 +32,12 @@ def _toml(settings: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _environment() -> dict[str, str]:
+    """Return the environment of the gateway; ``GATEWAY_PYTHONPATH`` goes before our packages."""
+    path = os.pathsep.join(filter(None, (os.environ.get("GATEWAY_PYTHONPATH"), str(ROOT))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
 class GatewayServer:
     """``voxgate serve`` with its store in ``folder``; ``start()`` after ``stop()`` or ``kill()`` finds it again."""
 
@@ -58,6 +64,7 @@ class GatewayServer:
         }
         for name, section in (sections or {}).items():
             settings[name] = {**settings.get(name, {}), **section}
+        self.store = Path(settings["store"]["path"])
         if destinations:
             settings["destinations"] = destinations
         if routes:
@@ -122,7 +129,7 @@ class GatewayServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env=_environment(),
             )
         self.wait_ready(timeout_s)
 
@@ -177,7 +184,7 @@ class GatewayServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env=_environment(),
             )
 
     def log_lines(self) -> list[dict[str, Any]]:
@@ -220,6 +227,6 @@ class GatewayServer:
             capture_output=True,
             text=True,
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "VOXGATE_CONFIG": str(self._file)},
+            env={**_environment(), "VOXGATE_CONFIG": str(self._file)},
             timeout=120,
         )

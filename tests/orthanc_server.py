@@ -167,6 +167,12 @@ class OrthancServer:
         answer.raise_for_status()
         return answer.json()
 
+    def post(self, path: str, body: Any) -> Any:
+        """Return the JSON answer of ``POST path`` of the REST API."""
+        answer = self._session.post(self.http_url + path, json=body, timeout=120)
+        answer.raise_for_status()
+        return answer.json()
+
     def instances(self) -> list[dict[str, Any]]:
         """Return every stored instance: Orthanc's ``/instances?expand`` with ``Modality`` added."""
         modality = {row["ID"]: row["MainDicomTags"].get("Modality", "") for row in self.get("/series", expand="")}

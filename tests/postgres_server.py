@@ -1,4 +1,4 @@
-"""A PostgreSQL server on a free loopback port, for tests."""
+"""A PostgreSQL server on a free loopback port, for tests: stopped and started again."""
 
 from __future__ import annotations
 
@@ -20,29 +20,53 @@ def postgres_programs() -> Path | None:
     return _FOLDERS[0] if _FOLDERS else None
 
 
-@contextmanager
-def postgres_server(programs: Path) -> Iterator[str]:
-    """Run a server in a temporary folder; yields ``postgresql+psycopg://…`` without a database's name.
+class PostgresServer:
+    """A server in a temporary folder, started; ``start()`` after ``stop()`` finds its data again.
 
     PostgreSQL refuses to run as root: then the account that its package made runs it.
     """
-    as_server = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    folder = Path(tempfile.mkdtemp(prefix="voxgate-postgres-"))
-    if as_server:
-        shutil.chown(folder, "postgres")
-    data, port = folder / "data", free_port()
 
-    def run(program: str, *arguments: str) -> None:
-        command = [*as_server, str(programs / program), *arguments]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self._as_server = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        self._folder = Path(tempfile.mkdtemp(prefix="voxgate-postgres-"))
+        if self._as_server:
+            shutil.chown(self._folder, "postgres")
+        port = free_port()
+        self.url = f"postgresql+psycopg://voxgate@127.0.0.1:{port}"
+        """Without a database's name."""
+        self._options = f"-p {port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._run("initdb", "-D", str(self._data), "-U", "voxgate", "-A", "trust", "-N")
+        self.start()
 
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def start(self) -> None:
+        """Start and return when connections are taken."""
+        log = str(self._folder / "log")
+        self._run("pg_ctl", "-D", str(self._data), "-o", self._options, "-l", log, "-w", "start")
+
+    def stop(self) -> None:
+        """Stop at once, as a crash would."""
+        self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
+
+    def remove(self) -> None:
+        """Remove the data."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._as_server, str(self._programs / program), *arguments]
+        subprocess.run(command, check=True, cwd=self._folder, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def postgres_server(programs: Path) -> Iterator[str]:
+    """Run a server; yields ``postgresql+psycopg://…`` without a database's name."""
+    server = PostgresServer(programs)
     try:
-        run("initdb", "-D", str(data), "-U", "voxgate", "-A", "trust", "-N")
-        run("pg_ctl", "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start")
-        try:
-            yield f"postgresql+psycopg://voxgate@127.0.0.1:{port}"
-        finally:
-            run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
+        yield server.url
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        server.stop()
+        server.remove()
