@@ -243,22 +243,26 @@ def run_infer(
     config: Config, ready: Ready, stop: threading.Event, *, report: Callable[[Mapping[str, object]], None]
 ) -> None:
     """Run the engines that compute on the CPU, one case at a time, until ``stop`` is set."""
-    from gateway.crashes import CrashNotes, SupervisedEngine
-
-    guard = SupervisedEngine(CrashNotes(config.store.path), report)
-    with opened_store(config) as store, _job_engine(config, store, "infer", ("infer-cpu",), guard=guard):
+    with opened_store(config) as store, _job_engine(config, store, "infer", ("infer-cpu",), report=report):
         ready()
         stop.wait()
 
 
 @contextmanager
 def _job_engine(
-    config: Config, store: Store, role: str, queues: tuple[str, ...], *, guard: EngineGuard | None = None
+    config: Config,
+    store: Store,
+    role: str,
+    queues: tuple[str, ...],
+    *,
+    report: Callable[[Mapping[str, object]], None] = lambda message: None,
 ) -> Iterator[tuple[Parts, JobEngine]]:
+    from gateway.crashes import CrashNotes, SupervisedEngine
     from pipeline.jobs import JobEngine, JobEngineSettings, jobs_url
     from pipeline.liveness import liveness, new_executor_id
     from pipeline.takeover import Reaper
 
+    guard = SupervisedEngine(CrashNotes(config.store.path), report)
     joined = parts(config, store, guard=guard)
     url = jobs_url(config.database.url.get_secret_value(), config.store.path)
     executor_id = new_executor_id(role)
