@@ -67,8 +67,26 @@ class Header:
     temporal_position: int | None = None
     trigger_time_ms: float | None = None
     diffusion_b_value: float | None = None
+    """s/mm²; from (0018,9087), or where that is absent from what Siemens, GE and Philips write privately."""
+    diffusion_direction: tuple[float, float, float] | None = None
+    frame_reference_time_ms: float | None = None
     acquisition_time: str | None = field(default=None, repr=False)
     convolution_kernel: str | None = None
+    # PET Series and Isotope Modules (PS3.3 C.8.9.1, C.8.9.2); dates and times are kept as distances only
+    units: str | None = None
+    decay_correction: str | None = None
+    corrected_image: tuple[str, ...] = ()
+    suv_type: str | None = None
+    patient_weight_kg: float | None = None
+    injected_dose_bq: float | None = None
+    half_life_s: float | None = None
+    injection_to_series_s: float | None = None
+    """Negative where the series seems to begin before the injection."""
+    series_to_acquisition_s: float | None = None
+    philips_suv_factor: float | None = None
+    """(7053,xx00): SUV per rescaled count."""
+    philips_activity_factor: float | None = None
+    """(7053,xx09): Bq/ml per rescaled count."""
     # What routes and engines look at
     body_part_examined: str | None = None
     series_description: str | None = field(default=None, repr=False)

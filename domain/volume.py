@@ -71,9 +71,12 @@ class Volume:
     sop_instance_uids
         Source instance of each slice, in slice order.
     unit
-        ``HU``, or what RescaleType says, or empty for arbitrary units.
+        ``HU``, or what RescaleType (in PET Units) says, or empty for arbitrary units.
     padding_value
         What stands where the source had padding (PS3.3 C.7.5.1.1.2); ``None`` where no voxel was padding.
+    suv_body_weight_factor
+        In PET: what to multiply voxels by for the standardised uptake value by body weight (g/ml); ``None`` where
+        the headers do not give it beyond doubt.
     """
 
     voxels: npt.NDArray[np.int16] | npt.NDArray[np.float32]
@@ -81,6 +84,7 @@ class Volume:
     sop_instance_uids: tuple[str, ...] = field(repr=False)
     unit: str = ""
     padding_value: float | None = None
+    suv_body_weight_factor: float | None = None
 
     def __post_init__(self) -> None:
         if self.voxels.shape != self.grid.shape:

@@ -16,6 +16,7 @@ from domain.instance import Header
 from domain.series import Stack
 from domain.volume import Volume
 from volume.geometry import geometry
+from volume.pet import suv_scale
 from volume.pixel_format import HOUNSFIELD, unit_of
 from volume.pixels import Frame, read_frame, unreadable
 
@@ -66,6 +67,7 @@ def assemble(stack: Stack, paths: Mapping[str, Path]) -> Volume:
         sop_instance_uids=tuple(header.sop_instance_uid for header in proven.headers),
         unit=unit,
         padding_value=padding_value if is_padded else None,
+        suv_body_weight_factor=suv_scale(proven.headers).factor if proven.headers[0].modality == "PT" else None,
     )
 
 

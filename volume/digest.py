@@ -21,10 +21,13 @@ from domain.instance import Header
 from volume.header import (
     CONTRIBUTING_EQUIPMENT,
     EQUIPMENT_WANTED,
+    ISOTOPE_WANTED,
     PIXEL_DATA,
+    RADIOPHARMACEUTICAL,
     WANTED,
     header_from_values,
     is_uid,
+    is_wanted,
     values_of_bytes,
 )
 from volume.part10 import EXPLICIT_LE, IMPLICIT_LE, LONG_VRS, DatasetBytes, Encoding, Window, opened
@@ -246,8 +249,13 @@ class _Reader:
 
     def _keep(self, element: _Element, value: bytes, encoding: Encoding, depth: int, parent: int) -> None:
         """Note a value that the header needs; it is little endian by now."""
-        if depth == 0 and element.tag in WANTED:
-            self.found.raw[element.tag] = (value, element.vr.decode("ascii") or None, True)
+        encoded = (value, element.vr.decode("ascii") or None, True)
+        if depth == 0 and is_wanted(element.tag):
+            self.found.raw[element.tag] = encoded
+        elif depth == 1 and parent == RADIOPHARMACEUTICAL and element.tag in ISOTOPE_WANTED:
+            # Two tracers that differ give no dose rather than the first one's.
+            if self.found.raw.setdefault(element.tag, encoded) != encoded:
+                self.found.raw[element.tag] = (b"", None, True)
         elif depth == 1 and parent == CONTRIBUTING_EQUIPMENT and element.tag in EQUIPMENT_WANTED:
             self.found.equipment.append(value.decode("latin-1").strip(" \0"))
 

@@ -12,13 +12,14 @@ from pydicom.uid import (
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     MultiFrameSingleBitSecondaryCaptureImageStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
+    PositronEmissionTomographyImageStorage,
     SecondaryCaptureImageStorage,
 )
 
 from domain.instance import Header
 from domain.series import RefusalCode
 
-SLICE_CLASSES: frozenset[str] = frozenset({CTImageStorage, MRImageStorage})
+SLICE_CLASSES: frozenset[str] = frozenset({CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage})
 """SOP Classes whose instances are one slice each."""
 
 SECONDARY_CAPTURE_CLASSES: frozenset[str] = frozenset(
@@ -99,6 +100,6 @@ def _unsupported(header: Header) -> str:
     uid = UID(header.sop_class_uid)
     name = "of a private SOP Class" if uid.is_private or uid.name == uid else f"of the SOP Class {uid.name}"
     return (
-        f"These images are {name}, which this gateway does not turn into volumes. It takes CT Image Storage and "
-        "MR Image Storage, one slice an instance; send the series in that form if the modality or PACS can."
+        f"These images are {name}, which this gateway does not turn into volumes. It takes CT, MR and PET "
+        "images, one slice an instance; send the series in that form if the modality or PACS can."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, PositronEmissionTomographyImageStorage
 
 from domain.errors import AssemblyError
 from domain.instance import Header
@@ -18,8 +18,11 @@ def unit_of(header: Header) -> str:
     """Return the unit of the values after the Modality LUT: ``HU``, what RescaleType says, or empty.
 
     RescaleSlope, RescaleIntercept are type 1 in CT, and RescaleType may be absent only where the unit is HU
-    (PS3.3 C.8.2.1.1). A CT without them cannot be said to hold HU.
+    (PS3.3 C.8.2.1.1). A CT without them cannot be said to hold HU. In PET, Units says it (PS3.3 C.8.9.1) and
+    RescaleType is at best a repetition.
     """
+    if header.sop_class_uid == PositronEmissionTomographyImageStorage:
+        return header.units or ""
     if header.rescale_type is not None:
         return header.rescale_type.upper()
     is_rescaled = header.rescale_slope is not None and header.rescale_intercept is not None
@@ -96,5 +99,5 @@ _AGREEMENTS: tuple[tuple[Callable[[Header], Hashable], str], ...] = (
         lambda h: (h.rescale_slope is None, h.rescale_intercept is None),
         "Only some of the slices have RescaleSlope and RescaleIntercept",
     ),
-    (unit_of, "RescaleType differs between the slices"),
+    (unit_of, "RescaleType (in PET: Units) differs between the slices"),
 )

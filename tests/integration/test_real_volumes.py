@@ -166,22 +166,28 @@ def test_two_echoes_in_one_series_become_two_volumes(unpacked: Unpack) -> None:
     assert not np.array_equal(first.voxels, second.voxels)
 
 
-def test_diffusion_images_that_no_public_attribute_tells_apart_are_refused(unpacked: Unpack) -> None:
-    (stack,) = stacks_of(unpacked("mr/prostate_DWI_3b_ProstateX-0000"))
-    assert cause(stack) == (RefusalCode.AMBIGUOUS_STACK, tuple(range(1, 58)))
-    assert stack.refusal is not None
-    assert "3 images lie at each of 19 positions" in stack.refusal.reason
+def test_diffusion_images_split_by_the_b_value_that_the_maker_wrote_privately(unpacked: Unpack) -> None:
+    folder = unpacked("mr/prostate_DWI_3b_ProstateX-0000")
+    _, paths = read(folder)
+    stacks = stacks_of(folder)
+    assert [stack.name for stack in stacks] == ["axial, b-value 50", "axial, b-value 400", "axial, b-value 800"]
+    volumes = [assemble(stack, paths) for stack in stacks]
+    assert {volume.grid.shape for volume in volumes} == {(19, 128, 84)}
+    means = [float(volume.voxels.mean()) for volume in volumes]
+    assert means == sorted(means, reverse=True)  # the more diffusion weighting, the less signal
 
 
-def test_rounding_jitter_of_a_pet_passes_the_lattice_once_it_is_a_known_class(unpacked: Unpack) -> None:
-    series, _ = read(unpacked("pet/PET_wholebody_QIN-HEADNECK-0024_299sl"))
-    (headers,) = series.values()
-    (stack,) = group(headers)
-    assert stack.refusal is not None
-    assert stack.refusal.code is RefusalCode.UNSUPPORTED_SOP_CLASS
-    found = geometry(Stack(name="", headers=tuple(headers)))
-    assert found.grid.spacing_mm[0] == pytest.approx(3.375, abs=1e-3)
-    assert found.deviation_mm < 0.01
+def test_the_pet_is_in_becquerel_with_the_factor_to_suv(unpacked: Unpack) -> None:
+    stack, paths = only_stack(unpacked("pet/PET_wholebody_QIN-HEADNECK-0024_299sl"))
+    volume = assemble(stack, paths)
+    assert volume.grid.shape == (299, 128, 128)
+    assert volume.grid.spacing_mm[0] == pytest.approx(3.375, abs=1e-3)
+    assert volume.unit == "BQML"
+    assert volume.suv_body_weight_factor == pytest.approx(2.945e-4, rel=1e-3)
+    image = by_simple_itk(volume, paths)
+    np.testing.assert_allclose(volume.voxels, SimpleITK.GetArrayFromImage(image), rtol=1e-6)
+    assert_same_place(volume, image)
+    assert geometry(stack).deviation_mm < 0.01
 
 
 def test_multi_frame_images_are_refused_by_name(shared_data: Path) -> None:
