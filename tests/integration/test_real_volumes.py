@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import SimpleITK
+from pydicom import dcmread
+from pydicom.uid import CTImageStorage, generate_uid
 
 from domain.errors import AssemblyError, MalformedInstance
 from domain.instance import Header
@@ -148,6 +150,27 @@ def test_other_regular_series_equal_an_independent_reading(name: str, spacing_mm
     np.testing.assert_array_equal(volume.voxels, SimpleITK.GetArrayFromImage(image))
     assert_same_place(volume, image)
     assert volume.grid.spacing_mm[0] == pytest.approx(spacing_mm, abs=1e-3)
+
+
+def test_the_abdomen_lies_on_the_grid_of_its_reference(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "ct" / "abdomen_Siemens_J2K_20sl_TotalSeg"
+    with pytest.raises(MalformedInstance, match="SOPClassUID is absent or empty"):
+        inspect(min(folder.iterdir()))
+    study, series = generate_uid(), generate_uid()
+    for path in folder.iterdir():
+        ds = dcmread(path)
+        ds.SOPClassUID, ds.StudyInstanceUID, ds.SeriesInstanceUID = CTImageStorage, study, series
+        ds.SOPInstanceUID = generate_uid()
+        ds.FrameOfReferenceUID = ds.get("FrameOfReferenceUID") or study
+        ds.save_as(tmp_path / path.name)
+    stack, paths = only_stack(tmp_path)
+    volume = assemble(stack, paths)
+    reference: Any = SimpleITK.ReadImage(str(shared_data / "gt" / "totalseg_example_seg_dicom.nii.gz"))
+    assert volume.grid.shape == (20, 512, 512)
+    for column, row, k in ((0, 0, 0), (511, 0, 3), (5, 511, 19)):
+        # The reference's rows run the other way.
+        expected = reference.TransformIndexToPhysicalPoint([column, 511 - row, k])
+        np.testing.assert_allclose(volume.grid.to_lps((k, row, column)), expected, atol=1e-3)
 
 
 def test_a_contour_object_is_no_image(unpacked: Unpack) -> None:
