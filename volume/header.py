@@ -20,8 +20,19 @@ from pydicom.tag import Tag
 from domain.engine import OWN_MANUFACTURER
 from domain.errors import MalformedInstance
 from domain.instance import Header
+from volume.exclusion import ENHANCED_CLASSES
+from volume.functional_groups import (
+    SHARED_KEY,
+    VRS,
+    Groups,
+    frame_as_json,
+    frame_from_json,
+    frame_values,
+    frames_from,
+    groups_of,
+)
 from volume.pet import seconds_between
-from volume.private import PHILIPS_ACTIVITY, PHILIPS_SUV, private_values
+from volume.private import PHILIPS_ACTIVITY, PHILIPS_SUV, Encoded, private_values
 from volume.private import is_wanted as is_wanted_privately
 
 Values = Mapping[int, tuple[str, ...]]
@@ -55,6 +66,7 @@ _TEXT = {
     "units": "Units",
     "decay_correction": "DecayCorrection",
     "suv_type": "SUVType",
+    "pixel_presentation": "PixelPresentation",
 }
 _INTEGER = {
     "instance_number": "InstanceNumber",
@@ -141,7 +153,7 @@ EQUIPMENT_WANTED: frozenset[int] = frozenset({_MANUFACTURER, _MODEL})
 """Tags of the items of Contributing Equipment Sequence that tell whether an object is our own."""
 
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
-_VRS = {tag: dictionary_VR(tag) for tag in WANTED}
+_VRS = VRS | {tag: dictionary_VR(tag) for tag in WANTED}
 
 
 def is_wanted(tag: int) -> bool:
@@ -162,7 +174,7 @@ def header_of(ds: Dataset, transfer_syntax_uid: str) -> Header:
     MalformedInstance
         SOP Class, SOP Instance, Study or Series Instance UID is absent, empty or not a UID; names the attribute.
     """
-    raw: dict[int, tuple[bytes, str | None, bool]] = {}
+    raw: dict[int, Encoded] = {}
     values: dict[int, tuple[str, ...]] = {}
     for tag in {*WANTED, *PIXEL_DATA, *filter(is_wanted_privately, map(int, ds.keys()))}:
         element: RawDataElement | DataElement | None = ds.get_item(Tag(tag))
@@ -174,7 +186,7 @@ def header_of(ds: Dataset, transfer_syntax_uid: str) -> Header:
                 raw[tag] = ("\\".join(values[tag]).encode("latin-1", "replace"), "LO", True)
     values = values_of_bytes(raw) | {tag: value for tag, value in values.items() if value} | _isotope(ds)
     values[CONTRIBUTING_EQUIPMENT] = tuple(_equipment(ds))
-    return header_from_values(values, transfer_syntax_uid)
+    return header_from_values(values, transfer_syntax_uid, groups_of(ds, _texts))
 
 
 def _texts(tag: int, element: DataElement) -> tuple[str, ...]:
@@ -205,12 +217,18 @@ def _equipment(ds: Dataset) -> Iterable[str]:
         yield from (str(item.get(keyword, "")) for keyword in ("Manufacturer", "ManufacturerModelName"))
 
 
-def values_of_bytes(raw: Mapping[int, tuple[bytes, str | None, bool]]) -> dict[int, tuple[str, ...]]:
+def values_of_bytes(raw: Mapping[int, Encoded]) -> dict[int, tuple[str, ...]]:
     """Return values as text from encoded ones, by tag: ``(bytes, VR or None, little endian)``."""
     charset = raw.get(CHARACTER_SET, (b"", None, True))[0].decode("latin-1")
     signed = raw.get(PIXEL_REPRESENTATION, (b"", None, True))[0].strip(b"\0") == b"\x01"
     values = {tag: _decoded(tag, *encoded, charset=charset, signed=signed) for tag, encoded in raw.items()}
     return private_values(raw) | {tag: value for tag, value in values.items() if value}
+
+
+def values_of_group(raw: Mapping[int, Encoded], declared: Mapping[int, Encoded]) -> dict[int, tuple[str, ...]]:
+    """Return the values of one item of functional groups; ``declared`` holds the dataset's character set."""
+    values = values_of_bytes({**declared, **raw})
+    return {tag: values[tag] for tag in raw if tag in values}
 
 
 def _decoded(
@@ -252,8 +270,8 @@ def _decode(value: bytes, charset: str) -> str:
         return value.decode("latin-1")
 
 
-def header_from_values(values: Values, transfer_syntax_uid: str) -> Header:
-    """Return the header that ``values`` say; see ``header_of``."""
+def header_from_values(values: Values, transfer_syntax_uid: str, groups: Groups | None = None) -> Header:
+    """Return the header that ``values`` and functional groups say; see ``header_of``."""
     found: dict[str, Any] = _identity(values)
     for name, tag in _TEXT_TAGS.items():
         found[name] = _first(values, tag)
@@ -264,9 +282,13 @@ def header_from_values(values: Values, transfer_syntax_uid: str) -> Header:
     for name, (tag, count) in _NUMBERS_TAGS.items():
         found[name] = _numbers(values.get(tag, ()), count)
     found |= _pet(values)
+    found["image_type"] = tuple(map(_shared, values.get(_IMAGE_TYPE, ())))
+    if groups is None or found["sop_class_uid"] not in ENHANCED_CLASSES:
+        groups = {}  # segmentations and others have frames too, which are no slices
+    found |= frame_values(groups.get(SHARED_KEY, {}))
     return Header(
         transfer_syntax_uid=_shared(transfer_syntax_uid),
-        image_type=tuple(map(_shared, values.get(_IMAGE_TYPE, ()))),
+        frames=frames_from(groups, found["number_of_frames"]),
         has_pixel_data=any(values.get(tag) for tag in PIXEL_DATA),
         lossy=_first(values, _LOSSY) == "01",
         has_modality_lut_sequence=bool(values.get(_MODALITY_LUT)),
@@ -344,6 +366,8 @@ _TUPLES = frozenset(name for name in ("image_type", "corrected_image", *_NUMBERS
 def header_to_json(header: Header) -> str:
     """Return a stable JSON text that leaves out what has its default value."""
     said = {name: getattr(header, name) for name, default in _DEFAULTS.items() if getattr(header, name) != default}
+    if header.frames:
+        said["frames"] = [frame_as_json(frame) for frame in header.frames]
     return json.dumps(said, sort_keys=True, separators=(",", ":"))
 
 
@@ -355,4 +379,5 @@ def header_from_json(text: str) -> Header:
     }
     for name in _TUPLES & known.keys():
         known[name] = tuple(known[name])
+    known["frames"] = tuple(map(frame_from_json, known.get("frames", ())))
     return Header(**known)

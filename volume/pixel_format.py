@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
-from pydicom.uid import CTImageStorage, PositronEmissionTomographyImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
 
 from domain.errors import AssemblyError
 from domain.instance import Header
@@ -12,6 +17,7 @@ from domain.series import RefusalCode
 from volume.numbers import instance_numbers, listed
 
 HOUNSFIELD = "HU"
+_CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 
 
 def unit_of(header: Header) -> str:
@@ -26,7 +32,7 @@ def unit_of(header: Header) -> str:
     if header.rescale_type is not None:
         return header.rescale_type.upper()
     is_rescaled = header.rescale_slope is not None and header.rescale_intercept is not None
-    return HOUNSFIELD if header.sop_class_uid == CTImageStorage and is_rescaled else ""
+    return HOUNSFIELD if header.sop_class_uid in _CT_CLASSES and is_rescaled else ""
 
 
 def check_pixel_format(headers: Sequence[Header]) -> None:
@@ -73,6 +79,12 @@ _RULES: tuple[tuple[Callable[[Header], bool], RefusalCode, str], ...] = (
         RefusalCode.UNSUPPORTED_PIXELS,
         "Colour images have no values to measure: SamplesPerPixel must be 1 and PhotometricInterpretation "
         "MONOCHROME1 or MONOCHROME2. Send the original grey-scale images",
+    ),
+    (
+        lambda h: h.pixel_presentation in (None, "MONOCHROME"),
+        RefusalCode.UNSUPPORTED_PIXELS,
+        "PixelPresentation says that some values are colours, which have nothing to measure. Send the images without "
+        "their coloured overlay",
     ),
     (
         _has_sound_bits,

@@ -67,7 +67,8 @@ _COMPONENTS = {
 
 def _component(header: Header) -> str:
     """Return what part of the signal an MR image shows, by the defined terms of ImageType from value 3 on."""
-    found = dict.fromkeys(_COMPONENTS[word] for word in header.image_type[2:] if word in _COMPONENTS)
+    words = (*header.image_type[2:], header.complex_component)
+    found = dict.fromkeys(_COMPONENTS[word] for word in words if word in _COMPONENTS)
     return " ".join(found)
 
 

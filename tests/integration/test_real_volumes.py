@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import highdicom
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -213,13 +214,41 @@ def test_the_pet_is_in_becquerel_with_the_factor_to_suv(unpacked: Unpack) -> Non
     assert geometry(stack).deviation_mm < 0.01
 
 
-def test_multi_frame_images_are_refused_by_name(shared_data: Path) -> None:
-    stacks = stacks_of(shared_data / "enhanced")
-    assert stacks
-    for stack in stacks:
-        assert stack.refusal is not None
-        assert stack.refusal.code is RefusalCode.UNSUPPORTED_SOP_CLASS
-        assert "Enhanced" in stack.refusal.reason
+@pytest.mark.parametrize(
+    ("name", "shape"), [("BRTUM004", (24, 256, 256)), ("dcmqi_legacy_enhanced_CT_24x38x3.dcm", (3, 38, 24))]
+)
+def test_an_enhanced_image_equals_an_independent_reading(
+    name: str, shape: tuple[int, int, int], shared_data: Path
+) -> None:
+    path = shared_data / "enhanced" / name
+    header, _ = inspect(path)
+    (stack,) = group([header])
+    volume = assemble(stack, {header.sop_instance_uid: path})
+    other = highdicom.imread(path).get_volume(apply_real_world_transform=False)
+    assert volume.grid.shape == shape
+    index = np.array([[0, 0, 0], [shape[0] - 1, 0, 0], [1, 5, 7], [2, shape[1] - 1, shape[2] - 1]])
+    for place in index:
+        position = volume.grid.to_lps(place)
+        theirs = np.rint(other.map_reference_to_indices(position[None])[0]).astype(int)
+        np.testing.assert_allclose(other.map_indices_to_reference(theirs[None])[0], position, atol=1e-3)
+        assert other.array[tuple(theirs)] == volume.voxels[tuple(place)]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("dicom2nifti_philips_enhanced_anat.dcm", RefusalCode.NO_FRAME_OF_REFERENCE),
+        ("eCT_Supplemental.dcm", RefusalCode.UNSUPPORTED_PIXELS),
+        ("emri_small.dcm", RefusalCode.NO_FUNCTIONAL_GROUPS),
+    ],
+)
+def test_enhanced_images_that_lack_something_are_refused_by_name(
+    name: str, code: RefusalCode, shared_data: Path
+) -> None:
+    header, _ = inspect(shared_data / "enhanced" / name)
+    (stack,) = group([header])
+    assert stack.refusal is not None
+    assert stack.refusal.code is code
 
 
 LOSSLESS = (
