@@ -173,4 +173,6 @@ def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int)
 def sop_class_in_words(uid: str) -> str:
     """Return the name of a SOP Class without the word that they all share."""
     name = UID(uid).name
-    return "private SOP class" if name == uid else name.removesuffix(" Storage")
+    if name == uid:
+        return "private SOP class" if UID(uid).is_private else "SOP class not known here"
+    return name.removesuffix(" Storage")

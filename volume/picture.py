@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from domain.errors import StorageError
 from domain.instance import Header
@@ -39,7 +40,9 @@ def read_picture(header: Header, path: Path, frame: int = 1) -> Picture:
         The file cannot be read.
     """
     try:
-        values = pixel_array(path, index=frame - 1)
+        # pydicom cannot find single frames in a file that is deflated as a whole.
+        is_deflated = header.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+        values = pixel_array(pydicom.dcmread(path) if is_deflated else path, index=frame - 1)
         ds = pydicom.dcmread(path, stop_before_pixels=True)
         return _rgb(values, ds)
     except OSError as error:

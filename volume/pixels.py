@@ -123,7 +123,8 @@ def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: 
 def unreadable(header: Header, why: str) -> AssemblyError:
     """Return the error that names the instance and its transfer syntax."""
     syntax = UID(header.transfer_syntax_uid)
-    name = "a private transfer syntax" if syntax.name == syntax else syntax.name
+    unknown = "a private one" if syntax.is_private else "one that is not known here"
+    name = unknown if syntax.name == syntax else syntax.name
     return AssemblyError(
         RefusalCode.PIXELS_UNREADABLE,
         f"The pixels of {listed([header])} cannot be decoded: {why} (transfer syntax: {name}). Send the series "
