@@ -45,6 +45,7 @@ peers: ## Install the foreign programs that the tests talk to (Debian, Ubuntu)
 bench: $(VENV)/.dev ## Measure how long results take
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/turnaround.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/jobs.py
+	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/assembling.py
 
 lock: ## Pin all dependencies anew
 	@test -x $(VENV)/lock/bin/uv || { $(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install -q uv; }

@@ -68,9 +68,13 @@ SIDES = frozenset({"7771000", "24028007", "51440002", "66459002"})
 MODALITIES = {
     "1.2.840.10008.5.1.4.1.1.2": dcm("CT", "Computed Tomography"),
     "1.2.840.10008.5.1.4.1.1.2.1": dcm("CT", "Computed Tomography"),
+    "1.2.840.10008.5.1.4.1.1.2.2": dcm("CT", "Computed Tomography"),
     "1.2.840.10008.5.1.4.1.1.4": dcm("MR", "Magnetic Resonance"),
     "1.2.840.10008.5.1.4.1.1.4.1": dcm("MR", "Magnetic Resonance"),
+    "1.2.840.10008.5.1.4.1.1.4.4": dcm("MR", "Magnetic Resonance"),
     "1.2.840.10008.5.1.4.1.1.128": dcm("PT", "Positron emission tomography"),
+    "1.2.840.10008.5.1.4.1.1.128.1": dcm("PT", "Positron emission tomography"),
+    "1.2.840.10008.5.1.4.1.1.130": dcm("PT", "Positron emission tomography"),
 }
 """CID 29, by SOP Class of the source."""
 

@@ -80,21 +80,34 @@ def image(
     sop_instance_uid: str,
     *,
     segment: int | None = None,
+    frame: int | None = None,
     relationship: str = CONTAINS,
 ) -> Dataset:
-    """Return an IMAGE, or a segment of one."""
+    """Return an IMAGE, or a segment or a frame of one."""
     item = _item("IMAGE", relationship, name, ())
     reference = Dataset()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
     if segment is not None:
         reference.ReferencedSegmentNumber = segment
+    if frame is not None:
+        reference.ReferencedFrameNumber = frame
     item.ReferencedSOPSequence = [reference]
     return item
 
 
-def polyline(name: Code, points: Sequence[tuple[float, float]], sop_class_uid: str, sop_instance_uid: str) -> Dataset:
-    """Return an SCOORD on one image; ``points`` are (column, row) from the corner of the first pixel (C.18.6.1.2)."""
-    selected = image(SOURCE_IMAGE, sop_class_uid, sop_instance_uid, relationship="SELECTED FROM")
+def polyline(
+    name: Code,
+    points: Sequence[tuple[float, float]],
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    *,
+    frame: int | None = None,
+) -> Dataset:
+    """Return an SCOORD on one image or frame.
+
+    ``points`` are (column, row) from the corner of the first pixel (C.18.6.1.2).
+    """
+    selected = image(SOURCE_IMAGE, sop_class_uid, sop_instance_uid, frame=frame, relationship="SELECTED FROM")
     item = _item("SCOORD", CONTAINS, name, [selected])
     item.GraphicType = "POLYLINE"
     item.GraphicData = [value for point in points for value in point]

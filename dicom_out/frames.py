@@ -84,9 +84,11 @@ def functional_groups(frames: Sequence[Frame], images: Sequence[SourceImage]) ->
 
 def _derivation(image: SourceImage) -> bytes:
     """Derivation Image Functional Group (PS3.3 C.7.6.16.2.6)."""
+    frame = b"" if image.frame_number is None else text("ReferencedFrameNumber", str(image.frame_number))
     source = (
         text("ReferencedSOPClassUID", image.sop_class_uid)
         + text("ReferencedSOPInstanceUID", image.sop_instance_uid)
+        + frame
         + text("SpatialLocationsPreserved", "YES")
         + _code("PurposeOfReferenceCodeSequence", SOURCE_IMAGE_FOR_PROCESSING)
     )

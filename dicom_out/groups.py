@@ -98,7 +98,8 @@ def _volumetric(
 
 def _planar(manifest: EngineManifest, segment: SegmentDescription, tracked: Tracking, line: Line) -> Dataset:
     """Return a TID 1410 Planar ROI group with the long axis."""
-    drawn = polyline(codes.IMAGE_REGION, line.axis.ends, line.image.sop_class_uid, line.image.sop_instance_uid)
+    uids = line.image.sop_class_uid, line.image.sop_instance_uid
+    drawn = polyline(codes.IMAGE_REGION, line.axis.ends, *uids, frame=line.image.frame_number)
     items = [*_subject(segment, tracked), drawn, *_site(segment, manifest), *algorithm(manifest)]
     length = num(codes.LONG_AXIS, line.axis.length_mm, MILLIMETRE)
     return container(codes.MEASUREMENT_GROUP, [*items, length], template="1410")

@@ -117,9 +117,9 @@ def _describe_references(ds: Dataset, source: Source) -> None:
     series = Dataset()
     series.SeriesInstanceUID = source.series_instance_uid
     series.ReferencedInstanceSequence = DicomSequence()
-    for image in source.images:
+    for sop_class_uid, sop_instance_uid in source.instances:
         item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.sop_class_uid, image.sop_instance_uid
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
         series.ReferencedInstanceSequence.append(item)
     ds.ReferencedSeriesSequence = [series]
 

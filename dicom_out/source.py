@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import cast
@@ -22,6 +22,7 @@ from pydicom.valuerep import format_number_as_ds
 from dicom_out.charset import normalised, undeclared
 from dicom_out.encoding import tag_of
 
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _SLICE_KEYWORDS = ["SOPClassUID", "SOPInstanceUID", "ImagePositionPatient"]
 _TYPE_2 = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientName", "PatientID",
@@ -43,6 +44,8 @@ class SourceImage:
     sop_instance_uid: str = field(repr=False)
     position: tuple[str, str, str]
     """ImagePositionPatient as the source wrote it, at most 16 characters a number."""
+    frame_number: int | None = None
+    """From 1, where the slice is one frame of its instance (PS3.3 C.7.6.16)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,21 +63,55 @@ class Source:
         return str(self.header.SeriesInstanceUID)
 
     @property
+    def instances(self) -> tuple[tuple[str, str], ...]:
+        """SOP Class and Instance UID of each instance once, in slice order."""
+        return tuple(dict.fromkeys((image.sop_class_uid, image.sop_instance_uid) for image in self.images))
+
+    @property
     def study_instance_uid(self) -> str:
         """The stack's study."""
         return str(self.header.StudyInstanceUID)
 
 
-def read_source(paths: Sequence[Path]) -> Source:
-    """Read the headers of Part 10 files in slice order; pixel data is not read."""
+def read_source(paths: Sequence[Path], frames: Sequence[int | None] = ()) -> Source:
+    """Read the headers of Part 10 files in slice order; pixel data is not read.
+
+    Parameters
+    ----------
+    frames
+        Frame of each file that is the slice; empty where every file is one slice. A file with frames is read once.
+    """
     first = dcmread(paths[0], stop_before_pixels=True)
-    rest = (dcmread(path, stop_before_pixels=True, specific_tags=list(_SLICE_KEYWORDS)) for path in paths[1:])
-    images = tuple(_image(header) for header in (first, *rest))
+    if any(frames):
+        images = tuple(_frame_images(paths, frames))
+        for keyword in _GROUPS:  # nothing of the source's other frames belongs into a result
+            first.pop(tag_of(keyword), None)
+    else:
+        rest = (dcmread(path, stop_before_pixels=True, specific_tags=list(_SLICE_KEYWORDS)) for path in paths[1:])
+        images = tuple(_image(header) for header in (first, *rest))
     return Source(header=source_header(first), images=images)
 
 
-def _image(header: Dataset) -> SourceImage:
-    x, y, z = (_decimal_string(value) for value in string_values(header, "ImagePositionPatient"))
+def _frame_images(paths: Sequence[Path], frames: Sequence[int | None]) -> Iterator[SourceImage]:
+    headers: dict[Path, Dataset] = {}
+    for path, number in zip(paths, frames, strict=True):
+        if path not in headers:
+            keywords = [*_SLICE_KEYWORDS, *_GROUPS]
+            headers[path] = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+        header = headers[path]
+        if number is None:
+            yield _image(header)
+            continue
+        groups = [header.PerFrameFunctionalGroupsSequence[number - 1], *header.get(_GROUPS[0], ())]
+        placed = next(group for group in groups if "PlanePositionSequence" in group)
+        image = _image(header, placed.PlanePositionSequence[0])
+        yield replace(image, frame_number=number)
+
+
+def _image(header: Dataset, placed: Dataset | None = None) -> SourceImage:
+    """Return the slice that a header describes; ``placed`` is where its position stands instead."""
+    position = string_values(header if placed is None else placed, "ImagePositionPatient")
+    x, y, z = (_decimal_string(value) for value in position)
     return SourceImage(
         sop_class_uid=str(header.SOPClassUID), sop_instance_uid=str(header.SOPInstanceUID), position=(x, y, z)
     )

@@ -51,8 +51,7 @@ def _describe_document(ds: Dataset, result: Result, source: Source, *, has_seg: 
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
     ds.CompletionFlag, ds.VerificationFlag = "COMPLETE", "UNVERIFIED"
-    images = [(image.sop_class_uid, image.sop_instance_uid) for image in source.images]
-    series = [_series(source.series_instance_uid, images)]
+    series = [_series(source.series_instance_uid, source.instances)]
     if has_seg:
         job = result.job_id
         series.append(_series(series_uid(job, "SEG"), [(SegmentationStorage, instance_uid(job, "SEG"))]))
@@ -149,5 +148,5 @@ def _image_library(source: Source) -> Dataset:
     modality = codes.MODALITIES.get(source.images[0].sop_class_uid)
     if modality is not None:
         shared.insert(0, code(codes.MODALITY, modality, ACQUIRES))
-    entries = [image(codes.SOURCE, entry.sop_class_uid, entry.sop_instance_uid) for entry in source.images]
+    entries = [image(codes.SOURCE, *uids) for uids in source.instances]
     return container(codes.IMAGE_LIBRARY, [container(codes.IMAGE_LIBRARY_GROUP, [*shared, *entries])])

@@ -36,6 +36,8 @@ _SLICE_KEYWORDS = [
     "Columns",
     *_ONE_FOR_ALL,
 ]
+_GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
+_PLACING = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _STEP_TOLERANCE = 2e-3
 """Relative; assembly takes slices whose direction cosines differ by half of it. Another spacing is far off."""
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "AccessionNumber", "StudyInstanceUID", "StudyID")
@@ -47,6 +49,8 @@ class SourceSlices:
 
     sop_instance_uids: tuple[str, ...] = field(repr=False)
     sop_class_uids: tuple[str, ...] = field(repr=False)
+    frame_numbers: tuple[int | None, ...]
+    """``None`` for a slice that is a whole instance."""
     series_instance_uid: str = field(repr=False)
     frame_of_reference_uid: str = field(repr=False)
     positions_mm: npt.NDArray[np.float64] = field(repr=False)
@@ -62,7 +66,7 @@ def verify(result: Result, objects: Sequence[ResultObject]) -> None:
         They differ; the message says in what.
     """
     with _unreadable_is_failed():
-        first, slices = _read_source(result.source_paths, result.grid)
+        first, slices = _read_source(result)
         found = {item.kind: _read(item, first) for item in objects}
         if len(found) != len(objects) or "SR" not in found:
             raise VerificationFailed("A result has one SR and at most one SEG.")
@@ -82,8 +86,10 @@ def _unreadable_is_failed() -> Iterator[None]:
         raise VerificationFailed(f"A result object cannot be read back ({type(error).__name__}).") from error
 
 
-def _read_source(paths: Sequence[Path], grid: Grid) -> tuple[Dataset, SourceSlices]:
-    headers = [dcmread(path, stop_before_pixels=True, specific_tags=list(_SLICE_KEYWORDS)) for path in paths]
+def _read_source(result: Result) -> tuple[Dataset, SourceSlices]:
+    paths, grid = result.source_paths, result.grid
+    numbers = result.source_frames or (None,) * len(paths)
+    headers = _frames(paths, numbers) if any(numbers) else [_header(path) for path in paths]
     for keyword in _ONE_FOR_ALL:
         if len({_bytes(header, keyword) for header in headers}) > 1:
             raise VerificationFailed(f"{keyword} differs between the source's slices; a result has one.")
@@ -93,6 +99,7 @@ def _read_source(paths: Sequence[Path], grid: Grid) -> tuple[Dataset, SourceSlic
     return first, SourceSlices(
         sop_instance_uids=tuple(str(header.SOPInstanceUID) for header in headers),
         sop_class_uids=tuple(str(header.SOPClassUID) for header in headers),
+        frame_numbers=tuple(numbers),
         series_instance_uid=str(first.SeriesInstanceUID),
         frame_of_reference_uid=str(first.FrameOfReferenceUID),
         positions_mm=np.array([[float(x) for x in header.ImagePositionPatient] for header in headers]),
@@ -106,6 +113,29 @@ def _has_grid_of(header: Dataset, grid: Grid) -> bool:
     steps = np.stack([cosines[3:] * between_rows, cosines[:3] * between_columns])
     off = np.abs(steps - grid.affine[:3, [1, 2]].T).max(axis=1) / (between_rows, between_columns)
     return (int(header.Rows), int(header.Columns)) == grid.shape[1:] and bool(off.max() <= _STEP_TOLERANCE)
+
+
+def _header(path: Path) -> Dataset:
+    return dcmread(path, stop_before_pixels=True, specific_tags=list(_SLICE_KEYWORDS))
+
+
+def _frames(paths: Sequence[Path], numbers: Sequence[int | None]) -> list[Dataset]:
+    """Return a header for each frame, as a file of its own would have it; each file is read once."""
+    files: dict[Path, Dataset] = {}
+    headers = []
+    for path, number in zip(paths, numbers, strict=True):
+        if path not in files:
+            files[path] = dcmread(path, stop_before_pixels=True, specific_tags=[*_SLICE_KEYWORDS, *_GROUPS])
+        whole = files[path]
+        header = Dataset()
+        header.update({element.tag: element for element in whole if element.keyword not in _GROUPS})
+        if number is not None:
+            for groups in (*whole.get(_GROUPS[0], ()), whole[_GROUPS[1]].value[number - 1]):
+                for macro in _PLACING:
+                    for item in groups.get(macro, ()):
+                        header.update(item)
+        headers.append(header)
+    return headers
 
 
 def _read(item: ResultObject, source: Dataset) -> Dataset:

@@ -38,6 +38,8 @@ class Slices(Protocol):
     @property
     def sop_class_uids(self) -> tuple[str, ...]: ...
     @property
+    def frame_numbers(self) -> tuple[int | None, ...]: ...
+    @property
     def series_instance_uid(self) -> str: ...
     @property
     def frame_of_reference_uid(self) -> str: ...
@@ -52,8 +54,8 @@ class CheckedSeg:
     sop_instance_uid: str = field(repr=False)
     tracking: dict[int, tuple[str, str]] = field(repr=False)
     """Tracking ID and UID by segment number."""
-    planes: dict[str, LabelArray] = field(repr=False)
-    """Segment number of each pixel by source instance, where there is any."""
+    planes: dict[tuple[str, int | None], LabelArray] = field(repr=False)
+    """Segment number of each pixel by source instance and its frame, where there is any."""
     voxels: dict[int, int]
     """By segment number, where there is any."""
     spacing_mm: tuple[float, float]
@@ -94,7 +96,7 @@ def check_seg(seg: Dataset, result: Result, slices: Slices) -> CheckedSeg:
     return CheckedSeg(
         sop_instance_uid=str(seg.SOPInstanceUID),
         tracking=tracking,
-        planes={slices.sop_instance_uids[k]: plane for k, plane in planes.items()},
+        planes={(slices.sop_instance_uids[k], slices.frame_numbers[k]): plane for k, plane in planes.items()},
         voxels={number: found.voxels for number, found in moments.items()},
         spacing_mm=(measures[1], measures[2]),
     )
@@ -157,7 +159,7 @@ def _decode(
         segment = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         position = np.array([float(x) for x in group.PlanePositionSequence[0].ImagePositionPatient])
         k = _slice_of(number, position, grid, slices)
-        _check_source(number, group, slices.sop_instance_uids[k])
+        _check_source(number, group, (slices.sop_instance_uids[k], slices.frame_numbers[k]))
         if (segment, k) in seen:
             raise VerificationFailed(f"SEG: frame {number} repeats a segment on a slice.")
         seen.add((segment, k))
@@ -201,14 +203,18 @@ def _unevenness_mm(grid: Grid) -> float:
     return 2 * tolerance_mm(grid.spacing_mm[0])
 
 
-def _check_source(number: int, group: Dataset, expected: str) -> None:
+def image_named(reference: Dataset) -> tuple[str, int | None]:
+    """Return the instance, and the frame where there is one, that a reference names (PS3.3 10.8)."""
+    frame = reference.get("ReferencedFrameNumber")
+    return str(reference.ReferencedSOPInstanceUID), None if frame is None else int(frame)
+
+
+def _check_source(number: int, group: Dataset, expected: tuple[str, int | None]) -> None:
     named = [
-        str(item.ReferencedSOPInstanceUID)
-        for derivation in group.DerivationImageSequence
-        for item in derivation.SourceImageSequence
+        image_named(item) for derivation in group.DerivationImageSequence for item in derivation.SourceImageSequence
     ]
     if named != [expected]:
-        raise VerificationFailed(f"SEG: frame {number} names another source instance than the one at its position.")
+        raise VerificationFailed(f"SEG: frame {number} names another source image than the one at its position.")
 
 
 def _check_voxels(decoded: dict[int, LabelArray], labels: LabelArray) -> None:

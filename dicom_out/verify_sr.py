@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from dicom_out.verify_seg import CheckedSeg, Slices
+from dicom_out.verify_seg import CheckedSeg, Slices, image_named
 from domain.codes import Code
 from domain.errors import VerificationFailed
 from domain.findings import SegmentDescription
@@ -221,8 +221,7 @@ def _check_line(number: int, groups: list[Dataset], seg: CheckedSeg) -> None:
     ]
     if len(lines) != 1 or [what[0] for what, _ in lengths] != [_LONG_AXIS]:
         raise VerificationFailed(f"SR: segment {number} does not have one long axis.")
-    uid = str(lines[0].ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
-    plane = seg.planes.get(uid)
+    plane = seg.planes.get(image_named(lines[0].ContentSequence[0].ReferencedSOPSequence[0]))
     ends = np.array([float(x) for x in lines[0].GraphicData]).reshape(-1, 2)
     if plane is None or len(ends) != 2 or not all(_touches(plane == number, column, row) for column, row in ends):
         raise VerificationFailed(f"SR: the long axis of segment {number} does not end at the segment.")

@@ -55,7 +55,7 @@ class Writer:
         """
         if len(result.source_paths) != result.grid.shape[0]:
             raise ValueError("one source instance is needed for each slice")
-        source = read_source(result.source_paths)
+        source = read_source(result.source_paths, result.source_frames)
         declared = character_set(source.header, own_texts(result))
         lines: dict[int, Line] = {}
         written = []

@@ -11,12 +11,42 @@ from domain.errors import GatewayError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrameHeader:
+    """What one frame of an enhanced image says for itself (functional groups, PS3.3 C.7.6.16).
+
+    Names, units and ``None`` as in ``Header``. What all frames share is in the header of the instance.
+    """
+
+    image_type: tuple[str, ...] | None = None
+    image_position_mm: tuple[float, float, float] | None = None
+    image_orientation: tuple[float, float, float, float, float, float] | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
+    slice_thickness_mm: float | None = None
+    rescale_slope: float | None = None
+    rescale_intercept: float | None = None
+    rescale_type: str | None = None
+    stack_id: str | None = None
+    temporal_position: int | None = None
+    acquisition_number: int | None = None
+    complex_component: str | None = None
+    echo_time_ms: float | None = None
+    repetition_time_ms: float | None = None
+    inversion_time_ms: float | None = None
+    flip_angle_deg: float | None = None
+    trigger_time_ms: float | None = None
+    diffusion_b_value: float | None = None
+    diffusion_direction: tuple[float, float, float] | None = None
+    convolution_kernel: str | None = None
+    kvp: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """The attributes that grouping, assembly, routes and engines look at.
 
     Nothing here identifies a patient except the UIDs and free-text descriptions, which therefore stay out of
     ``repr``. ``None`` means absent, empty or unreadable, never zero. Lengths in mm, angles in degrees, times in ms.
-    Multi-frame functional groups are not read here.
+    ``volume.frames.frames_of`` makes of an enhanced image one header a frame, with ``frame_number`` set.
     """
 
     sop_class_uid: str
@@ -32,6 +62,12 @@ class Header:
     # Image Pixel Module (PS3.3 C.7.6.3)
     has_pixel_data: bool = False
     number_of_frames: int | None = None
+    frames: tuple[FrameHeader, ...] = field(default=(), repr=False)
+    """Of an enhanced image whose functional groups cover every frame; otherwise empty."""
+    frame_number: int | None = None
+    """Set, from 1, where this is one frame of its instance (PS3.3 C.7.6.6)."""
+    pixel_presentation: str | None = None
+    """(0008,9205): COLOR, MIXED and TRUE_COLOR hold values that are colours."""
     rows: int | None = None
     columns: int | None = None
     samples_per_pixel: int | None = None
@@ -59,6 +95,8 @@ class Header:
     rescale_type: str | None = None
     has_modality_lut_sequence: bool = False
     # What may split a series into stacks
+    stack_id: str | None = field(default=None, repr=False)
+    complex_component: str | None = None
     echo_time_ms: float | None = None
     echo_number: int | None = None
     repetition_time_ms: float | None = None
@@ -67,8 +105,26 @@ class Header:
     temporal_position: int | None = None
     trigger_time_ms: float | None = None
     diffusion_b_value: float | None = None
+    """s/mm²; from (0018,9087), or where that is absent from what Siemens, GE and Philips write privately."""
+    diffusion_direction: tuple[float, float, float] | None = None
+    frame_reference_time_ms: float | None = None
     acquisition_time: str | None = field(default=None, repr=False)
     convolution_kernel: str | None = None
+    # PET Series and Isotope Modules (PS3.3 C.8.9.1, C.8.9.2); dates and times are kept as distances only
+    units: str | None = None
+    decay_correction: str | None = None
+    corrected_image: tuple[str, ...] = ()
+    suv_type: str | None = None
+    patient_weight_kg: float | None = None
+    injected_dose_bq: float | None = None
+    half_life_s: float | None = None
+    injection_to_series_s: float | None = None
+    """Negative where the series seems to begin before the injection."""
+    series_to_acquisition_s: float | None = None
+    philips_suv_factor: float | None = None
+    """(7053,xx00): SUV per rescaled count."""
+    philips_activity_factor: float | None = None
+    """(7053,xx09): Bq/ml per rescaled count."""
     # What routes and engines look at
     body_part_examined: str | None = None
     series_description: str | None = field(default=None, repr=False)

@@ -49,7 +49,9 @@ class Job:
     study_instance_uid: str = field(repr=False)
     stack: str
     sop_instance_uids: tuple[str, ...] = field(repr=False)
-    """In slice order once assembled, otherwise as received."""
+    """In slice order once assembled, otherwise as received. An enhanced image stands there once for each frame."""
+    frame_numbers: tuple[int | None, ...] = ()
+    """Which frame of each instance; empty where all are whole instances."""
     route: str = ""
     engine: str = ""
     engine_version: str = ""

@@ -275,7 +275,7 @@ class Result:
     findings: Findings
     grid: Grid
     source_paths: tuple[Path, ...]
-    """Part 10 files of the source instances, in slice order of ``grid``."""
+    """Part 10 files of the source instances, in slice order of ``grid``; an enhanced one once for each frame."""
     manifest: EngineManifest
     route: str
     stack: str
@@ -285,6 +285,8 @@ class Result:
     generation: int = 1
     predecessors: tuple[ResultObject, ...] = field(default=())
     """Objects of the earlier generation, oldest last."""
+    source_frames: tuple[int | None, ...] = ()
+    """Frame of each source instance, from 1; empty where each slice is a whole instance."""
 
 
 class ResultWriter(Protocol):

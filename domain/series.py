@@ -14,6 +14,7 @@ class RefusalCode(StrEnum):
 
     NOT_AN_IMAGE = "not-an-image"
     UNSUPPORTED_SOP_CLASS = "unsupported-sop-class"
+    NO_FUNCTIONAL_GROUPS = "no-functional-groups"
     OWN_RESULT = "own-result"
     LOCALIZER = "localizer"
     SECONDARY_CAPTURE = "secondary-capture"
@@ -52,7 +53,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """Instances of one series that belong to one volume (or image), in received order or sorted by position.
+    """Images of one series that belong to one volume (or image), in received order or sorted by position.
+
+    An image is an instance, or one frame of an enhanced one (``Header.frame_number``).
 
     ``name`` says what distinguishes the stack inside its series, e.g. ``axial`` or ``kernel B70f``; it is empty
     when the series holds just one.

@@ -70,10 +70,15 @@ class Volume:
         (PS3.3 C.11.1); padding replaced by ``padding_value``. Read-only.
     sop_instance_uids
         Source instance of each slice, in slice order.
+    frame_numbers
+        Frame of that instance, from 1; ``None`` where the slice is the whole instance. Empty where all are.
     unit
-        ``HU``, or what RescaleType says, or empty for arbitrary units.
+        ``HU``, or what RescaleType (in PET Units) says, or empty for arbitrary units.
     padding_value
         What stands where the source had padding (PS3.3 C.7.5.1.1.2); ``None`` where no voxel was padding.
+    suv_body_weight_factor
+        In PET: what to multiply voxels by for the standardised uptake value by body weight (g/ml); ``None`` where
+        the headers do not give it beyond doubt.
     """
 
     voxels: npt.NDArray[np.int16] | npt.NDArray[np.float32]
@@ -81,10 +86,14 @@ class Volume:
     sop_instance_uids: tuple[str, ...] = field(repr=False)
     unit: str = ""
     padding_value: float | None = None
+    frame_numbers: tuple[int | None, ...] = ()
+    suv_body_weight_factor: float | None = None
 
     def __post_init__(self) -> None:
         if self.voxels.shape != self.grid.shape:
             raise ValueError(f"voxels {self.voxels.shape} are not on the grid {self.grid.shape}")
         if len(self.sop_instance_uids) != self.grid.shape[0]:
             raise ValueError("one source instance is needed for each slice")
+        if self.frame_numbers and len(self.frame_numbers) != self.grid.shape[0]:
+            raise ValueError("one frame number is needed for each slice")
         self.voxels.setflags(write=False)

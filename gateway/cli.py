@@ -104,6 +104,19 @@ def run(
 
 
 @app.command()
+def inspect(
+    paths: Inputs,
+    png: Annotated[Path | None, typer.Option(help="Write a picture with one numbered row of views a stack.")] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what DICOM files hold: every stack, its geometry, and which route takes it or why none does."""
+    from gateway.commands.inspect import inspect_files
+
+    raise typer.Exit(inspect_files(paths, config=_config(config), png=png, as_json=as_json))
+
+
+@app.command()
 def send(
     paths: Inputs,
     to: Annotated[str, typer.Option(help="HOST:PORT of a C-STORE SCP, or the DICOMweb URL of a STOW-RS server.")],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -129,14 +130,15 @@ def _filled(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[tupl
         local = config.model_copy(update={"store": store_section, "database": database})
         wiring.prepare_store(local)
         with wiring.opened_store(local) as store:
-            files = list(_files(paths, here / "unpacked"))
+            files = list(files_below(paths, here / "unpacked"))
             taken = _take(files, wiring.intake(store), say)
             if not taken:
                 raise ConfigurationError(f"no DICOM instance among {len(files)} file(s)")
             yield store, [arrival.series_instance_uid for arrival in store.series.arrivals()]
 
 
-def _files(paths: Sequence[Path], unpacked: Path) -> Iterator[Path]:
+def files_below(paths: Sequence[Path], unpacked: Path) -> Iterator[Path]:
+    """Yield the files in ``paths`` (files, folders, zip archives); archives are unpacked below ``unpacked``."""
     for number, path in enumerate(paths):
         if not path.exists():
             raise ConfigurationError(f"{path}: there is no such file or folder")
@@ -144,9 +146,7 @@ def _files(paths: Sequence[Path], unpacked: Path) -> Iterator[Path]:
             yield from sorted(item for item in path.rglob("*") if item.is_file())
         elif zipfile.is_zipfile(path):
             target = unpacked / str(number)
-            with zipfile.ZipFile(path) as archive:
-                _require_room(archive, path, unpacked.parent)
-                archive.extractall(target)
+            _unzip(path, target)
             yield from sorted(item for item in target.rglob("*") if item.is_file())
         else:
             yield path
@@ -157,6 +157,15 @@ def _require_room(archive: zipfile.ZipFile, path: Path, folder: Path) -> None:
     needed = 2 * sum(item.file_size for item in archive.infolist())  # unpacked, and in the store
     if needed > shutil.disk_usage(folder).free:
         raise ConfigurationError(f"{path}: unpacked it would need {needed >> 20} MB of room in {folder}")
+
+
+def _unzip(path: Path, target: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _require_room(archive, path, target.parent.parent)
+            archive.extractall(target)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:  # the last: encrypted
+        raise ConfigurationError(f"{path}: the archive is damaged or encrypted") from error
 
 
 def _take(files: Sequence[Path], sink: InstanceSink, say: OnStep) -> int:

@@ -15,6 +15,7 @@ from domain.series import Stack
 from domain.volume import Grid
 from pipeline.rules import Route
 from volume.facts import facts
+from volume.frames import frame_numbers
 from volume.geometry import geometry
 from volume.repeats import group_stored
 
@@ -102,11 +103,12 @@ class Planner:
         uids = _uids(stack.headers)
         options = repr(sorted(route.options.items())) if route.options else ""
         return Job(
-            job_id=job_id(uids, route=route.name, engine=manifest, options=options),
+            job_id=job_id(_images(stack.headers), route=route.name, engine=manifest, options=options),
             series_instance_uid=stack.headers[0].series_instance_uid,
             study_instance_uid=stack.headers[0].study_instance_uid,
             stack=stack.name,
             sop_instance_uids=uids,
+            frame_numbers=frame_numbers(stack.headers),
             route=route.name,
             engine=manifest.name,
             engine_version=manifest.version,
@@ -119,11 +121,12 @@ def not_run(stack: Stack, code: str, reason: str) -> Job:
     """Return the statement why nothing runs on a stack, as a job without a route."""
     uids = _uids(stack.headers)
     return Job(
-        job_id=hashlib.sha256("\0".join(("not-run", *sorted(uids))).encode()).hexdigest()[:40],
+        job_id=hashlib.sha256("\0".join(("not-run", *sorted(_images(stack.headers)))).encode()).hexdigest()[:40],
         series_instance_uid=stack.headers[0].series_instance_uid,
         study_instance_uid=stack.headers[0].study_instance_uid,
         stack=stack.name,
         sop_instance_uids=uids,
+        frame_numbers=frame_numbers(stack.headers),
         state=JobState.NOT_RUN,
         code=code,
         reason=reason,
@@ -152,6 +155,14 @@ def _why_no_route(verdicts: Sequence[tuple[str, Verdict]]) -> str:
 
 def _uids(headers: Sequence[Header]) -> tuple[str, ...]:
     return tuple(header.sop_instance_uid for header in headers)
+
+
+def _images(headers: Sequence[Header]) -> tuple[str, ...]:
+    """Return what names each image: two stacks of one instance are two sets."""
+    return tuple(
+        header.sop_instance_uid if header.frame_number is None else f"{header.sop_instance_uid}#{header.frame_number}"
+        for header in headers
+    )
 
 
 def _requested_priority(headers: Sequence[Header]) -> int:

@@ -26,7 +26,7 @@ from domain.errors import (
     VerificationFailed,
 )
 from domain.findings import Findings
-from domain.instance import StoredInstance
+from domain.instance import Header, StoredInstance
 from domain.job import DeliveryState, Job, JobState
 from domain.ports import EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
 from domain.series import Stack
@@ -39,6 +39,7 @@ from pipeline.summary import summary
 from pipeline.task import Task
 from volume.assembly import assemble
 from volume.facts import study_context
+from volume.frames import frame_numbers, frames_of
 from volume.geometry import geometry
 
 log = logging.getLogger(__name__)
@@ -254,7 +255,7 @@ class Steps:
     def _stack(self, job: Job) -> tuple[Stack, dict[str, Path]]:
         instances = self._instances(job)
         paths = {instance.header.sop_instance_uid: instance.path for instance in instances}
-        return Stack(name=job.stack, headers=tuple(instance.header for instance in instances)), paths
+        return Stack(name=job.stack, headers=_images(job, instances)), paths
 
     def _instances(self, job: Job) -> tuple[StoredInstance, ...]:
         instances = self._index.instances_by_uid(job.sop_instance_uids)
@@ -318,6 +319,7 @@ class Steps:
             findings=findings,
             grid=proven.grid,
             source_paths=tuple(paths[header.sop_instance_uid] for header in proven.headers),
+            source_frames=frame_numbers(proven.headers),
             manifest=self._engines.manifest(job.engine),
             route=job.route,
             stack=job.stack,
@@ -420,6 +422,20 @@ def _storage(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"Could not write {what} (errno {error.errno}).") from error
+
+
+def _images(job: Job, instances: Sequence[StoredInstance]) -> tuple[Header, ...]:
+    """Return the header of each image of a job: of an instance, or of the frame of it that belongs to the stack."""
+    headers = (instance.header for instance in instances)
+    if not job.frame_numbers:
+        return tuple(headers)
+    split: dict[str, tuple[Header, ...]] = {}
+    images = []
+    for header, number in zip(headers, job.frame_numbers, strict=True):
+        if header.sop_instance_uid not in split:
+            split[header.sop_instance_uid] = frames_of(header)
+        images.append(split[header.sop_instance_uid][(number or 1) - 1])
+    return tuple(images)
 
 
 def _with_predecessor(job: Job, earlier: Sequence[Job]) -> Job:

@@ -199,6 +199,20 @@ def _merged_timings(connection: Connection, job_id: str, timings_s: Mapping[str,
     return json.dumps({**json.loads(before or "{}"), **timings_s})
 
 
+def _images_as_json(job: Job) -> str:
+    """Return the images of a job: a list of UIDs, or with frames an object that has both."""
+    if not job.frame_numbers:
+        return json.dumps(job.sop_instance_uids)
+    return json.dumps({"instances": job.sop_instance_uids, "frames": job.frame_numbers})
+
+
+def _images_from_json(text: str) -> dict[str, Any]:
+    said = json.loads(text)
+    if isinstance(said, list):
+        return {"sop_instance_uids": tuple(said)}
+    return {"sop_instance_uids": tuple(said["instances"]), "frame_numbers": tuple(said["frames"])}
+
+
 def _job_row(job: Job) -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
@@ -206,7 +220,7 @@ def _job_row(job: Job) -> dict[str, Any]:
         "series_instance_uid": job.series_instance_uid,
         "study_instance_uid": job.study_instance_uid,
         "stack": job.stack,
-        "sop_instance_uids": json.dumps(job.sop_instance_uids),
+        "sop_instance_uids": _images_as_json(job),
         "route": job.route,
         "engine": job.engine,
         "engine_version": job.engine_version,
@@ -231,7 +245,7 @@ def _job(row: AnyRow) -> Job:
         series_instance_uid=row.series_instance_uid,
         study_instance_uid=row.study_instance_uid,
         stack=row.stack,
-        sop_instance_uids=tuple(json.loads(row.sop_instance_uids)),
+        **_images_from_json(row.sop_instance_uids),
         route=row.route,
         engine=row.engine,
         engine_version=row.engine_version,

@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+    generate_uid,
+)
 
 from domain.instance import Header
 from volume.header import header_of
@@ -128,6 +134,28 @@ def mr_series(slices: int = 3, *, spacing_mm: float = 3.0, echo_time_ms: float =
         ds.EchoTime, ds.EchoNumbers, ds.RepetitionTime, ds.FlipAngle = str(echo_time_ms), "1", "12", "20"
         for keyword in ("RescaleIntercept", "RescaleSlope", "RescaleType", "KVP", "ConvolutionKernel"):
             delattr(ds, keyword)
+    return series
+
+
+def pet_series(slices: int = 3, *, dose_bq: float = 4e8, half_life_s: float = 6586.2) -> list[Dataset]:
+    """Return a regular PET series (PS3.3 A.21) in Bq/ml, rescaled by another slope on every slice.
+
+    70 kg, injected at 09:00:00, begun and decay-corrected to 10:00:00.
+    """
+    series = ct_series(slices)
+    for k, ds in enumerate(series):
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
+        ds.Modality = "PT"
+        ds.ImageType = ["ORIGINAL", "PRIMARY"]
+        ds.RescaleSlope, ds.RescaleType = str(1.5 + k), "US"
+        ds.Units, ds.DecayCorrection, ds.CorrectedImage = "BQML", "START", ["ATTN", "DECY", "SCAT"]
+        ds.SeriesType = ["WHOLE BODY", "IMAGE"]
+        ds.SeriesTime, ds.AcquisitionTime, ds.PatientWeight = "100000", f"10{k:02d}00.5", "70"
+        isotope = Dataset()
+        isotope.RadiopharmaceuticalStartTime = "090000.00"
+        isotope.RadionuclideTotalDose, isotope.RadionuclideHalfLife = str(dose_bq), str(half_life_s)
+        ds.RadiopharmaceuticalInformationSequence = [isotope]
+        del ds.KVP
     return series
 
 

@@ -15,9 +15,11 @@ from domain.errors import StorageError
 from domain.instance import Header
 from domain.series import Stack
 from domain.volume import Volume
+from volume.frames import frame_numbers
 from volume.geometry import geometry
+from volume.pet import suv_scale
 from volume.pixel_format import HOUNSFIELD, unit_of
-from volume.pixels import Frame, read_frame, unreadable
+from volume.pixels import Frame, LastDataset, read_frame, unreadable
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +66,10 @@ def assemble(stack: Stack, paths: Mapping[str, Path]) -> Volume:
         voxels=voxels,
         grid=proven.grid,
         sop_instance_uids=tuple(header.sop_instance_uid for header in proven.headers),
+        frame_numbers=frame_numbers(proven.headers),
         unit=unit,
         padding_value=padding_value if is_padded else None,
+        suv_body_weight_factor=suv_scale(proven.headers).factor if proven.headers[0].modality == "PT" else None,
     )
 
 
@@ -76,12 +80,13 @@ def _read(
     voxels: Voxels = np.empty(shape, np.int16) if is_whole else np.empty(shape, np.float32)
     scratch = np.empty(shape[1:], np.int16)
     is_padded = False
+    last = LastDataset()
     for k, header in enumerate(headers):
         path = paths.get(header.sop_instance_uid)
         if path is None:
             raise StorageError("An instance of the stack is not in the store")
         # Whole numbers are read straight into their place and changed there.
-        frame = read_frame(header, path, voxels[k] if voxels.dtype == np.int16 else scratch)
+        frame = read_frame(header, path, voxels[k] if voxels.dtype == np.int16 else scratch, last)
         if voxels.dtype == np.int16 and not _rescale_in_place(header, frame, voxels[k]):
             voxels = voxels.astype(np.float32)
         if voxels.dtype == np.float32:

@@ -18,16 +18,24 @@ from pydicom.datadict import DicomDictionary, keyword_for_tag
 
 from domain.errors import MalformedInstance
 from domain.instance import Header
+from volume.functional_groups import PER_FRAME, SHARED, SHARED_KEY
+from volume.functional_groups import is_wanted as is_wanted_of_frame
 from volume.header import (
+    CHARACTER_SET,
     CONTRIBUTING_EQUIPMENT,
     EQUIPMENT_WANTED,
+    ISOTOPE_WANTED,
     PIXEL_DATA,
+    RADIOPHARMACEUTICAL,
     WANTED,
     header_from_values,
     is_uid,
+    is_wanted,
     values_of_bytes,
+    values_of_group,
 )
 from volume.part10 import EXPLICIT_LE, IMPLICIT_LE, LONG_VRS, DatasetBytes, Encoding, Window, opened
+from volume.private import Encoded
 
 _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM: Final = 0xFFFEE000
@@ -98,10 +106,12 @@ def _identify(error: MalformedInstance, found: _Found) -> None:
 class _Found:
     """What the walk met on its way, for the header."""
 
-    raw: dict[int, tuple[bytes, str | None, bool]] = field(default_factory=dict)
+    raw: dict[int, Encoded] = field(default_factory=dict)
     equipment: list[str] = field(default_factory=list)
     pixel_bytes: int | None = None
     """Length of native pixel data."""
+    groups: dict[int, dict[int, Encoded]] = field(default_factory=dict)
+    """Functional groups, by frame from 0; the shared ones under ``SHARED_KEY``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +135,10 @@ class _Walked:
 def _header(found: _Found, source: DatasetBytes) -> Header:
     values = values_of_bytes(found.raw)
     values[CONTRIBUTING_EQUIPMENT] = tuple(found.equipment)
-    return header_from_values(values, source.transfer_syntax_uid)
+    charset = found.raw.get(CHARACTER_SET)
+    declared = {} if charset is None else {CHARACTER_SET: charset}
+    groups = {frame: values_of_group(raw, declared) for frame, raw in found.groups.items()}
+    return header_from_values(values, source.transfer_syntax_uid, groups)
 
 
 def _require_pixels(header: Header, found: _Found) -> None:
@@ -153,6 +166,7 @@ class _Reader:
     def __init__(self, window: Window) -> None:
         self._window = window
         self.found = _Found()
+        self._frame: int | None = None
 
     def dataset(
         self, position: int, limit: int, encoding: Encoding, *, depth: int, delimited: bool = False, parent: int = 0
@@ -246,8 +260,16 @@ class _Reader:
 
     def _keep(self, element: _Element, value: bytes, encoding: Encoding, depth: int, parent: int) -> None:
         """Note a value that the header needs; it is little endian by now."""
-        if depth == 0 and element.tag in WANTED:
-            self.found.raw[element.tag] = (value, element.vr.decode("ascii") or None, True)
+        encoded: Encoded = (value, element.vr.decode("ascii") or None, True)
+        if self._frame is not None:
+            if is_wanted_of_frame(parent, element.tag):
+                self.found.groups[self._frame][element.tag] = encoded
+        elif depth == 0 and is_wanted(element.tag):
+            self.found.raw[element.tag] = encoded
+        elif depth == 1 and parent == RADIOPHARMACEUTICAL and element.tag in ISOTOPE_WANTED:
+            # Two tracers that differ give no dose rather than the first one's.
+            if self.found.raw.setdefault(element.tag, encoded) != encoded:
+                self.found.raw[element.tag] = (b"", None, True)
         elif depth == 1 and parent == CONTRIBUTING_EQUIPMENT and element.tag in EQUIPMENT_WANTED:
             self.found.equipment.append(value.decode("latin-1").strip(" \0"))
 
@@ -280,7 +302,12 @@ class _Reader:
                 break
             if item.tag != _ITEM:
                 raise MalformedInstance(f"{_name(element.tag)} holds something that is not an item")
+            if depth == 0 and element.tag in (SHARED, PER_FRAME):
+                self._frame = items if element.tag == PER_FRAME else SHARED_KEY
+                self.found.groups.setdefault(self._frame, {})
             walked = self._item(item, limit, encoding, depth + 1, element)
+            if depth == 0:
+                self._frame = None
             digest.update(walked.digest)
             position, items = walked.end, items + 1
         return position, b"S" + digest.digest() if items else b"V"

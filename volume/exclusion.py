@@ -7,19 +7,38 @@ import re
 from pydicom.uid import (
     UID,
     CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
     MRImageStorage,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     MultiFrameSingleBitSecondaryCaptureImageStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
+    PositronEmissionTomographyImageStorage,
     SecondaryCaptureImageStorage,
 )
 
 from domain.instance import Header
 from domain.series import RefusalCode
 
-SLICE_CLASSES: frozenset[str] = frozenset({CTImageStorage, MRImageStorage})
+SLICE_CLASSES: frozenset[str] = frozenset({CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage})
 """SOP Classes whose instances are one slice each."""
+
+ENHANCED_CLASSES: frozenset[str] = frozenset(
+    {
+        EnhancedCTImageStorage,
+        EnhancedMRImageStorage,
+        EnhancedPETImageStorage,
+        LegacyConvertedEnhancedCTImageStorage,
+        LegacyConvertedEnhancedMRImageStorage,
+        LegacyConvertedEnhancedPETImageStorage,
+    }
+)
+"""SOP Classes whose instances are many slices, placed by functional groups."""
 
 SECONDARY_CAPTURE_CLASSES: frozenset[str] = frozenset(
     {
@@ -57,6 +76,10 @@ _REASONS = {
         "These are Secondary Capture images (screenshots, dose or exam summaries), which have no reliable position "
         "in the patient. Send the original images."
     ),
+    RefusalCode.NO_FUNCTIONAL_GROUPS: (
+        "PerFrameFunctionalGroupsSequence is missing or does not have one item for each frame, so it is unknown "
+        "where the frames lie. Send the original images; a copy without these sequences is damaged."
+    ),
     RefusalCode.LOCALIZER: (
         "These are localizer images (ImageType says LOCALIZER), not slices of a volume. Send the diagnostic series."
     ),
@@ -82,9 +105,12 @@ def _code(header: Header) -> RefusalCode | None:
         return RefusalCode.OWN_RESULT
     if header.sop_class_uid in SECONDARY_CAPTURE_CLASSES:
         return RefusalCode.SECONDARY_CAPTURE
-    if header.sop_class_uid not in SLICE_CLASSES:
+    if header.sop_class_uid in ENHANCED_CLASSES:
+        if header.frame_number is None:
+            return RefusalCode.NO_FUNCTIONAL_GROUPS
+    elif header.sop_class_uid not in SLICE_CLASSES:
         return RefusalCode.UNSUPPORTED_SOP_CLASS if header.has_pixel_data else RefusalCode.NOT_AN_IMAGE
-    if (header.number_of_frames or 1) > 1:
+    elif (header.number_of_frames or 1) > 1:
         return RefusalCode.UNSUPPORTED_SOP_CLASS
     if "LOCALIZER" in header.image_type:
         return RefusalCode.LOCALIZER
@@ -99,6 +125,6 @@ def _unsupported(header: Header) -> str:
     uid = UID(header.sop_class_uid)
     name = "of a private SOP Class" if uid.is_private or uid.name == uid else f"of the SOP Class {uid.name}"
     return (
-        f"These images are {name}, which this gateway does not turn into volumes. It takes CT Image Storage and "
-        "MR Image Storage, one slice an instance; send the series in that form if the modality or PACS can."
+        f"These images are {name}, which this gateway does not turn into volumes. It takes CT, MR and PET "
+        "images, enhanced or one slice an instance; send the series in that form if the modality or PACS can."
     )

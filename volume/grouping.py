@@ -13,6 +13,7 @@ from domain.instance import Header
 from domain.series import Refusal, RefusalCode, Stack
 from domain.volume import FloatArray
 from volume.exclusion import exclusion
+from volume.frames import with_frames
 from volume.geometry import common_orientation, geometry, normal_of
 from volume.numbers import instance_numbers, listed
 from volume.planes import same_orientation
@@ -21,18 +22,18 @@ from volume.splitting import SPLITTERS, Splitter
 
 
 def group(headers: Sequence[Header]) -> tuple[Stack, ...]:
-    """Split the instances of one series into stacks.
+    """Split the instances of one series into stacks; an enhanced image takes part with each of its frames.
 
     A series is divided by orientation, and by another attribute only where that leaves whole stacks: slices collide
     (or show different things) and each value of the attribute forms a set of its own over the same range of
     positions. What remains ambiguous is refused and names the instances.
 
     Every stack has passed ``volume.geometry.geometry`` and is sorted by position, or has its ``refusal`` set. Each
-    instance is in exactly one stack. The result does not depend on the order of ``headers``.
+    image is in exactly one stack. The result does not depend on the order of ``headers``.
     """
     excluded: dict[tuple[RefusalCode, str], list[Header]] = defaultdict(list)
     slices: list[Header] = []
-    for header in sorted(headers, key=received_order):
+    for header in sorted(with_frames(headers), key=received_order):
         cause = exclusion(header)
         if cause is None:
             slices.append(header)
@@ -41,13 +42,14 @@ def group(headers: Sequence[Header]) -> tuple[Stack, ...]:
     refused = [
         _refused(code.replace("-", " "), members, code, reason) for (code, reason), members in excluded.items()
     ]
-    stacks = _by_orientation(slices) + sorted(refused, key=lambda stack: stack.name)
+    stacks = _by_stack_id(slices) + sorted(refused, key=lambda stack: stack.name)
     return _with_distinct_names(stacks)
 
 
-def received_order(header: Header) -> tuple[bool, int, str]:
-    """Return a key by which the instances of a series have one order, whatever the order of arrival."""
-    return header.instance_number is None, header.instance_number or 0, header.sop_instance_uid
+def received_order(header: Header) -> tuple[bool, int, str, int]:
+    """Return a key by which the images of a series have one order, whatever the order of arrival."""
+    number = header.instance_number
+    return number is None, number or 0, header.sop_instance_uid, header.frame_number or 0
 
 
 def _with_distinct_names(stacks: Sequence[Stack]) -> tuple[Stack, ...]:
@@ -60,6 +62,20 @@ def _with_distinct_names(stacks: Sequence[Stack]) -> tuple[Stack, ...]:
         name = stack.name if seen[stack.name] == 1 else f"{stack.name} ({seen[stack.name]})"
         named.append(replace(stack, name=name))
     return tuple(named)
+
+
+def _by_stack_id(slices: Sequence[Header]) -> list[Stack]:
+    """Divide by StackID (PS3.3 C.7.6.16.2.2.4), unless that leaves single frames: some give every frame its own."""
+    parts: dict[str | None, list[Header]] = defaultdict(list)
+    for header in slices:
+        parts[header.stack_id].append(header)
+    if len(parts) < 2 or min(map(len, parts.values())) < 2:
+        return _by_orientation(slices)
+    return [
+        replace(stack, name=f"stack {number}, {stack.name}")
+        for number, part in enumerate(parts.values(), start=1)
+        for stack in _by_orientation(part)
+    ]
 
 
 def _by_orientation(slices: Sequence[Header]) -> list[Stack]:

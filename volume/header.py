@@ -20,6 +20,20 @@ from pydicom.tag import Tag
 from domain.engine import OWN_MANUFACTURER
 from domain.errors import MalformedInstance
 from domain.instance import Header
+from volume.exclusion import ENHANCED_CLASSES
+from volume.functional_groups import (
+    SHARED_KEY,
+    VRS,
+    Groups,
+    frame_as_json,
+    frame_from_json,
+    frame_values,
+    frames_from,
+    groups_of,
+)
+from volume.pet import seconds_between
+from volume.private import PHILIPS_ACTIVITY, PHILIPS_SUV, Encoded, private_values
+from volume.private import is_wanted as is_wanted_privately
 
 Values = Mapping[int, tuple[str, ...]]
 """Values of top-level attributes as text, by tag; an absent attribute has no key."""
@@ -49,6 +63,10 @@ _TEXT = {
     "manufacturer": "Manufacturer",
     "manufacturer_model_name": "ManufacturerModelName",
     "requested_procedure_priority": "RequestedProcedurePriority",
+    "units": "Units",
+    "decay_correction": "DecayCorrection",
+    "suv_type": "SUVType",
+    "pixel_presentation": "PixelPresentation",
 }
 _INTEGER = {
     "instance_number": "InstanceNumber",
@@ -79,12 +97,16 @@ _NUMBER = {
     "trigger_time_ms": "TriggerTime",
     "diffusion_b_value": "DiffusionBValue",
     "kvp": "KVP",
+    "frame_reference_time_ms": "FrameReferenceTime",
+    "patient_weight_kg": "PatientWeight",
 }
+_ISOTOPE = {"injected_dose_bq": "RadionuclideTotalDose", "half_life_s": "RadionuclideHalfLife"}
 _NUMBERS = {
     "image_position_mm": ("ImagePositionPatient", 3),
     "image_orientation": ("ImageOrientationPatient", 6),
     "pixel_spacing_mm": ("PixelSpacing", 2),
     "imager_pixel_spacing_mm": ("ImagerPixelSpacing", 2),
+    "diffusion_direction": ("DiffusionGradientOrientation", 3),
 }
 _REQUIRED = {
     "sop_class_uid": "SOPClassUID",
@@ -92,7 +114,10 @@ _REQUIRED = {
     "study_instance_uid": "StudyInstanceUID",
     "series_instance_uid": "SeriesInstanceUID",
 }
-_OTHER = ("ImageType", "LossyImageCompression", "ModalityLUTSequence", "SpecificCharacterSet")
+_OTHER = ("ImageType", "LossyImageCompression", "ModalityLUTSequence", "SpecificCharacterSet", "CorrectedImage")
+_MOMENTS = ("SeriesDate", "SeriesTime", "AcquisitionDate")
+_INJECTION = ("RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime")
+RADIOPHARMACEUTICAL = 0x00540016
 
 
 def _tag(keyword: str) -> int:
@@ -107,22 +132,33 @@ _INTEGER_TAGS = {name: _tag(keyword) for name, keyword in _INTEGER.items()}
 _NUMBER_TAGS = {name: _tag(keyword) for name, keyword in _NUMBER.items()}
 _NUMBERS_TAGS = {name: (_tag(keyword), count) for name, (keyword, count) in _NUMBERS.items()}
 _REQUIRED_TAGS = {name: (_tag(keyword), keyword) for name, keyword in _REQUIRED.items()}
-_IMAGE_TYPE, _LOSSY, _MODALITY_LUT, _ = (_tag(keyword) for keyword in _OTHER)
+_IMAGE_TYPE, _LOSSY, _MODALITY_LUT, _, _CORRECTED = (_tag(keyword) for keyword in _OTHER)
+_ISOTOPE_TAGS = {name: _tag(keyword) for name, keyword in _ISOTOPE.items()}
+_INJECTED_AT, _INJECTED_ON = (_tag(keyword) for keyword in _INJECTION)
+_SERIES_DATE, _SERIES_TIME, _ACQUISITION_DATE = (_tag(keyword) for keyword in _MOMENTS)
+_ACQUISITION_TIME = _TEXT_TAGS["acquisition_time"]
 _PRESENT_ONLY = PIXEL_DATA | {_MODALITY_LUT}
 
 WANTED: frozenset[int] = frozenset(
     {
         *_TEXT_TAGS.values(), *_INTEGER_TAGS.values(), *_NUMBER_TAGS.values(),
         *(tag for tag, _ in _NUMBERS_TAGS.values()), *(tag for tag, _ in _REQUIRED_TAGS.values()),
-        *(_tag(keyword) for keyword in _OTHER),
+        *(_tag(keyword) for keyword in (*_OTHER, *_MOMENTS)),
     }
 )  # fmt: skip
 """Tags whose values ``header_from_values`` reads, beside the pixel data's presence and the contributing equipment."""
+ISOTOPE_WANTED: frozenset[int] = frozenset({*_ISOTOPE_TAGS.values(), _INJECTED_AT, _INJECTED_ON})
+"""Tags of the items of Radiopharmaceutical Information Sequence; they occur nowhere else."""
 EQUIPMENT_WANTED: frozenset[int] = frozenset({_MANUFACTURER, _MODEL})
 """Tags of the items of Contributing Equipment Sequence that tell whether an object is our own."""
 
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
-_VRS = {tag: dictionary_VR(tag) for tag in WANTED}
+_VRS = VRS | {tag: dictionary_VR(tag) for tag in WANTED}
+
+
+def is_wanted(tag: int) -> bool:
+    """Tell whether a top-level attribute's value is needed for the header."""
+    return tag in WANTED or is_wanted_privately(tag)
 
 
 def is_uid(value: str) -> bool:
@@ -138,17 +174,19 @@ def header_of(ds: Dataset, transfer_syntax_uid: str) -> Header:
     MalformedInstance
         SOP Class, SOP Instance, Study or Series Instance UID is absent, empty or not a UID; names the attribute.
     """
-    raw: dict[int, tuple[bytes, str | None, bool]] = {}
+    raw: dict[int, Encoded] = {}
     values: dict[int, tuple[str, ...]] = {}
-    for tag in WANTED | PIXEL_DATA:
+    for tag in {*WANTED, *PIXEL_DATA, *filter(is_wanted_privately, map(int, ds.keys()))}:
         element: RawDataElement | DataElement | None = ds.get_item(Tag(tag))
         if isinstance(element, RawDataElement):
             raw[tag] = (element.value or b"", element.VR, element.is_little_endian)
         elif element is not None:
             values[tag] = _texts(tag, element)
-    values |= values_of_bytes(raw)
+            if is_wanted_privately(tag):
+                raw[tag] = ("\\".join(values[tag]).encode("latin-1", "replace"), "LO", True)
+    values = values_of_bytes(raw) | {tag: value for tag, value in values.items() if value} | _isotope(ds)
     values[CONTRIBUTING_EQUIPMENT] = tuple(_equipment(ds))
-    return header_from_values(values, transfer_syntax_uid)
+    return header_from_values(values, transfer_syntax_uid, groups_of(ds, _texts))
 
 
 def _texts(tag: int, element: DataElement) -> tuple[str, ...]:
@@ -163,16 +201,34 @@ def _texts(tag: int, element: DataElement) -> tuple[str, ...]:
     return tuple(str(item).strip(" \0") for item in (value if several else (value,)))
 
 
+def _isotope(ds: Dataset) -> dict[int, tuple[str, ...]]:
+    """Return what the items of the sequence agree on; two tracers that differ give no dose."""
+    found: dict[int, tuple[str, ...]] = {}
+    for item in ds.get("RadiopharmaceuticalInformationSequence") or ():
+        for tag in map(Tag, ISOTOPE_WANTED):
+            if tag in item:
+                own = _texts(tag, item[tag])
+                found[tag] = own if found.get(tag, own) == own else ()
+    return found
+
+
 def _equipment(ds: Dataset) -> Iterable[str]:
     for item in ds.get("ContributingEquipmentSequence") or ():
         yield from (str(item.get(keyword, "")) for keyword in ("Manufacturer", "ManufacturerModelName"))
 
 
-def values_of_bytes(raw: Mapping[int, tuple[bytes, str | None, bool]]) -> dict[int, tuple[str, ...]]:
+def values_of_bytes(raw: Mapping[int, Encoded]) -> dict[int, tuple[str, ...]]:
     """Return values as text from encoded ones, by tag: ``(bytes, VR or None, little endian)``."""
     charset = raw.get(CHARACTER_SET, (b"", None, True))[0].decode("latin-1")
     signed = raw.get(PIXEL_REPRESENTATION, (b"", None, True))[0].strip(b"\0") == b"\x01"
-    return {tag: _decoded(tag, *encoded, charset=charset, signed=signed) for tag, encoded in raw.items()}
+    values = {tag: _decoded(tag, *encoded, charset=charset, signed=signed) for tag, encoded in raw.items()}
+    return private_values(raw) | {tag: value for tag, value in values.items() if value}
+
+
+def values_of_group(raw: Mapping[int, Encoded], declared: Mapping[int, Encoded]) -> dict[int, tuple[str, ...]]:
+    """Return the values of one item of functional groups; ``declared`` holds the dataset's character set."""
+    values = values_of_bytes({**declared, **raw})
+    return {tag: values[tag] for tag in raw if tag in values}
 
 
 def _decoded(
@@ -214,8 +270,8 @@ def _decode(value: bytes, charset: str) -> str:
         return value.decode("latin-1")
 
 
-def header_from_values(values: Values, transfer_syntax_uid: str) -> Header:
-    """Return the header that ``values`` say; see ``header_of``."""
+def header_from_values(values: Values, transfer_syntax_uid: str, groups: Groups | None = None) -> Header:
+    """Return the header that ``values`` and functional groups say; see ``header_of``."""
     found: dict[str, Any] = _identity(values)
     for name, tag in _TEXT_TAGS.items():
         found[name] = _first(values, tag)
@@ -225,15 +281,38 @@ def header_from_values(values: Values, transfer_syntax_uid: str) -> Header:
         found[name] = _number(_first(values, tag))
     for name, (tag, count) in _NUMBERS_TAGS.items():
         found[name] = _numbers(values.get(tag, ()), count)
+    found |= _pet(values)
+    found["image_type"] = tuple(map(_shared, values.get(_IMAGE_TYPE, ())))
+    if groups is None or found["sop_class_uid"] not in ENHANCED_CLASSES:
+        groups = {}  # segmentations and others have frames too, which are no slices
+    found |= frame_values(groups.get(SHARED_KEY, {}))
     return Header(
         transfer_syntax_uid=_shared(transfer_syntax_uid),
-        image_type=tuple(map(_shared, values.get(_IMAGE_TYPE, ()))),
+        frames=frames_from(groups, found["number_of_frames"]),
         has_pixel_data=any(values.get(tag) for tag in PIXEL_DATA),
         lossy=_first(values, _LOSSY) == "01",
         has_modality_lut_sequence=bool(values.get(_MODALITY_LUT)),
         is_own_result=_is_own(values),
         **found,
     )
+
+
+def _pet(values: Values) -> dict[str, Any]:
+    """Return what SUVs are computed from; dates and times leave this function as distances only."""
+    found: dict[str, Any] = {name: _number(_first(values, tag)) for name, tag in _ISOTOPE_TAGS.items()}
+    day = _first(values, _SERIES_DATE) or ""
+    begun = day + (_first(values, _SERIES_TIME) or "")
+    at = _first(values, _INJECTED_AT)
+    injected = _first(values, _INJECTED_ON) or (day + at if at else "")
+    acquired = (_first(values, _ACQUISITION_DATE) or day) + (_first(values, _ACQUISITION_TIME) or "")
+    is_pet = found["injected_dose_bq"] is not None
+    return found | {
+        "corrected_image": tuple(map(_shared, values.get(_CORRECTED, ()))) if is_pet else (),
+        "injection_to_series_s": seconds_between(injected, begun) if is_pet else None,
+        "series_to_acquisition_s": seconds_between(begun, acquired) if is_pet else None,
+        "philips_suv_factor": _number(_first(values, PHILIPS_SUV)),
+        "philips_activity_factor": _number(_first(values, PHILIPS_ACTIVITY)),
+    }
 
 
 def _identity(values: Values) -> dict[str, str]:
@@ -281,12 +360,14 @@ def _numbers(texts: tuple[str, ...], count: int) -> tuple[float, ...] | None:
 
 
 _DEFAULTS = {field.name: field.default for field in fields(Header)}
-_TUPLES = frozenset(name for name in ("image_type", *_NUMBERS))
+_TUPLES = frozenset(name for name in ("image_type", "corrected_image", *_NUMBERS))
 
 
 def header_to_json(header: Header) -> str:
     """Return a stable JSON text that leaves out what has its default value."""
     said = {name: getattr(header, name) for name, default in _DEFAULTS.items() if getattr(header, name) != default}
+    if header.frames:
+        said["frames"] = [frame_as_json(frame) for frame in header.frames]
     return json.dumps(said, sort_keys=True, separators=(",", ":"))
 
 
@@ -298,4 +379,5 @@ def header_from_json(text: str) -> Header:
     }
     for name in _TUPLES & known.keys():
         known[name] = tuple(known[name])
+    known["frames"] = tuple(map(frame_from_json, known.get("frames", ())))
     return Header(**known)

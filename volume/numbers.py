@@ -15,9 +15,11 @@ def instance_numbers(headers: Iterable[Header]) -> tuple[int, ...]:
 
 
 def listed(headers: Iterable[Header]) -> str:
-    """Return ``InstanceNumber 3, 7 to 12`` for a sentence."""
+    """Return ``InstanceNumber 3, 7 to 12`` for a sentence, or ``frame 3, 7 to 12`` where these are frames."""
+    members = list(headers)
+    what = "frame" if any(h.frame_number is not None for h in members) else "InstanceNumber"
     runs: list[list[int]] = []
-    for number in instance_numbers(headers):
+    for number in sorted({n for h in members if (n := _number(h)) is not None}):
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number
         else:
@@ -25,12 +27,19 @@ def listed(headers: Iterable[Header]) -> str:
     if not runs:
         return "instances without an InstanceNumber"
     shown = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in runs[:_LISTED])
-    return f"InstanceNumber {shown}" + (" and others" if len(runs) > _LISTED else "")
+    return f"{what} {shown}" + (" and others" if len(runs) > _LISTED else "")
+
+
+def _number(header: Header) -> int | None:
+    """Return what an image is called by: InstanceNumber, or the number of a frame in its instance."""
+    return header.instance_number if header.frame_number is None else header.frame_number
 
 
 def between(first: Header, second: Header) -> str:
     """Return ``between InstanceNumber 3 and 4`` for a sentence."""
-    numbers = [first.instance_number, second.instance_number]
+    numbers = [_number(first), _number(second)]
+    if first.frame_number is not None:
+        return f"between frame {numbers[0]} and {numbers[1]}"
     if None in numbers:
         return "between two instances of which one has no InstanceNumber"
     return f"between InstanceNumber {numbers[0]} and {numbers[1]}"

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
-from pydicom.uid import CTImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
 
 from domain.errors import AssemblyError
 from domain.instance import Header
@@ -12,18 +17,22 @@ from domain.series import RefusalCode
 from volume.numbers import instance_numbers, listed
 
 HOUNSFIELD = "HU"
+_CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 
 
 def unit_of(header: Header) -> str:
     """Return the unit of the values after the Modality LUT: ``HU``, what RescaleType says, or empty.
 
     RescaleSlope, RescaleIntercept are type 1 in CT, and RescaleType may be absent only where the unit is HU
-    (PS3.3 C.8.2.1.1). A CT without them cannot be said to hold HU.
+    (PS3.3 C.8.2.1.1). A CT without them cannot be said to hold HU. In PET, Units says it (PS3.3 C.8.9.1) and
+    RescaleType is at best a repetition.
     """
+    if header.sop_class_uid == PositronEmissionTomographyImageStorage:
+        return header.units or ""
     if header.rescale_type is not None:
         return header.rescale_type.upper()
     is_rescaled = header.rescale_slope is not None and header.rescale_intercept is not None
-    return HOUNSFIELD if header.sop_class_uid == CTImageStorage and is_rescaled else ""
+    return HOUNSFIELD if header.sop_class_uid in _CT_CLASSES and is_rescaled else ""
 
 
 def check_pixel_format(headers: Sequence[Header]) -> None:
@@ -72,6 +81,12 @@ _RULES: tuple[tuple[Callable[[Header], bool], RefusalCode, str], ...] = (
         "MONOCHROME1 or MONOCHROME2. Send the original grey-scale images",
     ),
     (
+        lambda h: h.pixel_presentation in (None, "MONOCHROME"),
+        RefusalCode.UNSUPPORTED_PIXELS,
+        "PixelPresentation says that some values are colours, which have nothing to measure. Send the images without "
+        "their coloured overlay",
+    ),
+    (
         _has_sound_bits,
         RefusalCode.UNSUPPORTED_PIXELS,
         "BitsAllocated must be 8 or 16, and BitsStored, HighBit and PixelRepresentation must fit it",
@@ -96,5 +111,5 @@ _AGREEMENTS: tuple[tuple[Callable[[Header], Hashable], str], ...] = (
         lambda h: (h.rescale_slope is None, h.rescale_intercept is None),
         "Only some of the slices have RescaleSlope and RescaleIntercept",
     ),
-    (unit_of, "RescaleType differs between the slices"),
+    (unit_of, "RescaleType (in PET: Units) differs between the slices"),
 )

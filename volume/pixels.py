@@ -1,4 +1,4 @@
-"""Stored pixel values of one single-frame instance, decoded (PS3.3 C.7.6.3, PS3.5 8)."""
+"""Stored pixel values of one image, an instance or a frame of one, decoded (PS3.3 C.7.6.3, PS3.5 8)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     UID,
@@ -68,15 +69,32 @@ class Frame:
     padding: npt.NDArray[np.bool_] | None
 
 
-def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16]) -> Frame:
-    """Decode the pixels of one instance.
+class LastDataset:
+    """Keeps the dataset that was read last: frames of one instance are usually read one after the other."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._dataset = Dataset()
+
+    def read(self, path: Path) -> Dataset:
+        """Return the dataset of a Part 10 file with its pixel data, not decoded."""
+        if path != self._path:
+            self._path = None
+            self._dataset, self._path = pydicom.dcmread(path), path
+        return self._dataset
+
+
+def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset | None = None) -> Frame:
+    """Decode the pixels of one image.
 
     Parameters
     ----------
     header
-        Its header, accepted by ``volume.pixel_format.check_pixel_format``.
+        Its header, accepted by ``volume.pixel_format.check_pixel_format``; ``frame_number`` says which frame.
     path
-        Its Part 10 file.
+        The Part 10 file of the instance.
+    last
+        Spares reading the file again for every frame.
     buffer
         Contiguous, shape ``(rows, columns)``. Overwritten; 16-bit uncompressed pixels are read straight into it.
 
@@ -90,7 +108,8 @@ def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16]) -> Fra
     """
     is_native = header.transfer_syntax_uid in _NATIVE
     try:
-        words = _native_words(header, path, buffer) if is_native else _decoded(header, path)
+        last = last or LastDataset()
+        words = _native_words(header, path, buffer, last) if is_native else _decoded(header, path, last)
     except OSError as error:
         raise StorageError("The stored file of an instance cannot be read") from error
     if _is_padding_stored(header):
@@ -104,7 +123,8 @@ def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16]) -> Fra
 def unreadable(header: Header, why: str) -> AssemblyError:
     """Return the error that names the instance and its transfer syntax."""
     syntax = UID(header.transfer_syntax_uid)
-    name = "a private transfer syntax" if syntax.name == syntax else syntax.name
+    unknown = "a private one" if syntax.is_private else "one that is not known here"
+    name = unknown if syntax.name == syntax else syntax.name
     return AssemblyError(
         RefusalCode.PIXELS_UNREADABLE,
         f"The pixels of {listed([header])} cannot be decoded: {why} (transfer syntax: {name}). Send the series "
@@ -118,7 +138,12 @@ def _dtype(header: Header) -> np.dtype[np.signedinteger | np.unsignedinteger]:
     return np.dtype(f"{kind}{(header.bits_allocated or 16) // 8}")
 
 
-def _native_words(header: Header, path: Path, buffer: npt.NDArray[np.int16]) -> Stored:
+def _index(header: Header) -> int:
+    """Return which frame of the instance is meant, from 0."""
+    return (header.frame_number or 1) - 1
+
+
+def _native_words(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset) -> Stored:
     """Return uncompressed pixels as they stand in the file, unused bits included."""
     dtype = _dtype(header)
     if header.transfer_syntax_uid in _IN_PLACE and dtype.itemsize == 2:
@@ -126,12 +151,14 @@ def _native_words(header: Header, path: Path, buffer: npt.NDArray[np.int16]) -> 
         try:
             span = pixel_span(fd, implicit=header.transfer_syntax_uid == ImplicitVRLittleEndian)
             if span is not None:
-                if span.length < buffer.nbytes or _fill(fd, buffer, span.offset) < buffer.nbytes:
+                start = _index(header) * buffer.nbytes
+                end = start + buffer.nbytes
+                if span.length < end or _fill(fd, buffer, span.offset + start) < buffer.nbytes:
                     raise unreadable(header, "PixelData is shorter than Rows and Columns say")
                 return buffer.view(dtype)
         finally:
             os.close(fd)
-    return _native_words_by_pydicom(header, path, buffer.shape, dtype)
+    return _native_words_by_pydicom(header, path, buffer.shape, dtype, last)
 
 
 def _fill(fd: int, buffer: npt.NDArray[np.int16], offset: int) -> int:
@@ -147,35 +174,40 @@ def _fill(fd: int, buffer: npt.NDArray[np.int16], offset: int) -> int:
 
 
 def _native_words_by_pydicom(
-    header: Header, path: Path, shape: tuple[int, ...], dtype: np.dtype[np.signedinteger | np.unsignedinteger]
+    header: Header,
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.signedinteger | np.unsignedinteger],
+    last: LastDataset,
 ) -> Stored:
     """Return uncompressed pixels of a file that is big endian, deflated, or too intricate to read in place."""
     try:
-        data = pydicom.dcmread(path, specific_tags=["PixelData"]).PixelData
+        data = last.read(path).PixelData
     except OSError:
         raise
     except Exception as error:  # pydicom raises whatever a damaged file leads to
         raise unreadable(header, "the dataset is damaged") from error
     count = shape[0] * shape[1]
-    if len(data) < count * dtype.itemsize:
+    start = _index(header) * count * dtype.itemsize
+    if len(data) < start + count * dtype.itemsize:
         raise unreadable(header, "PixelData is shorter than Rows and Columns say")
     encoded = dtype.newbyteorder(">" if header.transfer_syntax_uid == ExplicitVRBigEndian else "<")
-    return np.frombuffer(data, encoded, count).reshape(shape).astype(dtype)
+    return np.frombuffer(data, encoded, count, start).reshape(shape).astype(dtype)
 
 
-def _decoded(header: Header, path: Path) -> Stored:
+def _decoded(header: Header, path: Path, last: LastDataset) -> Stored:
     """Return encapsulated pixels, decoded."""
     syntax = UID(header.transfer_syntax_uid)
     try:
         decoder = get_decoder(syntax)
-        ds = pydicom.dcmread(path)
+        ds = last.read(path)
         plugin = _PREFERRED.get(syntax, "")
         try:
-            values, _ = decoder.as_array(ds, index=0, raw=True, decoding_plugin=plugin, **_AS_STORED)
+            values, _ = decoder.as_array(ds, index=_index(header), raw=True, decoding_plugin=plugin, **_AS_STORED)
         except Exception:
             if not plugin:
                 raise
-            values, _ = decoder.as_array(ds, index=0, raw=True, **_AS_STORED)
+            values, _ = decoder.as_array(ds, index=_index(header), raw=True, **_AS_STORED)
     except OSError:
         raise
     except NotImplementedError as error:

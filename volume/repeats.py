@@ -13,6 +13,7 @@ import numpy as np
 from domain.errors import AssemblyError, StorageError
 from domain.instance import Header
 from domain.series import RefusalCode, Stack
+from volume.frames import with_frames
 from volume.grouping import group, places_of, received_order
 from volume.pixel_format import check_pixel_format
 from volume.pixels import read_frame
@@ -41,16 +42,21 @@ def group_stored(headers: Sequence[Header], paths: Mapping[str, Path]) -> tuple[
     StorageError
         A file is gone or cannot be read.
     """
-    stacks = group(headers)
-    repeated = {uid for stack in stacks for uid in _repeated(stack, paths)}
+    images = with_frames(headers)
+    stacks = group(images)
+    repeated = {image for stack in stacks for image in _repeated(stack, paths)}
     if not repeated:
         return stacks
     log.info("repeated images left out", extra={"instances": len(headers), "repeated": len(repeated)})
-    return group([header for header in headers if header.sop_instance_uid not in repeated])
+    return group([image for image in images if _name(image) not in repeated])
 
 
-def _repeated(stack: Stack, paths: Mapping[str, Path]) -> list[str]:
-    """Return the SOP Instance UIDs in ``stack`` whose image is there under a lower InstanceNumber."""
+def _name(header: Header) -> tuple[str, int | None]:
+    return header.sop_instance_uid, header.frame_number
+
+
+def _repeated(stack: Stack, paths: Mapping[str, Path]) -> list[tuple[str, int | None]]:
+    """Return the images in ``stack`` that are there under a lower InstanceNumber, or in an earlier frame."""
     members = sorted(stack.headers, key=received_order)
     is_suspect = stack.refusal is not None and stack.refusal.code in _CAUSES
     places = places_of(members) if is_suspect else None
@@ -64,7 +70,7 @@ def _repeated(stack: Stack, paths: Mapping[str, Path]) -> list[str]:
             continue
         content = _content(header, paths)
         if content in seen[place]:
-            repeated.append(header.sop_instance_uid)
+            repeated.append(_name(header))
         seen[place].add(content)
     return repeated
 
@@ -75,12 +81,12 @@ def _content(header: Header, paths: Mapping[str, Path]) -> Hashable:
     if path is None:
         raise StorageError("An instance of the stack is not in the store")
     if header.has_modality_lut_sequence:  # the tables would have to be compared as well
-        return header.sop_instance_uid
+        return _name(header)
     try:
         check_pixel_format([header])
         frame = read_frame(header, path, np.empty((header.rows or 0, header.columns or 0), np.int16))
     except AssemblyError:
-        return header.sop_instance_uid
+        return _name(header)
     values = np.ascontiguousarray(frame.values, np.int32)
     return hashlib.sha256(values.tobytes()).digest(), *_attributes(header)
 

@@ -67,7 +67,8 @@ _COMPONENTS = {
 
 def _component(header: Header) -> str:
     """Return what part of the signal an MR image shows, by the defined terms of ImageType from value 3 on."""
-    found = dict.fromkeys(_COMPONENTS[word] for word in header.image_type[2:] if word in _COMPONENTS)
+    words = (*header.image_type[2:], header.complex_component)
+    found = dict.fromkeys(_COMPONENTS[word] for word in words if word in _COMPONENTS)
     return " ".join(found)
 
 
@@ -81,9 +82,15 @@ SPLITTERS: tuple[Splitter, ...] = (
     Splitter(lambda h: h.echo_number, _number("echo"), "EchoNumbers", never_mixed=True),
     Splitter(lambda h: _rounded(h.inversion_time_ms, 0), _number("inversion time", " ms"), "InversionTime", True),
     Splitter(lambda h: _rounded(h.diffusion_b_value, 0), _number("b-value"), "DiffusionBValue", never_mixed=True),
+    Splitter(
+        lambda h: h.diffusion_direction and tuple(round(x, 3) for x in h.diffusion_direction),
+        _ordinal("diffusion direction"),
+        "DiffusionGradientOrientation",
+    ),
     Splitter(lambda h: h.convolution_kernel, _text("kernel"), "ConvolutionKernel", never_mixed=True),
     Splitter(lambda h: h.temporal_position, _number("temporal position"), "TemporalPositionIdentifier"),
     Splitter(lambda h: _rounded(h.trigger_time_ms, 0), _number("trigger time", " ms"), "TriggerTime"),
+    Splitter(lambda h: _rounded(h.frame_reference_time_ms, 0), _number("frame time", " ms"), "FrameReferenceTime"),
     Splitter(lambda h: h.image_type, _tokens, "ImageType"),
     Splitter(lambda h: h.kvp, _number("tube voltage", " kV"), "KVP"),
     Splitter(lambda h: _rounded(h.flip_angle_deg, 1), _number("flip angle", " degrees"), "FlipAngle"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from enhanced import enhanced
 from factories import ct_series
 from pydicom.uid import generate_uid
 from working import MANIFEST, OneEngine, RecordingDestination, working
@@ -403,3 +404,28 @@ def test_any_step_may_run_twice_without_a_second_result(tmp_path: Path, killed_a
         assert job.state is JobState.DONE
         uids = [pydicom.dcmread(path).SOPInstanceUID for path in work.destination.sent]
         assert len(set(uids)) == 2
+
+
+def test_each_stack_of_an_enhanced_image_has_its_own_results(tmp_path: Path) -> None:
+    first, second = body(), [*body()]
+    for frame in second:  # another place, so that the two sets of masks differ
+        frame.PixelData = np.roll(frame.pixel_array, 3, axis=1).tobytes()
+    image = enhanced([f for pair in zip(first, second, strict=True) for f in pair], times=[1, 2] * 6)
+    with working(tmp_path) as work:
+        work.receive([image])
+        work.settle()
+        jobs = sorted(work.store.jobs.find(), key=lambda job: job.stack)
+        assert [job.stack for job in jobs] == ["axial, temporal position 1", "axial, temporal position 2"]
+        assert [(job.state, job.reason) for job in jobs] == [(JobState.DONE, "")] * 2
+        assert [job.frame_numbers for job in jobs] == [(1, 3, 5, 7, 9, 11), (2, 4, 6, 8, 10, 12)]
+        segs = [pydicom.dcmread(path) for path in work.destination.sent if pydicom.dcmread(path).Modality == "SEG"]
+        named = [
+            {
+                int(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber)
+                for group in seg.PerFrameFunctionalGroupsSequence
+            }
+            for seg in segs
+        ]
+        assert sorted(map(sorted, named)) == [[3, 5, 7, 9], [4, 6, 8, 10]]
+        masks = {seg.PixelData for seg in segs}
+        assert len(masks) == 2

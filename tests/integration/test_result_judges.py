@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import highdicom
 import numpy as np
 import pytest
-from factories import ct_series, ct_slice
+from enhanced import enhanced
+from factories import ct_series, ct_slice, save
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
@@ -257,3 +258,40 @@ def ct_slice_at(k: int) -> Dataset:
 
 def one_segment() -> EngineManifest:
     return manifest(segments=(lung(RIGHT),))
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)], ids=["ascending", "descending"])
+def test_judges_pass_results_on_frames_of_an_enhanced_image(tmp_path: Path, judge: Judge, order: slice) -> None:
+    series = ct_series(voxels=blank(), orientation=OBLIQUE, in_plane_spacing_mm=(0.7, 1.3))
+    two = two_balls(series, tmp_path / "single")
+    frames = series[order]
+    (path,) = save([enhanced(frames)], tmp_path / "source")
+    numbers = tuple(range(1, len(frames) + 1))[order]
+    result = replace(two, source_paths=(path,) * len(frames), source_frames=numbers)
+    seg_path, report_path = written(result, tmp_path / "results")
+    judge(tmp_path / "results", tmp_path / "source")
+
+    seg = highdicom.seg.segread(seg_path)
+    assert len(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 1
+    for group in seg.PerFrameFunctionalGroupsSequence:
+        position = [float(x) for x in group.PlanePositionSequence[0].ImagePositionPatient]
+        (reference,) = group.DerivationImageSequence[0].SourceImageSequence
+        frame = frames[int(reference.ReferencedFrameNumber) - 1]
+        np.testing.assert_allclose(position, [float(x) for x in frame.ImagePositionPatient])
+    volume = seg.get_volume(combine_segments=True)
+    labels = np.asarray(two.findings.labels)
+    for number in (1, 2):
+        found = np.argwhere(volume.array == number)
+        assert len(found) == np.count_nonzero(labels == number)
+        centre = volume.map_indices_to_reference(found.mean(axis=0)[None])[0]
+        np.testing.assert_allclose(centre, two.grid.to_lps(np.argwhere(labels == number).mean(axis=0)), atol=1e-3)
+    drawn = [item for item in walked(dcmread(report_path)) if item.get("ValueType") == "SCOORD"]
+    assert len(drawn) == 2
+    for item in drawn:
+        assert item.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber in numbers
+
+
+def walked(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", ()):
+        yield child
+        yield from walked(child)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import ct_series
+from enhanced import enhanced
+from factories import ct_series, save
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from results import VOLUME, ball, grid_of, result_of
@@ -97,7 +98,7 @@ def test_another_source_instance_fails(written: Written) -> None:
         other = frame(ds, 1).DerivationImageSequence[0].SourceImageSequence[0]
         source.ReferencedSOPInstanceUID = other.ReferencedSOPInstanceUID
 
-    fails(written, SEG, change, "frame 1 names another source instance")
+    fails(written, SEG, change, "frame 1 names another source image")
 
 
 def test_another_frame_of_reference_fails(written: Written) -> None:
@@ -313,3 +314,43 @@ def test_slices_of_two_patients_or_studies_give_no_result(written: Written, keyw
 )
 def test_the_geometry_of_the_source_files_themselves_counts(written: Written, keyword: str, value: object) -> None:
     source_fails(written, lambda ds: setattr(ds, keyword, value), "size, orientation or PixelSpacing")
+
+
+@pytest.fixture
+def written_on_frames(tmp_path: Path) -> Written:
+    """The same on the frames of one enhanced image, of which the last lies lowest."""
+    series = ct_series(voxels=np.zeros((9, 31, 37), np.int16))
+    grid, _ = grid_of(series)
+    labels = ball(grid, grid.to_lps((4, 15, 11)), 6.0).astype(np.uint8)
+    labels[ball(grid, grid.to_lps((5, 15, 28)), 4.0)] = 2
+    result = result_of(series, tmp_path / "single", labels)
+    (path,) = save([enhanced(series[::-1])], tmp_path / "source")
+    result = replace(result, source_paths=(path,) * 9, source_frames=tuple(range(9, 0, -1)))
+    return result, Writer().write(result, tmp_path / "results")
+
+
+def test_what_was_written_on_frames_passes(written_on_frames: Written) -> None:
+    Writer().verify(*written_on_frames)
+
+
+@pytest.mark.parametrize("number", [None, 1])
+def test_another_frame_of_the_source_fails(written_on_frames: Written, number: int | None) -> None:
+    def change(ds: Dataset) -> None:
+        source = frame(ds).DerivationImageSequence[0].SourceImageSequence[0]
+        source.ReferencedFrameNumber = number
+
+    fails(written_on_frames, SEG, change, "frame 1 names another source image")
+
+
+def test_a_line_on_another_frame_fails(written_on_frames: Written) -> None:
+    def change(ds: Dataset) -> None:
+        items(ds, "SCOORD")[0].ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber = 1
+
+    fails(written_on_frames, SR, change, "the long axis of segment 1")
+
+
+def test_frames_counted_from_the_other_end_fail(written_on_frames: Written) -> None:
+    result, objects = written_on_frames
+    turned = replace(result, source_frames=result.source_frames[::-1])
+    with pytest.raises(VerificationFailed, match=r"frame 1 (names|does not)"):
+        Writer().verify(turned, objects)

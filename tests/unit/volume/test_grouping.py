@@ -298,7 +298,7 @@ def of_class(uid: str, **attributes: object) -> Header:
     [
         (of_class(SecondaryCaptureImageStorage), RefusalCode.SECONDARY_CAPTURE),
         (of_class(MultiFrameTrueColorSecondaryCaptureImageStorage), RefusalCode.SECONDARY_CAPTURE),
-        (of_class(EnhancedCTImageStorage, NumberOfFrames=10), RefusalCode.UNSUPPORTED_SOP_CLASS),
+        (of_class(EnhancedCTImageStorage, NumberOfFrames=10), RefusalCode.NO_FUNCTIONAL_GROUPS),
         (of_class("1.2.840.113619.4.26"), RefusalCode.UNSUPPORTED_SOP_CLASS),
         (of_class(BasicTextSRStorage, PixelData=None), RefusalCode.NOT_AN_IMAGE),
         (replace(of_class(BasicTextSRStorage, PixelData=None), is_own_result=True), RefusalCode.OWN_RESULT),

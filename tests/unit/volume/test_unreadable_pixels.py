@@ -78,7 +78,7 @@ def test_big_endian_pixels_that_are_too_short_are_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("syntax", "name"), [(JPEGExtended12Bit, "JPEG Extended"), ("1.2.3.4", "a private transfer syntax")]
+    ("syntax", "name"), [(JPEGExtended12Bit, "JPEG Extended"), ("1.2.3.4", "transfer syntax: a private one")]
 )
 def test_what_no_decoder_takes_is_refused_with_the_name_of_the_transfer_syntax(
     syntax: str, name: str, tmp_path: Path

@@ -1,0 +1,115 @@
+"""``voxgate inspect``."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.config import Config
+from gateway.inspection import Inspection, LeftOut, StackReport, inspected
+from gateway.logs import silence_leaky_libraries
+from gateway.terminal import DONE, FAILED, print_json, print_table, quiet_logs, say, steps_shown
+
+_SHOWN = 20
+"""More files left out for one reason than this are counted and not listed."""
+
+
+def inspect_files(paths: Sequence[Path], *, config: Config, png: Path | None, as_json: bool) -> int:
+    """Print one row a stack and what was left out; return 0 where there is any DICOM instance."""
+    quiet_logs()
+    silence_leaky_libraries()
+    with steps_shown() as on_step, inspected(paths, config, on_step) as found:
+        if as_json:
+            print_json(inspection_as_json(found))
+        else:
+            _print(found)
+        if png is not None:
+            from gateway.contact_sheet import write_contact_sheet
+
+            write_contact_sheet(found.stacks, png)
+            say(f"picture: {png}")
+    return DONE if found.stacks else FAILED
+
+
+def _print(found: Inspection) -> None:
+    if found.stacks:
+        columns = ("#", "Study", "Series", "Stack", "Images", "What", "Geometry", "Verdict")
+        print_table(columns, [_row(number, report) for number, report in enumerate(found.stacks, start=1)])
+    _print_reasons(found.stacks)
+    for reason, count in Counter(item.reason for item in found.left_out).most_common():
+        say(f"{count} file(s) left out: {reason}")
+        same = [item for item in found.left_out if item.reason == reason]
+        for item in same[:_SHOWN]:
+            say(f"  {item.path}")
+        if count > _SHOWN:
+            say(f"  and {count - _SHOWN} more")
+
+
+def _print_reasons(reports: Sequence[StackReport]) -> None:
+    """Say each reason once, with the rows of the table that it holds for."""
+    rows: dict[str, list[str]] = defaultdict(list)
+    for number, report in enumerate(reports, start=1):
+        if report.code:
+            rows[f"{report.code}: {report.reason}"].append(str(number))
+    for reason, numbers in rows.items():
+        say(f"#{', '.join(numbers)}: {reason}")
+
+
+def _row(number: int, report: StackReport) -> tuple[object, ...]:
+    kind = f"{report.kind} ({report.unit})" if report.unit else report.kind
+    factor, why = report.suv
+    if factor is not None:
+        kind += f"\nSUV by body weight: x {factor:.4g}"
+    elif why:
+        kind += f"\nno SUV: {why}"
+    size = len(report.stack.headers)
+    return number, report.study, report.series, report.stack.name, size, kind, report.geometry, report.verdict
+
+
+def inspection_as_json(found: Inspection) -> dict[str, object]:
+    """Return everything for scripts."""
+    return {
+        "schema_version": 1,
+        "stacks": [stack_as_json(number, report) for number, report in enumerate(found.stacks, start=1)],
+        "left_out": [_left_out_as_json(item) for item in found.left_out],
+    }
+
+
+def stack_as_json(number: int, report: StackReport) -> dict[str, object]:
+    """Return one stack; lengths in mm, LPS."""
+    first, grid, refusal = report.stack.headers[0], report.grid, report.stack.refusal
+    factor, why = report.suv
+    return {
+        "number": number,
+        "study": report.study,
+        "study_instance_uid": first.study_instance_uid,
+        "series": report.series,
+        "series_instance_uid": first.series_instance_uid,
+        "stack": report.stack.name,
+        "instances": len({header.sop_instance_uid for header in report.stack.headers}),
+        "images": len(report.stack.headers),
+        "modality": first.modality,
+        "sop_class_uid": first.sop_class_uid,
+        "what": report.kind,
+        "geometry": report.geometry,
+        "is_volume": grid is not None,
+        "shape": None if grid is None else grid.shape,
+        "spacing_mm": None if grid is None else grid.spacing_mm,
+        "affine_lps": None if grid is None else grid.affine.tolist(),
+        "unit": report.unit,
+        "suv_body_weight_factor": factor,
+        "no_suv_because": why,
+        "taken_by": report.routes,
+        "code": report.code,
+        "reason": report.reason,
+        "instance_numbers": () if refusal is None else refusal.instance_numbers,
+        "routes": [
+            {"route": route, "answer": verdict.answer.value, "reason": verdict.reason}
+            for route, verdict in report.verdicts
+        ],
+    }
+
+
+def _left_out_as_json(item: LeftOut) -> dict[str, object]:
+    return {"path": str(item.path), "reason": item.reason}

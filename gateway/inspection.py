@@ -1,0 +1,178 @@
+"""What files hold and what would become of it, without storing anything: ``voxgate inspect``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom.uid import UID
+
+from domain.engine import Answer, Verdict
+from domain.errors import MalformedInstance
+from domain.instance import Header, StoredInstance
+from domain.job import JobState
+from domain.series import Stack
+from domain.volume import Grid
+from gateway import wiring
+from gateway.config import Config
+from gateway.offline import OnStep, files_below
+from pipeline.planning import Planner, StackPlan
+from volume.digest import inspect
+from volume.pet import suv_scale
+from volume.pixel_format import unit_of
+from volume.words import orientation_in_words, size_in_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackReport:
+    """One stack: what it is, where it lies, and what becomes of it."""
+
+    study: int
+    """1, 2, … in the order in which the studies were met."""
+    series: int
+    stack: Stack = field(repr=False)
+    paths: dict[str, Path] = field(repr=False)
+    grid: Grid | None
+    """``None`` where it is no volume."""
+    routes: tuple[str, ...]
+    """That take it."""
+    code: str
+    reason: str
+    """Why nothing would run; empty where a route takes it."""
+    verdicts: tuple[tuple[str, Verdict], ...]
+
+    @property
+    def kind(self) -> str:
+        """Modality and SOP Class in words."""
+        return f"{self._first.modality or 'no modality'}, {sop_class_in_words(self._first.sop_class_uid)}"
+
+    @property
+    def geometry(self) -> str:
+        """Size and orientation of a volume, the matrix of anything else; empty where there is no image."""
+        if self.grid is not None:
+            return f"{size_in_words(self.grid)}, {orientation_in_words(self.grid)}"
+        first = self._first
+        if not first.has_pixel_data or not first.rows or not first.columns:
+            return ""
+        frames = f", {first.number_of_frames} frames" if (first.number_of_frames or 1) > 1 else ""
+        return f"{first.columns} x {first.rows} pixels{frames}"
+
+    @property
+    def unit(self) -> str:
+        """Unit of a volume's voxels; empty where it is arbitrary."""
+        return unit_of(self._first) if self.grid is not None else ""
+
+    @property
+    def suv(self) -> tuple[float | None, str]:
+        """In PET the factor to SUV by body weight, or why there is none."""
+        if self.grid is None or self._first.modality != "PT":
+            return None, ""
+        scale = suv_scale(self.stack.headers)
+        return scale.factor, scale.reason
+
+    @property
+    def verdict(self) -> str:
+        """Which routes take it, or the named cause why none does."""
+        return "taken by " + ", ".join(self.routes) if self.routes else self.code
+
+    @property
+    def _first(self) -> Header:
+        return self.stack.headers[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A file that is in no stack."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What was found."""
+
+    stacks: tuple[StackReport, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+@contextmanager
+def inspected(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[Inspection]:
+    """Read all files and ask the planner; archives stay unpacked as long as the context is open."""
+    with tempfile.TemporaryDirectory(prefix="voxgate-") as folder:
+        found = _Reader()
+        files = list(files_below(paths, Path(folder)))
+        for number, path in enumerate(files):
+            say("reading", number / len(files))
+            found.read(path)
+        planner = Planner(
+            wiring.routes(config), wiring.engine_registry(config), [item.name for item in config.destinations]
+        )
+        say("proving geometry", 0.0)
+        yield Inspection(stacks=tuple(found.reports(planner)), left_out=tuple(found.left_out))
+
+
+class _Reader:
+    """Collects instances by series, as intake and store would."""
+
+    def __init__(self) -> None:
+        self.left_out: list[LeftOut] = []
+        self._series: dict[str, list[StoredInstance]] = {}
+        self._digests: dict[str, str] = {}
+
+    def read(self, path: Path) -> None:
+        """Take one file, or say why not."""
+        try:
+            header, digest = inspect(path)
+        except MalformedInstance as error:
+            self.left_out.append(LeftOut(path=path, reason=str(error)))
+            return
+        except OSError as error:
+            self.left_out.append(LeftOut(path=path, reason=f"cannot be read (errno {error.errno})"))
+            return
+        first = self._digests.get(header.sop_instance_uid)
+        if first is not None:
+            same = "the same instance again" if first == digest else "SOPInstanceUID is there with another dataset"
+            self.left_out.append(LeftOut(path=path, reason=f"{same}; the first one is used"))
+            return
+        self._digests[header.sop_instance_uid] = digest
+        instance = StoredInstance(header=header, path=path, received_at=wiring.now())
+        self._series.setdefault(header.series_instance_uid, []).append(instance)
+
+    def reports(self, planner: Planner) -> Iterator[StackReport]:
+        """Yield every stack of every series, studies and series in the order met."""
+        studies: dict[str, int] = {}
+        for uid, instances in self._series.items():
+            studies.setdefault(instances[0].header.study_instance_uid, len(studies) + 1)
+            number = list(self._series).index(uid) + 1
+            paths = {item.header.sop_instance_uid: item.path for item in instances}
+            for plan in planner.plan(instances, sender=None):
+                study = studies[instances[0].header.study_instance_uid]
+                yield _report(plan, paths, study=study, series=number)
+
+
+def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int) -> StackReport:
+    job = plan.jobs[0]
+    is_refused = job.state is JobState.NOT_RUN
+    return StackReport(
+        study=study,
+        series=series,
+        stack=plan.stack,
+        paths=paths,
+        grid=plan.grid,
+        routes=tuple(name for name, verdict in plan.verdicts if verdict.answer is Answer.YES),
+        code=job.code if is_refused else "",
+        reason=job.reason if is_refused else "",
+        verdicts=plan.verdicts,
+    )
+
+
+def sop_class_in_words(uid: str) -> str:
+    """Return the name of a SOP Class without the word that they all share."""
+    name = UID(uid).name
+    if name == uid:
+        return "private SOP class" if UID(uid).is_private else "SOP class not known here"
+    return name.removesuffix(" Storage")

@@ -1,0 +1,138 @@
+"""Everything in the folder of real data, as ``voxgate inspect`` judges it: a table of expected outcomes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gateway.config import LUNGS_ROUTE, load_config
+from gateway.inspection import Inspection, inspected
+
+NOT_DICOM = "Not a DICOM Part 10 file: no DICM prefix after the preamble"
+NO_CLASS = "SOPClassUID is absent or empty"
+ANOTHER = "SOPInstanceUID is there with another dataset; the first one is used"
+AGAIN = "the same instance again; the first one is used"
+
+CONFIG = load_config(environ={}).model_copy(update={"routes": (LUNGS_ROUTE,)})
+
+Counts = dict[str, int]
+
+EXPECTED: dict[str, tuple[Counts, Counts]] = {
+    "charset": ({"not-an-image": 1, "secondary-capture": 7}, {NO_CLASS: 1, ANOTHER: 2}),
+    # Twenty slices of the abdomen have no identity at all; the archives are judged one by one below.
+    "ct": ({"no-route": 1}, {NOT_DICOM: 5, NO_CLASS: 20}),
+    "derm": ({"secondary-capture": 3}, {NOT_DICOM: 17}),
+    "enhanced": (
+        {"no-route": 2, "no-frame-of-reference": 1, "unsupported-pixels": 1, "no-functional-groups": 1},
+        {ANOTHER: 3, AGAIN: 1},
+    ),
+    "gt": ({}, {NOT_DICOM: 10}),
+    "mg": ({"unsupported-sop-class": 1}, {}),
+    "odd": (
+        {
+            "no-frame-of-reference": 1,
+            "not-an-image": 3,
+            "secondary-capture": 3,
+            "single-slice": 2,
+            "unsupported-sop-class": 2,
+        },
+        {
+            NOT_DICOM: 5,
+            NO_CLASS: 5,
+            ANOTHER: 1,
+            "BeamSequence runs past the end of the file or of its sequence": 1,
+            "PixelData is encapsulated and has no end: the file is cut off": 1,
+            "PixelData runs past the end of the file or of its sequence": 1,
+            "SOPInstanceUID is not a UID": 1,
+            "TransferSyntaxUID is absent or empty": 1,
+        },
+    ),
+    "seg_sr": ({"missing-slices": 1, "no-route": 2, "not-an-image": 6, "unsupported-sop-class": 13}, {}),
+    "ts": (
+        {
+            "duplicate-position": 2,
+            "mixed-matrix": 1,
+            "secondary-capture": 4,
+            "single-slice": 3,
+            "unsupported-sop-class": 3,
+        },
+        {ANOTHER: 11, AGAIN: 6, "StudyInstanceUID is absent or empty": 2},
+    ),
+    "us": ({"unsupported-sop-class": 5}, {}),
+    "xr": ({"secondary-capture": 1, "unsupported-sop-class": 3}, {NOT_DICOM: 8, ANOTHER: 1}),
+}
+
+ARCHIVES: dict[str, tuple[Counts, Counts]] = {
+    "ct/IBSI_PAT2_lungCT_RTSTRUCT": ({"taken by lungs": 1, "not-an-image": 1}, {}),
+    "ct/chest_GE_CMB-CRC_100sl": ({"taken by lungs": 1}, {}),
+    "ct/derived_missing_slices_torchio": ({"missing-slices": 1}, {}),
+    "ct/headphantom_Philips_gantrytilt+16.5_58sl": ({"gantry-tilt": 1}, {NO_CLASS: 1}),
+    "ct/headphantom_Philips_study_localizer+5mm+SCsummary": (
+        {"taken by lungs": 1, "localizer": 1, "secondary-capture": 1},
+        {NO_CLASS: 3},
+    ),
+    "mr/brain_FLAIR_ax_Philips_BRAINIX_22sl": ({"no-route": 1}, {}),
+    "mr/brain_T1_cor_GE_MRHEAD_100sl": ({"no-route": 1}, {}),
+    "mr/brain_T2_EPI_ax_Philips_BRAINIX_22sl": ({"no-route": 1}, {}),
+    "mr/multiecho_GRE_Siemens_72": ({"no-route": 2}, {}),
+    "mr/prostate_DWI_3b_ProstateX-0000": ({"no-route": 3}, {}),
+    "pet/PET_wholebody_QIN-HEADNECK-0024_299sl": ({"no-route": 1}, {}),
+}
+
+
+def judged(folder: Path) -> tuple[Counts, Counts]:
+    with inspected([folder], CONFIG, lambda what, share: None) as found:
+        check_sentences(found)
+        verdicts = Counter(report.verdict for report in found.stacks)
+        return dict(verdicts), dict(Counter(item.reason for item in found.left_out))
+
+
+def check_sentences(found: Inspection) -> None:
+    """Every stack that nothing takes has a cause and a sentence; every volume has its geometry in words."""
+    for report in found.stacks:
+        assert bool(report.routes) != bool(report.code)
+        assert bool(report.code) == bool(report.reason)
+        assert report.grid is None or " mm, " in report.geometry
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_each_folder_is_judged_as_expected(name: str, shared_data: Path) -> None:
+    assert judged(shared_data / name) == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_each_archive_is_judged_as_expected(name: str, unpacked: Callable[[str], Path]) -> None:
+    assert judged(unpacked(name)) == ARCHIVES[name]
+
+
+def test_every_folder_and_archive_has_its_row(shared_data: Path) -> None:
+    archives = {str(p.relative_to(shared_data)).removesuffix(".tar.xz") for p in shared_data.rglob("*.tar.xz")}
+    assert archives == set(ARCHIVES)
+    only_archives = {"mr", "pet"}
+    assert {p.name for p in shared_data.iterdir() if p.is_dir()} == set(EXPECTED) | only_archives
+
+
+def test_the_command_survives_everything_odd_within_a_gigabyte(shared_data: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "sheet.png"
+    folders = [str(shared_data / name) for name in ("odd", "ts", "us", "xr", "mg", "enhanced", "seg_sr")]
+    command = [sys.executable, "-m", "gateway.cli", "inspect", *folders, "--png", str(picture)]
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    said = tmp_path / "said"
+    with said.open("wb") as file:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL, stderr=file)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    text = said.read_text()
+    assert process.returncode == 0, text
+    assert "Traceback" not in text
+    assert "fault inside" not in text
+    assert usage.ru_maxrss < 1 << 20  # KiB
+    with Image.open(picture) as image:
+        assert image.height > 160 * 30

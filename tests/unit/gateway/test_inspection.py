@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import copied, ct_series, mr_series, pet_series, save
+from PIL import Image
+
+from domain.errors import ConfigurationError
+from gateway.commands.inspect import inspect_files
+from gateway.config import load_config
+from gateway.inspection import Inspection, inspected
+from gateway.sections import RouteSection
+
+CHEST = RouteSection(name="chest", engine="lungs", modality=("CT",), min_instances=3)
+CONFIG = load_config(environ={}).model_copy(update={"routes": (CHEST,)})
+
+
+def look(*paths: Path) -> Inspection:
+    with inspected(paths, CONFIG, lambda what, share: None) as found:
+        return found
+
+
+def test_tells_volumes_routes_and_reasons(tmp_path: Path) -> None:
+    save(ct_series(40), tmp_path / "ct")
+    save(mr_series(3), tmp_path / "mr")
+    chest, brain = look(tmp_path).stacks
+    assert chest.verdict == "taken by chest"
+    assert chest.kind == "CT, CT Image"
+    assert chest.geometry == "20 x 16 x 40, 0.8 x 0.7 x 2.5 mm, axial, feet to head"
+    assert chest.unit == "HU"
+    assert (brain.verdict, brain.unit, brain.series, brain.study) == ("no-route", "", 2, 2)
+    assert "Modality" in brain.reason
+
+
+def test_a_zip_a_file_and_a_folder_read_alike(tmp_path: Path) -> None:
+    paths = save(ct_series(4), tmp_path / "ct")
+    with zipfile.ZipFile(tmp_path / "ct.zip", "w") as archive:
+        for path in paths:
+            archive.write(path, f"study/{path.name}")
+    for given in ([tmp_path / "ct"], paths, [tmp_path / "ct.zip"]):
+        (report,) = look(*given).stacks
+        assert len(report.stack.headers) == 4
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    (path,) = save(ct_series(1), tmp_path / "ct")
+    whole = tmp_path / "ct.zip"
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(path, "a.dcm")
+    data = bytearray(whole.read_bytes())
+    data[60:400] = bytes(340)
+    whole.write_bytes(data)
+    with pytest.raises(ConfigurationError, match=r"ct\.zip: the archive is damaged"):
+        look(whole)
+
+
+def test_what_is_in_no_stack_is_listed_with_its_reason(tmp_path: Path) -> None:
+    series = ct_series(3)
+    save(series, tmp_path / "a")
+    save(series[:1], tmp_path / "b")
+    series[1].RescaleIntercept = "-1"
+    save(series[1:2], tmp_path / "c")
+    (tmp_path / "d.txt").write_text("notes")
+    found = look(tmp_path)
+    assert len(found.stacks) == 1
+    assert {item.path.relative_to(tmp_path).parts[0]: item.reason for item in found.left_out} == {
+        "b": "the same instance again; the first one is used",
+        "c": "SOPInstanceUID is there with another dataset; the first one is used",
+        "d.txt": "Not a DICOM Part 10 file: no DICM prefix after the preamble",
+    }
+
+
+def test_json_has_the_grid_and_the_factor_to_suv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(pet_series(3), tmp_path / "pt")
+    assert inspect_files([tmp_path / "pt"], config=CONFIG, png=None, as_json=True) == 0
+    said = json.loads(capsys.readouterr().out)
+    (stack,) = said["stacks"]
+    assert (said["schema_version"], stack["modality"], stack["unit"]) == (1, "PT", "BQML")
+    assert stack["shape"] == [3, 16, 20]
+    np.testing.assert_allclose(np.asarray(stack["affine_lps"])[:3, 3], (-10, -20, 30))
+    assert stack["suv_body_weight_factor"] == pytest.approx(2.556e-4, rel=1e-3)
+    assert (stack["taken_by"], stack["code"]) == ([], "no-route")
+    assert [item["route"] for item in stack["routes"]] == ["chest"]
+
+
+def test_nothing_that_identifies_the_patient_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(ct_series(4), tmp_path / "ct")
+    inspect_files([tmp_path / "ct"], config=CONFIG, png=tmp_path / "sheet.png", as_json=True)
+    inspect_files([tmp_path / "ct"], config=CONFIG, png=None, as_json=False)
+    assert "CANARY" not in "".join(capsys.readouterr())
+
+
+def test_the_table_says_each_reason_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        save(ct_series(1), tmp_path / name)
+    assert inspect_files([tmp_path], config=CONFIG, png=None, as_json=False) == 0
+    out, err = capsys.readouterr()
+    assert out.count("single-slice") == 2
+    assert err.count("#1, 2: single-slice: There is one slice only.") == 1
+
+
+def test_no_instance_at_all_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    assert inspect_files([tmp_path], config=CONFIG, png=None, as_json=False) == 1
+
+
+def test_the_contact_sheet_has_a_row_for_every_stack(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.arange(-500, 1100, 80, dtype=np.int16), (6, 16, 20))
+    series = ct_series(voxels=ramp)
+    save(series, tmp_path / "a")
+    save(copied(ct_series(1)), tmp_path / "b")
+    sheet = tmp_path / "sheet.png"
+    inspect_files([tmp_path / "a", tmp_path / "b"], config=CONFIG, png=sheet, as_json=True)
+    with Image.open(sheet) as image:
+        picture = np.asarray(image.convert("L"), int)
+    assert picture.shape == (320, 480)
+    axial = picture[60:100, :160]
+    assert axial[:, :20].mean() < 20  # the patient's right, dark here, is on the left
+    assert axial[:, -20:].mean() > 230
