@@ -185,3 +185,7 @@ class EngineSection(Section):
     enabled: bool = True
     weights: Path | None = None
     device: str = ""
+    base_model: str = ""
+    accept_license: str = ""
+    precision: str = ""
+    orientation: str = ""

@@ -85,6 +85,18 @@ class EngineDeclaration:
     """The operator must name a file of weights."""
     weights: WeightsPackage | None = None
     """The package that holds them, where ``voxgate weights install`` can get them."""
+    weights_folder: bool = False
+    """The weights are a folder, or a name in the hub's cache, instead of a file."""
+    accept_license: str = ""
+    """What the operator must write into the configuration to accept the licence of the weights; empty: nothing."""
+
+
+def licence_sentence(engine: str, licence: str) -> str:
+    """Return why an engine cannot be used whose licence is not accepted, and how it is."""
+    return (
+        f"its weights are licensed for {licence} only; whoever may use them says so with "
+        f'[engines.{engine}] accept_license = "{licence}"'
+    )
 
 
 def read_declaration(path: Path) -> EngineDeclaration:
@@ -123,6 +135,8 @@ def _declaration(read: _Reader, table: Mapping[str, Any]) -> EngineDeclaration:
         requires_modules=read.texts(requires, "requires.modules"),
         requires_weights=read.flag(requires, "requires.weights"),
         weights=weights,
+        weights_folder=read.flag(requires, "requires.weights_folder"),
+        accept_license=read.text(requires, "requires.accept_license") if "accept_license" in requires else "",
     )
     read.refuse_unknown(table, ("engine", "inputs", "requires", "segments", "weights"), "")
     return declaration
