@@ -12,9 +12,9 @@ from domain.engine import Answer, EngineManifest, Verdict
 from domain.errors import ConfigurationError, EngineFailed
 from domain.ports import Engine
 from domain.series import SeriesFacts
-from inference.weights import WeightsPackage
 from inference.checkpoints import container_of, digest_of, folder_of
 from inference.manifest import EngineDeclaration, licence_sentence, read_declaration
+from inference.weights import WeightsPackage
 
 ENGINES = Path(__file__).parent
 """Each sub-folder with a ``manifest.toml`` is an engine."""
@@ -105,6 +105,18 @@ class Registry:
             engine.load()
             self._engines[name] = engine
         return self._engines[name]
+
+    def obstacle(self, name: str) -> str | None:
+        """Return why an engine cannot be used, ``None`` where it can."""
+        return self._obstacle(name) if name in self._known else "there is no such engine"
+
+    def prompts(self, name: str) -> Mapping[str, Mapping[str, str]]:
+        """Return an engine's default prompts by modality and task."""
+        return self._known[name].prompts if name in self._known else {}
+
+    def is_loaded(self, name: str) -> bool:
+        """Tell whether an engine's weights have been read in this process."""
+        return name in self._engines
 
     def _usable(self, name: str) -> EngineDeclaration:
         if name not in self._known:
