@@ -115,7 +115,7 @@ def test_a_report_becomes_the_narrative() -> None:
         {"prompt": "Segment the heart."},
         {"prompt": "Segment the liver and the spleen."},
         {"prompt": "Segment the liver. Segment the liver."},
-        {"promt": "Segment the liver."},
+        {"prompts": "Segment the liver."},
         {"max_new_tokens": 0},
         {"max_new_tokens": True},
     ],
