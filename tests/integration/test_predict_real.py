@@ -45,3 +45,9 @@ def test_bone_is_bright_in_a_monochrome1_chest(shared_data: Path) -> None:
 def test_a_colour_photograph_stays_in_colour(shared_data: Path) -> None:
     picture = _shown(shared_data / "derm/VL1.dcm", "derm").astype(int)
     assert np.abs(picture[..., 0] - picture[..., 2]).mean() > 5
+
+
+def test_an_image_relabelled_as_monochrome1_is_shown_as_its_negative(shared_data: Path) -> None:
+    original = _shown(shared_data / "xr/1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm", "cxr")
+    relabelled = _shown(shared_data / "xr/Fake_MONOHR1.dcm", "cxr")
+    assert np.abs(relabelled.astype(int) + original - 255).max() <= 1
