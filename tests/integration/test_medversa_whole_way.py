@@ -23,7 +23,7 @@ from inference.api import PredictService
 from inference.predict_settings import PredictSettings
 from inference.registry import Registry
 
-pytestmark = pytest.mark.usefixtures("models")
+pytestmark = pytest.mark.usefixtures("language_models")
 
 
 @pytest.fixture(scope="module")
