@@ -32,6 +32,7 @@ from gateway.sections import (
     EngineSection,
     HttpSection,
     LogSection,
+    PredictSection,
     RouteSection,
     ScpSection,
     StoreSection,
@@ -55,6 +56,7 @@ class Config(BaseSettings):
     store: StoreSection = StoreSection()
     scp: ScpSection = ScpSection()
     http: HttpSection = HttpSection()
+    predict: PredictSection = PredictSection()
     database: DatabaseSection = DatabaseSection()
     completeness: CompletenessSection = CompletenessSection()
     delivery: DeliverySection = DeliverySection()
@@ -223,6 +225,7 @@ def _keys(parts: list[Any]) -> list[str]:
         "store": (StoreSection,),
         "scp": (ScpSection,),
         "http": (HttpSection,),
+        "predict": (PredictSection,),
         "database": (DatabaseSection,),
         "completeness": (CompletenessSection,),
         "delivery": (DeliverySection,),

@@ -17,6 +17,7 @@ from dicomweb.stow import StowSettings, stow_blueprint
 from domain.engine import EngineManifest
 from domain.ports import InstanceSink, JobLog, SeriesIndex
 from gateway.api import api_blueprint
+from inference.api import PredictService
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +67,17 @@ def create_app(
     version: str = "",
     engines: Sequence[EngineManifest] = (),
     stow: StowSettings | None = None,
+    predict: PredictService | None = None,
 ) -> Flask:
     """Return the application.
 
     Parameters
     ----------
     health
-        Called for each ``GET /health``; answered with 200 where its ``status`` is ``ok``, otherwise with 503.
-        Readable without a token, so it tells nothing but states and counts.
+        Called for each ``GET /health``; answered with 200 and ``healthy`` where its ``status`` is ``ok``, otherwise
+        with 503. Readable without a token, so it tells nothing but states and counts.
+    predict
+        Answers questions about images; without it there is no ``/predict``.
     """
     app = Flask("voxgate", static_folder=None)
     problems.install(app, retry_after_s=settings.retry_after_s)
@@ -81,15 +85,25 @@ def create_app(
     app.after_request(_add_security_headers)
     app.register_blueprint(stow_blueprint(sink, stow), url_prefix="/dicomweb")
     app.register_blueprint(api_blueprint(index, jobs), url_prefix="/api/v1")
+    if predict is not None:
+        app.register_blueprint(predict.blueprint())
 
     @app.get("/health", endpoint="health")
     def _health() -> tuple[Response, int]:
         state = _state_of(health)
-        return jsonify(state), 200 if state.get("status") == "ok" else 503
+        well = state.get("status") == "ok"
+        if well:
+            state["status"] = "healthy"  # what clients of the public MedVersa server look for
+        if predict is not None:
+            state["model_loaded"] = predict.model_loaded
+        return jsonify(state), 200 if well else 503
 
     @app.get("/info")
     def _info() -> Response:
-        return jsonify(name="voxgate", version=version, engines=[_engine(manifest) for manifest in engines])
+        about = predict.info() if predict is not None else {"name": "voxgate"}
+        return jsonify(
+            product="voxgate", version=version, engines=[_engine(manifest) for manifest in engines], **about
+        )
 
     return app
 

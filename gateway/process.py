@@ -41,8 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--lifeline", type=int)
     given = parser.parse_args(argv)
-    if given.role in RECEIVERS:
-        keep_out_decoders()
     stop = threading.Event()
     line = None
     if given.lifeline is not None:
@@ -55,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = load_config(given.config)
     except ConfigurationError as error:
         return _failed(line, str(error))
+    if given.role == "scp" or (given.role == "http" and not config.predict.enabled):
+        keep_out_decoders()
     return run_role(given.role, config, stop, line)
 
 

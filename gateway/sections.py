@@ -97,6 +97,23 @@ class HttpSection(Section):
     retry_after_s: Annotated[int, Field(ge=1)] = 60
 
 
+class PredictSection(Section):
+    """``[predict]``; see ``inference.predict_settings``."""
+
+    enabled: bool = False
+    engine: str = "medversa"
+    name: str = "MedVersa_Internal"
+    timeout_s: Seconds = 600.0
+    queue: Annotated[int, Field(ge=1, le=1000)] = 16
+    retry_after_s: Annotated[int, Field(ge=1)] = 10
+    most_body_mb: Annotated[int, Field(ge=1)] = 256
+    most_pixels: Annotated[int, Field(ge=1)] = 64_000_000
+    most_pictures: Annotated[int, Field(ge=1)] = 10
+    most_voxels: Annotated[int, Field(ge=1)] = 600_000_000
+    most_entries: Annotated[int, Field(ge=1)] = 5000
+    most_unpacked_mb: Annotated[int, Field(ge=1)] = 2048
+
+
 class DatabaseSection(Section):
     """``[database]``."""
 
@@ -187,3 +204,7 @@ class EngineSection(Section):
     device: str = ""
     deadline_s: Annotated[int, Field(gt=0)] | None = None
     """A case that runs longer is taken to hang; default: what the engine declares."""
+    base_model: str = ""
+    accept_license: str = ""
+    precision: str = ""
+    orientation: str = ""

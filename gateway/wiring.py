@@ -173,12 +173,16 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
     """Take instances by STOW-RS and answer questions about jobs, until ``stop`` is set or a signal comes."""
     from gateway.http import HttpSettings, create_app
     from gateway.http_server import serve
+    from inference.api import PredictService
+    from inference.predict_settings import PredictSettings
 
     settings = HttpSettings(**config.http.plain())
     stack = ExitStack()  # held by the worker process that gunicorn forks: the store must be opened after the fork
 
     def make() -> Flask:
         store = stack.enter_context(opened_store(config))
+        registry = engine_registry(config)
+        asking = config.engines.get(config.predict.engine)
         return create_app(
             intake(store),
             store.series,
@@ -186,7 +190,10 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
             settings,
             lambda: _health(config, store),
             version=version("voxgate"),
-            engines=engine_registry(config).manifests(),
+            engines=registry.manifests(),
+            predict=PredictService(
+                registry, PredictSettings(**config.predict.model_dump()), asking.device if asking else ""
+            ),
         )
 
     def listening(port: int) -> None:

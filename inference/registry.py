@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 from collections.abc import Mapping
@@ -13,7 +12,8 @@ from domain.engine import Answer, EngineManifest, Verdict
 from domain.errors import ConfigurationError, EngineFailed
 from domain.ports import Engine
 from domain.series import SeriesFacts
-from inference.manifest import EngineDeclaration, read_declaration
+from inference.checkpoints import container_of, digest_of, folder_of
+from inference.manifest import EngineDeclaration, licence_sentence, read_declaration
 from inference.weights import WeightsPackage
 
 ENGINES = Path(__file__).parent
@@ -106,6 +106,18 @@ class Registry:
             self._engines[name] = engine
         return self._engines[name]
 
+    def obstacle(self, name: str) -> str | None:
+        """Return why an engine cannot be used, ``None`` where it can."""
+        return self._obstacle(name) if name in self._known else "there is no such engine"
+
+    def prompts(self, name: str) -> Mapping[str, Mapping[str, str]]:
+        """Return an engine's default prompts by modality and task."""
+        return self._known[name].prompts if name in self._known else {}
+
+    def is_loaded(self, name: str) -> bool:
+        """Tell whether an engine's weights have been read in this process."""
+        return name in self._engines
+
     def _usable(self, name: str) -> EngineDeclaration:
         if name not in self._known:
             raise EngineFailed("There is no such engine.")
@@ -124,11 +136,15 @@ class Registry:
             return f"not installed: {', '.join(missing)} (make models)"
         if known.weights is not None:
             return self._fault_of_package(name, known.weights)
+        if known.accept_license and settings.get("accept_license") != known.accept_license:
+            return licence_sentence(name, known.accept_license)
         if not known.requires_weights:
             return None
         weights = settings.get("weights")
         if weights is None:
             return f"engines.{name}.weights is not set"
+        if known.weights_folder:
+            return _obstacle_of_folder(name, str(weights))
         return None if Path(str(weights)).is_file() else f"engines.{name}.weights is not a file"
 
     def _settings_of(self, name: str) -> dict[str, object]:
@@ -163,8 +179,9 @@ class Registry:
     def _with_digest(self, name: str, known: EngineDeclaration) -> EngineManifest:
         if known.weights is not None or not known.requires_weights:
             return known.manifest
-        with Path(str(self._settings[name]["weights"])).open("rb") as file:
-            return replace(known.manifest, weights_digest=hashlib.file_digest(file, "sha256").hexdigest())
+        weights = str(self._settings[name]["weights"])
+        file = container_of(folder_of(weights)) if known.weights_folder else Path(weights)
+        return replace(known.manifest, weights_digest=digest_of(file))
 
 
 def _declarations(folder: Path) -> dict[str, EngineDeclaration]:
@@ -173,6 +190,14 @@ def _declarations(folder: Path) -> dict[str, EngineDeclaration]:
     if len(by_name) != len(found):
         raise ConfigurationError(f"{folder}: two engines have the same name")
     return by_name
+
+
+def _obstacle_of_folder(name: str, weights: str) -> str | None:
+    try:
+        container_of(folder_of(weights))
+    except ConfigurationError as error:
+        return f"engines.{name}.weights: {error}"
+    return None
 
 
 def _missing_modules(known: EngineDeclaration) -> list[str]:

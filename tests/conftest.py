@@ -121,6 +121,21 @@ def without_models(reason: str) -> None:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def language_models(models: Callable[..., None]) -> None:
+    """What a language model needs is installed; skips or fails as ``models``."""
+    models("torch", "transformers", "safetensors")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of golden vectors, which a licence keeps out of the project; skips where it is absent."""
+    folder = SHARED / "golden"
+    if not folder.is_dir():
+        pytest.skip(f"no golden vectors at {folder}")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def orthanc(peer: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrthancServer]:
     """A real Orthanc with DICOMweb on free ports, one for each test module; ``orthanc.clear()`` empties it."""

@@ -15,6 +15,7 @@ from dicom_out.settings import DimseSettings, StowSettings
 from gateway import sections
 from gateway.config import Config, load_config
 from gateway.http import HttpSettings
+from inference.predict_settings import PredictSettings
 from pipeline.completeness import CompletenessSettings
 from pipeline.delivery import DeliverySettings
 from pipeline.rules import Route
@@ -76,6 +77,7 @@ def test_defaults_of_entries_are_those_that_the_comments_show() -> None:
     [
         (sections.ScpSection, ScpSettings, {"allow_any_peer"}),
         (sections.HttpSection, HttpSettings, set()),
+        (sections.PredictSection, PredictSettings, set()),
         (sections.CompletenessSection, CompletenessSettings, set()),
         (sections.DeliverySection, DeliverySettings, set()),
         (sections.StoreSection, StoreSettings, {"retention_days"}),

@@ -94,7 +94,10 @@ JOBS = ListedJobs(
 
 def test_health_answers_200_with_the_state_while_all_is_well() -> None:
     answer = client().get("/health")
-    assert (answer.status_code, answer.json) == (200, {"status": "ok", "instances": 3})
+    assert (answer.status_code, answer.json) == (
+        200,
+        {"status": "healthy", "instances": 3},
+    )
 
 
 def test_health_answers_503_when_something_is_wrong() -> None:

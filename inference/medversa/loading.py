@@ -1,0 +1,111 @@
+"""Puts a checkpoint into a network."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from domain.errors import ConfigurationError, EngineUnavailable
+from inference.checkpoints import folder_of
+from inference.medversa.checkpoint import Checkpoint, open_checkpoint, read_json
+from inference.medversa.layout import Source, layout, sizes
+from inference.medversa.memory import check_memory, free_bytes, needed_bytes
+from inference.medversa.network import Network
+from inference.medversa.prompt import Tokens
+from inference.medversa.settings import MedVersaSettings
+
+log = logging.getLogger(__name__)
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_LANGUAGE = "llama_model."
+_LORA_ALPHA = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A network ready to run."""
+
+    network: Network
+    tokens: Tokens
+    device: torch.device
+    longest_prefix: int
+    """``max_txt_len`` of the checkpoint: tokens that the images may take."""
+    unused: tuple[str, ...]
+    """Groups of newer checkpoints that were seen and are not used."""
+
+
+def load(settings: MedVersaSettings) -> Loaded:
+    """Read checkpoint and tokenizer.
+
+    Raises
+    ------
+    ConfigurationError
+        Files are missing, or the checkpoint does not fit: every key at fault is listed.
+    EngineUnavailable
+        The device is not there, or has too little memory.
+    """
+    checkpoint = open_checkpoint(folder_of(settings.weights))
+    base_name = settings.base_model or str(checkpoint.config.get("llama_model", ""))
+    if not base_name:
+        raise ConfigurationError("config.json names no llama_model; set engines.medversa.base_model")
+    base = folder_of(base_name, checkpoint.path.parent)
+    found = sizes(checkpoint.shapes, read_json(base / "config.json"))
+    tokens = Tokens(base / "tokenizer.model", found.vocabulary)
+    device = _device(settings.device)
+    precision = _precision(settings.precision, device)
+    network = Network(found)
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    weights = sum(_size(name, value, precision) for name, value in network.state_dict().items())
+    check_memory(needed_bytes(weights, has_volumes=found.has_volumes), free_bytes(device), device)
+    plan = layout(checkpoint.shapes, wanted)
+    alpha = float(checkpoint.config.get("lora_alpha", _LORA_ALPHA))
+    for name, source in plan.sources.items():
+        dtype = precision if name.startswith(_LANGUAGE) else torch.float32
+        _put(network, name, merged(checkpoint, source, alpha).to(device, dtype))
+    network.to(device).eval().requires_grad_(False)
+    log.info("medversa loaded", extra={"device": str(device), "precision": str(precision), "unused": plan.unused})
+    return Loaded(
+        network=network,
+        tokens=tokens,
+        device=device,
+        longest_prefix=int(checkpoint.config.get("max_txt_len", 256)),
+        unused=plan.unused,
+    )
+
+
+def merged(checkpoint: Checkpoint, source: Source, alpha: float) -> Tensor:
+    """Return a weight in float32 with its low-rank part added, not rounded in between."""
+    weight = checkpoint.read(source.key).to(torch.float32)
+    if source.lora_a is None or source.lora_b is None:
+        return weight
+    down, up = (checkpoint.read(key).to(torch.float32) for key in (source.lora_a, source.lora_b))
+    return weight + (alpha / down.shape[0]) * (up @ down)
+
+
+def _put(network: Network, name: str, value: Tensor) -> None:
+    """Replace a parameter: its old one may be without memory, or of another dtype."""
+    path, _, last = name.rpartition(".")
+    setattr(network.get_submodule(path), last, nn.Parameter(value, requires_grad=False))
+
+
+def _size(name: str, value: Tensor, precision: torch.dtype) -> int:
+    return int(value.numel() * (precision.itemsize if name.startswith(_LANGUAGE) else 4))
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ConfigurationError("engines.medversa.device: PyTorch knows no such device") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise EngineUnavailable("engines.medversa.device asks for a GPU; PyTorch finds none.")
+    return device
+
+
+def _precision(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return _DTYPES[name]

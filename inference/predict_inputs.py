@@ -1,0 +1,302 @@
+"""From the files of a request to pictures or one volume; nothing is trusted."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import math
+import shutil
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from domain.engine import StudyContext
+from domain.errors import AssemblyError, GatewayError, InstanceRejected
+from domain.instance import Header
+from domain.series import Stack
+from domain.volume import Grid, Volume
+from inference.predict_request import ImagePart, InvalidRequest, PredictRequest
+from inference.predict_settings import PredictSettings
+from volume.assembly import assemble
+from volume.digest import inspect
+from volume.geometry import geometry
+from volume.view import read_context, read_picture
+from volume.repeats import group_stored
+
+_NIFTI_HEADER = 348
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inputs:
+    """What was sent, decoded; ``context`` is what a DICOM header adds."""
+
+    pictures: tuple[npt.NDArray[np.uint8], ...] = ()
+    volume: Volume | None = None
+    context: StudyContext = StudyContext()
+    slices: tuple[str, ...] = field(default=(), repr=False)
+    """SOP Instance UID of each picture or slice; empty for what is no DICOM."""
+
+
+def decode(request: PredictRequest, settings: PredictSettings) -> Inputs:
+    """Return the images of a request.
+
+    Raises
+    ------
+    InvalidRequest
+        413 where something is too large, 415 where the format does not go with the modality, 422 where it cannot be
+        decoded, 400 where it is ambiguous.
+    """
+    files = [_bytes(part, index) for index, part in enumerate(request.images)]
+    if request.modality == "ct":
+        return _volume(request.images, files, settings)
+    odd = [f"images[{i}].format: {p.format} holds a volume; the modality is {request.modality}"
+           for i, p in enumerate(request.images) if p.format == "nii.gz"]  # fmt: skip
+    odd += [f"images[{i}].is_series: only for the modality ct" for i, p in enumerate(request.images) if p.is_series]
+    if odd:
+        raise InvalidRequest(415, odd)
+    if len(files) > settings.most_pictures:
+        raise InvalidRequest(413, [f"images: more than {settings.most_pictures}"])
+    return _pictures(request.images, files, settings)
+
+
+def _bytes(part: ImagePart, index: int) -> bytes:
+    try:
+        return base64.b64decode(part.data.rpartition("base64,")[2], validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest(422, [f"images[{index}].data: not base64"]) from None
+
+
+# -- Pictures -------------------------------------------------------------------------------------------------------
+
+
+def _pictures(parts: Sequence[ImagePart], files: Sequence[bytes], settings: PredictSettings) -> Inputs:
+    pictures, uids, context = [], [], StudyContext()
+    with tempfile.TemporaryDirectory(prefix="voxgate-predict-") as folder:
+        for index, (part, data) in enumerate(zip(parts, files, strict=True)):
+            if part.format != "dcm":
+                pictures.append(_picture(data, index, part.format, settings))
+                continue
+            path = Path(folder) / str(index)
+            path.write_bytes(data)
+            try:
+                found = read_picture(path, most_pixels=settings.most_pixels)
+            except InstanceRejected as error:
+                raise InvalidRequest(422, [f"images[{index}].data: {error}"]) from None
+            pictures.append(found.pixels)
+            uids.append(found.sop_instance_uid)
+            context = found.context if len(uids) == 1 else context
+    known = uids if len(uids) == len(pictures) else []
+    return Inputs(pictures=tuple(pictures), context=context, slices=tuple(known))
+
+
+def _picture(data: bytes, index: int, kind: str, settings: PredictSettings) -> npt.NDArray[np.uint8]:
+    formats = ["PNG"] if kind == "png" else ["JPEG"]
+    undecodable = InvalidRequest(422, [f"images[{index}].data: not decodable as {kind}"])
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)  # reads no pixel yet
+    except Exception:
+        raise undecodable from None
+    if image.width * image.height > settings.most_pixels:
+        raise InvalidRequest(413, [f"images[{index}].data: more than {settings.most_pixels} pixels"])
+    try:
+        with image:
+            return np.asarray(_eight_bits(image).convert("RGB"), np.uint8)
+    except Exception:
+        raise undecodable from None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image of 16 or 32 bits spread over 8; Pillow itself would clip it."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image, np.float64)
+    low, high = values.min(), values.max()
+    return Image.fromarray(np.rint((values - low) / ((high - low) or 1.0) * 255).astype(np.uint8))
+
+
+# -- Volumes --------------------------------------------------------------------------------------------------------
+
+
+def _volume(parts: Sequence[ImagePart], files: Sequence[bytes], settings: PredictSettings) -> Inputs:
+    kinds = {(part.format, part.is_series) for part in parts}
+    if len(files) == 1 and kinds == {("nii.gz", False)}:
+        return Inputs(volume=_nifti(files[0], settings))
+    if not kinds <= {("dcm", True), ("dcm", False)} or (len(files) > 1 and ("dcm", True) in kinds):
+        raise InvalidRequest(
+            415, ["images: the modality ct takes one nii.gz, one zip of a DICOM series (is_series), or its dcm files"]
+        )
+    with tempfile.TemporaryDirectory(prefix="voxgate-predict-") as folder:
+        if parts[0].is_series:
+            _unpack(files[0], Path(folder), settings)
+        else:
+            for index, data in enumerate(files):
+                (Path(folder) / str(index)).write_bytes(data)
+        return _series(Path(folder), settings)
+
+
+def _unpack(data: bytes, folder: Path, settings: PredictSettings) -> None:
+    """Write the entries under numbers of their own: no name of the archive reaches the file system."""
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, ValueError):
+        raise InvalidRequest(422, ["images[0].data: not a zip archive"]) from None
+    with archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        if len(entries) > settings.most_entries:
+            raise InvalidRequest(413, [f"images[0].data: more than {settings.most_entries} files in the archive"])
+        room = settings.most_unpacked_mb << 20
+        for index, entry in enumerate(entries):
+            room -= _extract(archive, entry, folder / str(index), room)
+
+
+def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, room: int) -> int:
+    """Write one entry; return its size. What the directory says about it is the sender's word, so it is counted."""
+    written = 0
+    try:
+        with archive.open(entry) as source, path.open("wb") as target:
+            while written <= room and (chunk := source.read(1 << 20)):
+                written += target.write(chunk)
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError):
+        raise InvalidRequest(422, ["images[0].data: a file of the archive cannot be unpacked"]) from None
+    if written > room:
+        raise InvalidRequest(413, ["images[0].data: unpacks to more than [predict] most_unpacked_mb"])
+    return written
+
+
+def _series(folder: Path, settings: PredictSettings) -> Inputs:
+    """Return the one volume among DICOM files, whatever they are called."""
+    paths, headers = _instances(folder)
+    if not headers:
+        raise InvalidRequest(422, ["images: no DICOM image was found"])
+    stacks = list(_stacks(headers, paths))
+    reasons = [_unfit(stack) for _, stack in stacks]
+    fitting = [stack for (_, stack), reason in zip(stacks, reasons, strict=True) if not reason]
+    if len(fitting) != 1:
+        listing = [
+            f"{name}, {len(stack.headers)} instances: {reason or 'a CT volume'}"
+            for (name, stack), reason in zip(stacks, reasons, strict=True)
+        ]
+        raise InvalidRequest(400 if fitting else 422, ["images: not exactly one CT volume", *listing])
+    slices = fitting[0].headers
+    _limit((slices[0].rows or 0) * (slices[0].columns or 0) * len(slices), settings)
+    try:
+        volume = assemble(fitting[0], paths)
+        context = read_context(paths[volume.sop_instance_uids[0]])
+    except GatewayError as error:
+        raise InvalidRequest(422, [f"images: {error}"]) from None
+    return Inputs(volume=volume, context=context, slices=volume.sop_instance_uids)
+
+
+def _instances(folder: Path) -> tuple[dict[str, Path], list[Header]]:
+    """Return what is DICOM, in the order sent, each SOP Instance once."""
+    paths: dict[str, Path] = {}
+    headers: list[Header] = []
+    for path in sorted(folder.iterdir(), key=lambda item: int(item.name)):
+        try:
+            header, _ = inspect(path)
+        except GatewayError:
+            continue  # a DICOMDIR, a viewer, a text: archives hold such things
+        if header.sop_instance_uid not in paths:
+            paths[header.sop_instance_uid] = path
+            headers.append(header)
+    return paths, headers
+
+
+def _stacks(headers: Sequence[Header], paths: Mapping[str, Path]) -> Iterator[tuple[str, Stack]]:
+    """Yield the stacks of all series, each with a name that names nobody."""
+    for number, uid in enumerate(dict.fromkeys(header.series_instance_uid for header in headers), start=1):
+        for stack in group_stored([header for header in headers if header.series_instance_uid == uid], paths):
+            yield f"series {number}{f' ({stack.name})' if stack.name else ''}", stack
+
+
+def _unfit(stack: Stack) -> str:
+    """Return why a stack is no CT volume; empty where it is one."""
+    if stack.refusal is not None:
+        return stack.refusal.reason
+    if stack.headers[0].modality != "CT":
+        return "Modality is not CT"
+    try:
+        geometry(stack)
+    except AssemblyError as error:
+        return str(error)
+    return ""
+
+
+def _limit(voxels: int, settings: PredictSettings) -> None:
+    if voxels > settings.most_voxels:
+        raise InvalidRequest(413, [f"images: more than {settings.most_voxels} voxels"])
+
+
+def _nifti(data: bytes, settings: PredictSettings) -> Volume:
+    """Return the volume of a gzipped NIfTI-1 file, its slices along the third axis of the file."""
+    import SimpleITK as sitk
+
+    with _unzipped(data, settings) as path:
+        _check_nifti(path, settings)
+        try:
+            image: Any = sitk.ReadImage(str(path), sitk.sitkFloat32)
+        except RuntimeError:
+            raise InvalidRequest(422, ["images[0].data: not decodable as nii.gz"]) from None
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InvalidRequest(422, ["images[0].data: not one volume of one value a voxel"])
+    voxels: npt.NDArray[np.float32] = np.array(sitk.GetArrayViewFromImage(image), np.float32)
+    if not np.isfinite(voxels).all():
+        raise InvalidRequest(422, ["images[0].data: a voxel is not a number"])
+    affine = np.eye(4)
+    axes = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
+    affine[:3, :3], affine[:3, 3] = axes[:, ::-1], image.GetOrigin()
+    slices, rows, columns = voxels.shape
+    grid = Grid(shape=(slices, rows, columns), affine=affine, frame_of_reference_uid="")
+    return Volume(voxels=voxels, grid=grid, sop_instance_uids=("",) * slices, unit="HU")
+
+
+def _check_nifti(path: Path, settings: PredictSettings) -> None:
+    """Look at the header before anything is allocated by it (NIfTI-1: sizeof_hdr, then dim at byte 40)."""
+    with path.open("rb") as file:
+        header = file.read(_NIFTI_HEADER)
+    order = next(
+        (o for o in "<>" if len(header) == _NIFTI_HEADER and struct.unpack(f"{o}i", header[:4])[0] == 348), ""
+    )
+    if not order:
+        raise InvalidRequest(422, ["images[0].data: not a NIfTI-1 file"])
+    count, *dims = struct.unpack(f"{order}8h", header[40:56])
+    if not 3 <= count <= 4 or min(dims[:count]) < 1:
+        raise InvalidRequest(422, ["images[0].data: not one volume"])
+    voxels = math.prod(dims[:count])
+    _limit(voxels, settings)
+    bits, offset = struct.unpack(f"{order}h", header[72:74])[0], struct.unpack(f"{order}f", header[108:112])[0]
+    # The reader would fill what is missing with zeros.
+    if not path.stat().st_size >= offset + voxels * bits / 8:
+        raise InvalidRequest(422, ["images[0].data: shorter than its header says"])
+
+
+@contextmanager
+def _unzipped(data: bytes, settings: PredictSettings) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="voxgate-predict-"))
+    try:
+        path = folder / "volume.nii"
+        unpacker = zlib.decompressobj(wbits=31)
+        room = settings.most_unpacked_mb << 20
+        try:
+            plain = unpacker.decompress(data, room + 1)
+        except zlib.error:
+            raise InvalidRequest(422, ["images[0].data: not gzipped"]) from None
+        if len(plain) > room:
+            raise InvalidRequest(413, [f"images[0].data: unpacks to more than {settings.most_unpacked_mb} MiB"])
+        path.write_bytes(plain)
+        yield path
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,28 @@
+"""``[predict]``: the limits of ``POST /predict``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictSettings:
+    """What one request may ask of the gateway."""
+
+    enabled: bool = False
+    """The engine then runs in the HTTP process, which needs its memory."""
+    engine: str = "medversa"
+    """Used where the request names none."""
+    name: str = "MedVersa_Internal"
+    """Told by ``GET /info``, as clients of the public server expect it."""
+    timeout_s: float = 600.0
+    """From arrival to answer, waiting included."""
+    queue: int = 16
+    """Requests that wait; further ones are told to come again."""
+    retry_after_s: int = 10
+    most_body_mb: int = 256
+    most_pixels: int = 64_000_000
+    most_pictures: int = 10
+    most_voxels: int = 600_000_000
+    most_entries: int = 5000
+    most_unpacked_mb: int = 2048
