@@ -31,8 +31,8 @@ from inference.predict_settings import PredictSettings
 from volume.assembly import assemble
 from volume.digest import inspect
 from volume.geometry import geometry
-from volume.view import read_context, read_picture
 from volume.repeats import group_stored
+from volume.view import read_context, read_picture
 
 _NIFTI_HEADER = 348
 
