@@ -1,7 +1,7 @@
 # Everything a fresh clone needs. `make demo` and `make test` set themselves up.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check models peers bench lock clean
+.PHONY: help demo run test check models peers bench accuracy lock clean
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
@@ -15,6 +15,9 @@ DICOM ?=
 PYTEST ?=
 # Where PyTorch comes from; without a GPU: make models TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# Volumes with ground truth for `make accuracy`, as MedSAM2 publishes them (imgs, gts, spacing).
+ACCURACY_DATA ?= ../shared/data/gt/medsam2
+WEIGHTS ?=
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -46,6 +49,10 @@ bench: $(VENV)/.dev ## Measure how long results take
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/turnaround.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/jobs.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/assembling.py
+
+accuracy: ## Dice of MedSAM2 on labelled npz files: make accuracy WEIGHTS=MedSAM2_latest.pt [ACCURACY_DATA=folder]
+	@test -f "$(WEIGHTS)" || { echo "Say where the weights are: make accuracy WEIGHTS=MedSAM2_latest.pt" >&2; exit 1; }
+	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/medsam2_accuracy.py "$(WEIGHTS)" "$(ACCURACY_DATA)"
 
 lock: ## Pin all dependencies anew
 	@test -x $(VENV)/lock/bin/uv || { $(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install -q uv; }

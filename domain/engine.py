@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from domain.codes import Code
 from domain.findings import SegmentDescription
 
 if TYPE_CHECKING:
+    from domain.prompt import Prompt
     from domain.volume import Volume
 
 # Manufacturer (0008,0070) of everything Voxgate writes; by it the loop guard knows its own results.
@@ -91,6 +92,10 @@ class Case:
     volume: Volume
     context: StudyContext = StudyContext()
     options: Mapping[str, object] = field(default_factory=dict)
+    prompt: Prompt | None = None
+    """What to look for, for engines that are pointed at something."""
+    progress: Callable[[float], None] | None = None
+    """Called with the share that is done (0 to 1) by engines that can tell."""
 
 
 def job_id(

@@ -94,13 +94,28 @@ def run(
     engine: Annotated[
         str | None, typer.Option(help="Run this engine on everything, whatever the routes say.")
     ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option(help="Point at an object: X0,Y0,X1,Y1 in pixels; again for another object.")
+    ] = None,
+    point: Annotated[list[str] | None, typer.Option(help="X,Y inside the object; may be repeated.")] = None,
+    background: Annotated[list[str] | None, typer.Option(help="X,Y outside the object; may be repeated.")] = None,
+    slice_: Annotated[
+        int | None, typer.Option("--slice", min=0, help="Slice of --box and --point, from 0 along the volume.")
+    ] = None,
+    lps: Annotated[
+        bool, typer.Option("--lps", help="--box X0,Y0,Z0,X1,Y1,Z1 and --point X,Y,Z are in patient mm.")
+    ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Analyse DICOM files offline: SEG and SR files come out, or a reason."""
     from gateway.commands.offline import run_offline
+    from gateway.prompts import prompt_given
 
-    raise typer.Exit(run_offline(paths, out, config=_config(config), engine=engine, as_json=as_json))
+    prompt = prompt_given(
+        boxes=box or (), points=point or (), background=background or (), slice_=slice_, lps=lps
+    )  # fmt: skip
+    raise typer.Exit(run_offline(paths, out, config=_config(config), engine=engine, as_json=as_json, prompt=prompt))
 
 
 @app.command()
@@ -209,6 +224,18 @@ def weights_list(config: ConfigFile = None, as_json: AsJson = False) -> None:
     from gateway.commands.weights import list_weights
 
     list_weights(_config(config), as_json=as_json)
+
+
+@weights_app.command("convert")
+def weights_convert(
+    source: Annotated[Path, typer.Argument(help="A published checkpoint, e.g. MedSAM2_latest.pt.")],
+    target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    engine: Annotated[str, typer.Option(help="Whose weights they are.")] = "medsam2",
+) -> None:
+    """Check a published checkpoint and write it as safetensors, which loads faster and cannot hold code."""
+    from gateway.commands.convert import convert_weights
+
+    convert_weights(source, target, engine=engine)
 
 
 @app.command("check-config")

@@ -22,7 +22,7 @@ from domain.job import Job, JobState
 from domain.ports import InstanceSink
 from gateway import wiring
 from gateway.config import Config
-from gateway.sections import RouteSection
+from gateway.sections import PromptSection, RouteSection
 from pipeline.task import Task
 from store.store import Store
 
@@ -65,9 +65,15 @@ class RouteReport:
 
 
 def analyse(
-    paths: Sequence[Path], out: Path, *, config: Config, engine: str | None = None, on_step: OnStep | None = None
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    config: Config,
+    engine: str | None = None,
+    prompt: tuple[PromptSection, ...] = (),
+    on_step: OnStep | None = None,
 ) -> list[SeriesReport]:
-    """Run what the routes (or ``engine``, on everything) say on the DICOM files below ``paths``.
+    """Run what the routes (or ``engine``, on everything, with ``prompt``) say on the DICOM files below ``paths``.
 
     Writes each job's SEG and SR below ``out``; returns one report for every stack, also for those that nothing took.
 
@@ -76,13 +82,18 @@ def analyse(
     ConfigurationError
         No DICOM instance was found, or there is no such engine.
     """
-    config = _with_engine(config, engine) if engine else config
+    config = _with_engine(config, engine, prompt) if engine else config
     say = on_step or (lambda what, share: None)
     with _filled(paths, config, say) as (store, order):
-        joined = wiring.parts(config, store, to={})
+        analysed = 0
+
+        def tell(share: float) -> None:
+            say("analysing", (analysed + share) / len(order))
+
+        joined = wiring.parts(config, store, to={}, progress=tell)
         reports = []
-        for position, uid in enumerate(order):
-            say("analysing", position / len(order))
+        for analysed, uid in enumerate(order):  # noqa: B007  (tell reads it)
+            tell(0.0)
             _work_off(joined, uid)
             for job in reversed(store.jobs.find(series_instance_uid=uid)):
                 reports.append(_report(job, order.index(uid) + 1, _kept(job, store, out)))
@@ -109,7 +120,7 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
         ]
 
 
-def _with_engine(config: Config, engine: str) -> Config:
+def _with_engine(config: Config, engine: str, prompt: tuple[PromptSection, ...]) -> Config:
     registry = wiring.engine_registry(config)
     obstacle = registry.unavailable().get(engine)
     if obstacle is not None:
@@ -117,7 +128,7 @@ def _with_engine(config: Config, engine: str) -> Config:
     known = [manifest.name for manifest in registry.manifests()]
     if engine not in known:
         raise ConfigurationError(f'no engine called "{engine}"; known: {", ".join(known)}')
-    return config.model_copy(update={"routes": (RouteSection(name=f"run {engine}", engine=engine),)})
+    return config.model_copy(update={"routes": (RouteSection(name=f"run {engine}", engine=engine, prompt=prompt),)})
 
 
 @contextmanager

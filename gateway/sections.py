@@ -8,9 +8,18 @@ from __future__ import annotations
 import ipaddress
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 
 
 def _as_list(value: object) -> object:
@@ -173,6 +182,40 @@ class StowDestination(Section):
 DestinationSection = Annotated[DimseDestination | StowDestination, Field(discriminator="kind")]
 
 
+class PromptSection(Section):
+    """One object of a route's default ``prompt``.
+
+    ``voxel`` and ``fraction`` write x before y (column before row), as MedSAM2's model card does, with ``slice``
+    beside them; ``lps`` writes x, y, z in mm and has no ``slice``.
+    """
+
+    space: Literal["voxel", "lps", "fraction"] = "voxel"
+    slice: float | None = None
+    box: tuple[float, ...] = ()
+    points: tuple[tuple[float, ...], ...] = ()
+    background: tuple[tuple[float, ...], ...] = ()
+    """Points outside the object."""
+    label: Annotated[str, Field(max_length=64)] = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        size = 3 if self.space == "lps" else 2
+        if (self.slice is None) != (size == 3):
+            raise ValueError("slice belongs to voxel and fraction, and only to them")
+        if self.box and len(self.box) != 2 * size:
+            raise ValueError(f"box must be {2 * size} numbers")
+        if any(len(point) != size for point in (*self.points, *self.background)):
+            raise ValueError(f"a point must be {size} numbers")
+        if not self.box and not self.points:
+            raise ValueError("box or points is required")
+        return self
+
+
+def _as_objects(value: object) -> object:
+    """Take one table where there is one object."""
+    return [value] if isinstance(value, dict) else value
+
+
 class RouteSection(Section):
     """A ``[[routes]]`` entry; see ``pipeline.rules.Route``."""
 
@@ -188,6 +231,13 @@ class RouteSection(Section):
     destinations: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = None
     priority: Annotated[int, Field(ge=1, le=1000)] = 10
     options: dict[str, str | int | float | bool] = {}
+    prompt: Annotated[tuple[PromptSection, ...], BeforeValidator(_as_objects)] = ()
+
+    @model_validator(mode="after")
+    def _one_space(self) -> Self:
+        if len({item.space for item in self.prompt}) > 1:
+            raise ValueError("all objects of a prompt must be in one space")
+        return self
 
 
 class WeightsSection(Section):
@@ -197,7 +247,7 @@ class WeightsSection(Section):
 
 
 class EngineSection(Section):
-    """``[engines.<name>]``: where the weights are and on which device the engine runs."""
+    """``[engines.<name>]``: where the weights are, and where and how the engine computes."""
 
     enabled: bool = True
     weights: Path | None = None
@@ -208,3 +258,5 @@ class EngineSection(Section):
     accept_license: str = ""
     precision: str = ""
     orientation: str = ""
+    window: Annotated[tuple[float, float] | None, BeforeValidator(_as_list)] = None
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None

@@ -97,9 +97,12 @@ def weights_folder(config: Config) -> Path | None:
 
 def routes(config: Config) -> tuple[Route, ...]:
     """Return ``[[routes]]`` as the pipeline takes them."""
+    from gateway.prompts import prompt_of
     from pipeline.rules import Route
 
-    return tuple(Route(**section.model_dump()) for section in config.routes)
+    return tuple(
+        Route(**section.model_dump(exclude={"prompt"}), prompt=prompt_of(section.prompt)) for section in config.routes
+    )
 
 
 def destinations(config: Config) -> dict[str, Destination]:
@@ -121,8 +124,12 @@ def parts(
     *,
     to: Mapping[str, Destination] | None = None,
     guard: EngineGuard | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Parts:
-    """Join planner, engines, writers and destinations (default: the configured ones) on an open store."""
+    """Join planner, engines, writers and destinations (default: the configured ones) on an open store.
+
+    ``progress`` is told how much of a case is done, by engines that can tell.
+    """
     from dicom_out.writer import Writer, WriterSettings
     from pipeline.delivering import Delivering
     from pipeline.delivery import DeliverySettings
@@ -144,6 +151,7 @@ def parts(
         results=store.results,
         clock=now,
         guard=guard,
+        progress=progress,
     )
     return Parts(store=store, engines=engines, planner=planner, steps=steps)
 

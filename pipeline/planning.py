@@ -11,6 +11,7 @@ from domain.errors import AssemblyError, GatewayError
 from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
 from domain.ports import EngineRegistry
+from domain.prompt import Prompt
 from domain.series import Stack
 from domain.volume import Grid
 from pipeline.rules import Route
@@ -53,6 +54,10 @@ class Planner:
     def options(self, route: str) -> dict[str, str | int | float | bool]:
         """Return the engine options of a route; empty when the route is gone from the configuration."""
         return next((dict(item.options) for item in self._routes if item.name == route), {})
+
+    def prompt(self, route: str) -> Prompt | None:
+        """Return the default prompt of a route."""
+        return next((item.prompt for item in self._routes if item.name == route), None)
 
     def plan(self, instances: Sequence[StoredInstance], *, sender: str | None) -> tuple[StackPlan, ...]:
         """Plan one series; every stack ends up in at least one job.
@@ -102,8 +107,9 @@ class Planner:
         manifest = self._engines.manifest(route.engine)
         uids = _uids(stack.headers)
         options = repr(sorted(route.options.items())) if route.options else ""
+        prompt = "" if route.prompt is None else route.prompt.digest
         return Job(
-            job_id=job_id(_images(stack.headers), route=route.name, engine=manifest, options=options),
+            job_id=job_id(_images(stack.headers), route=route.name, engine=manifest, options=options, prompt=prompt),
             series_instance_uid=stack.headers[0].series_instance_uid,
             study_instance_uid=stack.headers[0].study_instance_uid,
             stack=stack.name,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from domain.engine import Answer, Verdict
+from domain.prompt import Prompt
 from domain.series import SeriesFacts
 
 YES = Verdict(Answer.YES, "takes it")
@@ -38,6 +39,8 @@ class Route:
     """Lower first; a STAT request goes before every route's priority."""
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
     """Handed to the engine."""
+    prompt: Prompt | None = None
+    """What the engine is pointed at where nobody points at something."""
 
     def match(self, facts: SeriesFacts) -> Verdict:
         """Tell whether a stack with these facts goes to this route's engine; a NO wins over an UNKNOWN."""

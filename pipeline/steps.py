@@ -63,6 +63,7 @@ class Steps:
         results: Path,
         clock: Callable[[], datetime],
         guard: EngineGuard | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> None:
         self._guard = guard or Unguarded()
         self._index = index
@@ -74,6 +75,7 @@ class Steps:
         self._retries = retries
         self._results = results
         self._clock = clock
+        self._progress = progress
 
     def run(self, task: Task) -> list[Task]:
         """Run one step; return what comes next."""
@@ -223,7 +225,13 @@ class Steps:
         stack, paths = self._stack(job)
         volume = assemble(stack, paths)
         assembled = time.perf_counter()
-        case = Case(volume=volume, context=study_context(stack.headers), options=self._planner.options(job.route))
+        case = Case(
+            volume=volume,
+            context=study_context(stack.headers),
+            options=self._planner.options(job.route),
+            prompt=self._planner.prompt(job.route),
+            progress=self._progress,
+        )
         findings = self._run_engine(job, case)
         finished = time.perf_counter()
         with self._own_folder(job, f"findings-{claim}") as mine:

@@ -5,22 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from domain.errors import ConfigurationError
 from domain.job import JobState
 from gateway.config import Config
 from gateway.logs import silence_leaky_libraries
 from gateway.offline import RouteReport, SeriesReport, analyse, explain_routes
+from gateway.sections import PromptSection
 from gateway.terminal import DONE, FAILED, print_json, print_table, quiet_logs, say, steps_shown
 
 _UNITS = {"[hnsf'U]": "HU"}
 """How people write units that UCUM writes otherwise."""
 
 
-def run_offline(paths: Sequence[Path], out: Path, *, config: Config, engine: str | None, as_json: bool) -> int:
+def run_offline(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    config: Config,
+    engine: str | None,
+    as_json: bool,
+    prompt: tuple[PromptSection, ...] = (),
+) -> int:
     """Analyse; return 0 unless a job failed or nothing was analysed at all."""
+    if prompt and not engine:
+        raise ConfigurationError("--engine is required beside --box and --point")
     quiet_logs()
     silence_leaky_libraries()
     with steps_shown() as on_step:
-        reports = analyse(paths, out, config=config, engine=engine, on_step=on_step)
+        reports = analyse(paths, out, config=config, engine=engine, prompt=prompt, on_step=on_step)
     if as_json:
         print_json([report_as_json(report) for report in reports])
     else:

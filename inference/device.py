@@ -1,0 +1,107 @@
+"""Where a torch engine runs: device, arithmetic and threads, by configuration and by what the machine has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from domain.errors import EngineFailed, EngineUnavailable
+
+MOST_THREADS = 4
+"""More do not pay for one slice at a time, and spinning threads on a loaded host make it many times slower."""
+_NATIVE_BF16 = ("avx512_bf16", "amx_bf16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where and how an engine computes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+
+
+def placement(settings: Mapping[str, object]) -> Placement:
+    """Return the placement that ``[engines.<name>]`` asks for with ``device``, ``precision`` and ``threads``.
+
+    Raises
+    ------
+    EngineFailed
+        A setting has no meaning.
+    EngineUnavailable
+        The named device is not there.
+    """
+    device = _device(str(settings.get("device") or "auto"))
+    threads = settings.get("threads")
+    return Placement(
+        device=device,
+        dtype=_dtype(str(settings.get("precision") or "auto"), device),
+        threads=threads if isinstance(threads, int) else min(cpu_quota(), MOST_THREADS),
+    )
+
+
+@contextmanager
+def computing(place: Placement) -> Iterator[None]:
+    """Compute without gradients on ``place``; a full device becomes a fault that may pass."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(place.threads)
+    try:
+        with torch.inference_mode():
+            yield
+    except torch.OutOfMemoryError as error:
+        if place.device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise EngineUnavailable(f"The device {place.device.type} is out of memory.") from error
+    finally:
+        torch.set_num_threads(before)
+
+
+def cpu_quota() -> int:
+    """Return how many CPUs this process may use: its affinity, and the container's quota (cgroup v2)."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        return max(1, min(allowed, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup v2, or "max": no quota
+        return allowed
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda:0")
+    if wanted in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    if wanted in ("auto", "cpu"):
+        return torch.device("cpu")
+    kind, _, number = wanted.partition(":")
+    if kind not in ("cuda", "mps") or (number and not number.isdecimal()):
+        raise EngineFailed('The setting device must be "auto", "cpu", "mps", "cuda" or "cuda:<number>".')
+    if kind == "mps" or int(number or 0) >= torch.cuda.device_count():
+        raise EngineUnavailable("The device that the setting device names is not there.")
+    return torch.device(wanted)
+
+
+def _dtype(wanted: str, device: torch.device) -> torch.dtype:
+    if wanted not in ("auto", "fp32", "bf16"):
+        raise EngineFailed('The setting precision must be "auto", "fp32" or "bf16".')
+    if wanted == "auto":
+        wanted = "bf16" if _has_native_bf16(device) else "fp32"
+    return torch.bfloat16 if wanted == "bf16" else torch.float32
+
+
+def _has_native_bf16(device: torch.device) -> bool:
+    """Tell whether bfloat16 is fast: where it is emulated it is slower than float32 and less exact."""
+    if device.type == "cuda":
+        return bool(torch.cuda.get_device_capability(device) >= (8, 0))
+    if device.type != "cpu":
+        return False
+    try:
+        flags = Path("/proc/cpuinfo").read_text("ascii", errors="replace")
+    except OSError:
+        return False
+    return any(flag in flags for flag in _NATIVE_BF16)

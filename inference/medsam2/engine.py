@@ -1,0 +1,176 @@
+"""The engine ``medsam2``: an object that somebody points at on one slice, followed through the volume."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+
+from domain.engine import Case, EngineManifest
+from domain.errors import EngineFailed, NotApplicable
+from domain.findings import Findings, SegmentDescription
+from domain.prompt import ObjectPrompt, Prompt
+from domain.volume import Volume
+from inference.device import Placement, computing, placement
+from inference.medsam2.checkpoint import read_weights
+from inference.medsam2.measure import evaluations, measurements
+from inference.medsam2.network import Features, Network, network_of, placed
+from inference.medsam2.options import Options, options_of, window_of
+from inference.medsam2.prompts import slice_prompts
+from inference.medsam2.tracker import SlicePrompt, at_size, shared_slices, track
+from inference.medsam2.windowing import SOFT_TISSUE_HU, Windowed
+
+MOST_OBJECTS = 255
+_CONNECTED = np.ones((3, 3, 3), bool)
+"""26 neighbours."""
+
+Masks = npt.NDArray[np.bool_]
+
+
+class MedSam2:
+    """One network, used by one case at a time.
+
+    Parameters
+    ----------
+    manifest
+        Its one segment describes an object about which the prompt says nothing more.
+    settings
+        ``weights``, ``device``, ``precision``, ``window``, ``threads`` of ``[engines.medsam2]``.
+    """
+
+    def __init__(self, manifest: EngineManifest, settings: Mapping[str, object]) -> None:
+        self.manifest = manifest
+        self._settings = settings
+        self._window = window_of(settings.get("window"))
+        self._network: Network = None
+        self._place: Placement | None = None
+
+    def load(self) -> None:
+        """Read the weights.
+
+        Raises
+        ------
+        EngineFailed
+            The file is not a MedSAM2 checkpoint, or a setting has no meaning.
+        """
+        place = placement(self._settings)
+        network = network_of(read_weights(Path(str(self._settings["weights"]))))
+        self.use(placed(network, place.device, place.dtype), place)
+
+    def use(self, network: Network, place: Placement) -> None:
+        """Use a network that is loaded and placed already."""
+        self._place = place
+        self._network = network
+
+    def run(self, case: Case) -> Findings:
+        """Return one segment for each object of the prompt, on the case's grid."""
+        if case.prompt is None:
+            raise NotApplicable("The engine segments what a prompt points at, and nothing was pointed at.")
+        if len(case.prompt.objects) > MOST_OBJECTS:
+            raise EngineFailed(f"More than {MOST_OBJECTS} objects are asked for.")
+        options, volume = options_of(case.options), case.volume
+        prompt = case.prompt.on(volume.grid)
+        masks = self._masks(volume, prompt, options, case.progress or (lambda share: None))
+        if options.largest_component:
+            for mask in masks:
+                mask &= largest_component(mask)
+        labels, shared = joined(masks)
+        segments = segments_of(case.prompt, self.manifest.segments[0])
+        return Findings(
+            labels=labels,
+            segments=segments,
+            measurements=measurements(volume, labels, segments, case.context),
+            evaluations=evaluations(labels, shared, segments),
+        )
+
+    def _masks(self, volume: Volume, prompt: Prompt, options: Options, progress: Callable[[float], None]) -> Masks:
+        """Return the mask of each object; shape (objects, slices, rows, columns)."""
+        if self._place is None:
+            raise RuntimeError("load() was not called")
+        slices, rows, columns = volume.grid.shape
+        start, stop, _ = slice(options.first_slice, options.last_slice + 1 or None).indices(slices)
+        objects = [_within(drawn, start, stop) for drawn in slice_prompts(prompt, rows, columns)]
+        window = Windowed(volume.voxels, options.window or self._window or _default_window(volume))
+        masks = np.zeros((len(objects), slices, rows, columns), bool)
+        place, network = self._place, self._network
+
+        def image(index: int) -> torch.Tensor:
+            picture = window.image(start + index, network.image_size)
+            return torch.from_numpy(picture).to(place.device, place.dtype)
+
+        with computing(place):
+            features = Features(network, image, shared_slices(objects))
+            steps = track(
+                network, features, stop - start, objects,
+                stop_after_empty=options.stop_after_empty, fill=options.fill_holes,
+            )  # fmt: skip
+            for done, found in enumerate(steps, start=1):
+                mask = at_size(found.logits, (rows, columns)) > 0
+                masks[found.object, start + found.slice] = mask.cpu().numpy()
+                progress(done / (len(objects) * (stop - start)))
+        return masks
+
+
+def _within(drawn: Mapping[int, SlicePrompt], start: int, stop: int) -> dict[int, SlicePrompt]:
+    if any(not start <= k < stop for k in drawn):
+        raise EngineFailed("The prompt lies outside the slices that first_slice and last_slice leave.")
+    return {k - start: prompt for k, prompt in drawn.items()}
+
+
+def _default_window(volume: Volume) -> tuple[float, float] | None:
+    return SOFT_TISSUE_HU if volume.unit == "HU" else None
+
+
+def largest_component(mask: Masks) -> Masks:
+    """Return the largest part of ``mask`` whose voxels touch by a face, an edge or a corner; of equals the first."""
+    numbers, count = ndimage.label(mask, structure=_CONNECTED)  # type: ignore[attr-defined]
+    if count < 2:
+        return mask
+    sizes = np.bincount(numbers.ravel())
+    sizes[0] = 0
+    largest: Masks = numbers == sizes.argmax()
+    return largest
+
+
+def joined(masks: Masks) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return one label map, and how many voxels of each mask an earlier one has already."""
+    labels = np.zeros(masks.shape[1:], np.uint8)
+    shared = np.zeros(len(masks), np.int64)
+    for number, mask in enumerate(masks, start=1):
+        shared[number - 1] = np.count_nonzero(mask & (labels != 0))
+        labels[mask & (labels == 0)] = number
+    return labels, shared
+
+
+def segments_of(prompt: Prompt, default: SegmentDescription) -> tuple[SegmentDescription, ...]:
+    """Return the description of each object: what the prompt says, else the manifest's.
+
+    The key, from which the tracking UID is made, changes with the prompt: another object drawn on the same series
+    must not look like the same finding measured again.
+    """
+    drawn = prompt.digest[:8]
+    return tuple(
+        _segment(item, number, f"{default.key}_{number}_{drawn}", default)
+        for number, item in enumerate(prompt.objects, start=1)
+    )
+
+
+def _segment(item: ObjectPrompt, number: int, key: str, default: SegmentDescription) -> SegmentDescription:
+    return SegmentDescription(
+        key=key,
+        label=item.label or f"{default.label} {number}",
+        category=item.category or default.category,
+        type=item.type or default.type,
+        colour_rgb=default.colour_rgb if number == 1 else _colour(number),
+    )
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    """Return a colour that differs from its neighbours': the golden angle around the circle of hues."""
+    red, green, blue = colorsys.hsv_to_rgb(number * 0.618 % 1, 0.7, 0.9)
+    return round(255 * red), round(255 * green), round(255 * blue)

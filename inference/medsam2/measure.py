@@ -1,0 +1,84 @@
+"""What is measured in each object, and what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from domain.codes import HOUNSFIELD_UNIT, MILLILITRE, Code
+from domain.engine import StudyContext
+from domain.findings import Evaluation, Measurement, SegmentDescription
+from domain.volume import Volume
+
+VOLUME = Code("118565006", "SCT", "Volume")
+ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
+MR_SIGNAL = Code("110852", "DCM", "MR signal intensity")
+INTENSITY = Code("INTENSITY", "99VOXGATE", "Stored intensity after the Modality LUT")
+ARBITRARY = Code("[arb'U]", "UCUM", "arbitrary unit")
+MEAN = Code("373098007", "SCT", "Mean")
+STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
+MINIMUM = Code("255605001", "SCT", "Minimum")
+MAXIMUM = Code("56851009", "SCT", "Maximum")
+COMMENT = Code("121106", "DCM", "Comment")
+
+CUT = "Reaches the first or the last slice; what lies beyond is not imaged."
+
+Labels = npt.NDArray[np.uint8]
+
+
+def measurements(
+    volume: Volume, labels: Labels, segments: Sequence[SegmentDescription], context: StudyContext
+) -> tuple[Measurement, ...]:
+    """Return volume and intensities of each segment that has voxels."""
+    concept, unit = _intensity(volume, context)
+    inside = labels != 0
+    values, owners = volume.voxels[inside].astype(np.float64), labels[inside]
+    found: list[Measurement] = []
+    for number, segment in enumerate(segments, start=1):
+        own = values[owners == number]
+        if own.size == 0:
+            continue
+        found.append(
+            Measurement(segment=segment.key, concept=VOLUME, value=own.size * volume.grid.voxel_volume_ml,
+                        unit=MILLILITRE, label="Volume")
+        )  # fmt: skip
+        numbers = (
+            (MEAN, own.mean(), "Mean"),
+            (STANDARD_DEVIATION, own.std(), "Standard deviation"),
+            (MINIMUM, own.min(), "Minimum"),
+            (MAXIMUM, own.max(), "Maximum"),
+        )
+        found += [
+            Measurement(segment=segment.key, concept=concept, value=float(value), unit=unit, derivation=derivation,
+                        label=label)
+            for derivation, value, label in numbers
+        ]  # fmt: skip
+    return tuple(found)
+
+
+def _intensity(volume: Volume, context: StudyContext) -> tuple[Code, Code]:
+    if volume.unit == "HU":
+        return ATTENUATION, HOUNSFIELD_UNIT
+    return (MR_SIGNAL if context.modality == "MR" else INTENSITY), ARBITRARY
+
+
+def evaluations(
+    labels: Labels, shared: npt.NDArray[np.int64], segments: Sequence[SegmentDescription]
+) -> tuple[Evaluation, ...]:
+    """Return what qualifies a segment: that it reaches the end of the stack, and voxels that went to another object.
+
+    Parameters
+    ----------
+    shared
+        For each segment, how many of its voxels an earlier one has.
+    """
+    said = []
+    for number, segment in enumerate(segments, start=1):
+        if any((labels[end] == number).any() for end in (0, -1)):
+            said.append(Evaluation(segment=segment.key, concept=COMMENT, value=CUT))
+        if shared[number - 1]:
+            text = f"{shared[number - 1]} voxels that belong to an earlier object too are counted there."
+            said.append(Evaluation(segment=segment.key, concept=COMMENT, value=text))
+    return tuple(said)
