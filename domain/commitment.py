@@ -68,6 +68,10 @@ class CommitmentLog(Protocol):
         """
         ...
 
+    def is_answered(self, transaction_uid: str) -> bool:
+        """Tell whether an answer came, by whichever way."""
+        ...
+
     def close(self, transaction_uid: str) -> None:
         """Note that an answer was acted upon; ``open`` leaves it out from now on."""
         ...

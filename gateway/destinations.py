@@ -43,7 +43,12 @@ def _settings(section: DestinationSection) -> DimseSettings | StowSettings:
 
 def _dimse_profile(section: DimseDestination, hearing: ReportHandler) -> Profile:
     settings = DimseSettings(**section.plain("kind", *CONFIRMATION))
-    committer = DimseCommitter(settings=settings, on_report=hearing.on_event_report, wait_s=section.commitment_wait_s)
+    committer = DimseCommitter(
+        settings=settings,
+        log=hearing.transactions,
+        on_report=hearing.on_event_report,
+        wait_s=section.commitment_wait_s,
+    )
     finder = DimseFinder(settings=settings, level=section.query_level)
     return Profile(
         committer=committer if "commitment" in section.confirm else None,
@@ -59,4 +64,4 @@ def _stow_profile(section: StowDestination) -> Profile:
 
 
 def _rounds(within_h: float) -> DeliverySettings:
-    return DeliverySettings(first_retry_s=2.0, max_retry_s=300.0, give_up_after_h=within_h)
+    return DeliverySettings(first_retry_s=2.0, max_retry_s=1800.0, give_up_after_h=within_h)

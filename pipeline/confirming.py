@@ -23,7 +23,7 @@ class Profile:
 
     committer: Committer | None = None
     finder: Finder | None = None
-    rounds: DeliverySettings = DeliverySettings(first_retry_s=2.0, max_retry_s=300.0, give_up_after_h=24.0)
+    rounds: DeliverySettings = DeliverySettings(first_retry_s=2.0, max_retry_s=1800.0, give_up_after_h=24.0)
     """When it is asked again, and after how long that ends in an alarm."""
     ask_again_s: float = 3600.0
     """A storage commitment request without an answer for so long is made anew."""

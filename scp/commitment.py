@@ -31,7 +31,7 @@ PUSH_MODEL = "1.2.840.10008.1.20.1"
 PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"  # well-known (PS3.4 J.3.5)
 REQUEST = 1  # Action Type (PS3.4 Table J.3-1)
 COMPLETE, FAILURES_EXIST = 1, 2  # Event Types (PS3.4 Table J.3-3)
-GRACE = timedelta(seconds=5)
+GRACE = timedelta(seconds=2)
 """So long a peer may hear the answer on its own association, before another one is opened."""
 
 # Statuses of N-ACTION and N-EVENT-REPORT (PS3.7 10.1.1.1.8, 10.1.4.1.10, Annex C)

@@ -44,6 +44,12 @@ class TransactionTable:
         """See ``CommitmentLog.taken``."""
         self._set(transaction_uid, "taken")
 
+    def is_answered(self, transaction_uid: str) -> bool:
+        """See ``CommitmentLog.is_answered``."""
+        with self._database.read() as connection:
+            query = select(_ASKED.answered).where(_ASKED.transaction_uid == transaction_uid)
+            return bool(connection.execute(query).scalar())
+
     def close(self, transaction_uid: str) -> None:
         """See ``CommitmentLog.close``."""
         self._set(transaction_uid, "closed")
