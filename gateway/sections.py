@@ -22,6 +22,11 @@ def _as_list(value: object) -> object:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
+def _as_table(value: object) -> object:
+    """Take JSON where the environment gives a table as text."""
+    return json.loads(value or "{}") if isinstance(value, str) else value
+
+
 def _host_and_port(value: object) -> object:
     """Take ``host:port``; IPv6 addresses stand in brackets."""
     if not isinstance(value, str):
@@ -93,7 +98,7 @@ class ScpSection(Section):
     max_instance_mb: Annotated[int, Field(ge=1)] = 2048
     stop_timeout_s: Seconds = 20.0
     storage_commitment: bool = True
-    peers: dict[AeTitle, PeerAddress] = {}
+    peers: Annotated[dict[AeTitle, PeerAddress], BeforeValidator(_as_table)] = {}
     commitment_give_up_h: Annotated[float, Field(ge=0)] = 72.0
     private_sop_classes: Uids = ()
     private_transfer_syntaxes: Uids = ()

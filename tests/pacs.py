@@ -38,7 +38,7 @@ def commit(pacs: Pacs, event: Event) -> None:
 class Pacs:
     """Its behaviour is in the functions below; replace one to make it ill, put it back to heal it.
 
-    ``held`` is what it stores, ``stores`` counts the requests, ``asked`` the action informations it got.
+    ``held`` is what it stores, ``stores`` counts the requests, ``asked`` what it was asked for.
     """
 
     on_store: Callable[[Pacs, Event], int] = store
