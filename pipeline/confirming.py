@@ -59,6 +59,14 @@ class Confirming:
         """Return what can be asked there; nothing where nothing is configured."""
         return self._profiles.get(destination, _STORED_IS_ALL)
 
+    def has_news(self, job: Job) -> bool:
+        """Tell whether an answer came that nobody has acted upon."""
+        return any(
+            transaction.answered
+            for destination in job.destinations
+            for transaction in self._transactions.open(job.job_id, destination)
+        )
+
     def look(self, job: Job, destination: str) -> None:
         """Ask what can be asked now and record the answers; an object that was lost there is queued again."""
         profile = self.profile(destination)

@@ -57,6 +57,23 @@ class Delivering:
             if name in places
         ]
 
+    def reopen(self, job: Job) -> bool:
+        """Begin a new round where an answer came after the alarm; return whether one did."""
+        if not self._confirming.has_news(job):
+            return False
+        for item in self._jobs.deliveries(job.job_id):
+            if item.state is DeliveryState.UNCONFIRMED:
+                self._jobs.set_delivery(
+                    job.job_id,
+                    item.destination,
+                    item.sop_instance_uid,
+                    state=DeliveryState.STORED,
+                    reason=item.reason,
+                    attempted=False,
+                )
+        self._jobs.update(job.job_id, state=JobState.DELIVERING, code="", attempt=job.attempt + 1)
+        return True
+
     def attempt(self, job: Job, destination: str, number: int) -> tuple[list[Task], bool]:
         """Send what ``destination`` has not stored yet; return the next task, and whether the job is settled."""
         errors = self._send_unsent(job, destination)

@@ -102,6 +102,10 @@ class Steps:
             self._broke(task, error)
             return []
 
+    def reopen_unconfirmed_jobs(self) -> int:
+        """Bring on jobs whose destination confirmed after the alarm; return how many."""
+        return sum(self._delivering.reopen(job) for job in self._jobs.find(state=JobState.UNCONFIRMED))
+
     def next_task(self, job: Job) -> list[Task]:
         """Return what brings an open job on from where the job log says it stands."""
         if job.state is JobState.DELIVERING:

@@ -84,6 +84,7 @@ class Watch:
                     next_jobs = self._clock() + timedelta(seconds=self._settings.jobs_s)
                 if self._clock() >= next_upkeep:
                     self.restart_stranded_jobs()
+                    self._steps.reopen_unconfirmed_jobs()
                     self.remove_old_series()
                     self._sweep()
                     self._queue.prune(timedelta(days=30))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ColumnElement, and_, delete, select, update
 
 from domain.commitment import CommitmentRequest, Reference, Transaction
 from store import schema
@@ -15,6 +15,8 @@ from store.database import AnyRow, Database
 
 _ASKED = schema.transactions.c
 _HEARD = schema.commitment_requests.c
+_REMEMBERED = timedelta(days=30)
+"""So long a Transaction UID is known after its answer."""
 
 
 class TransactionTable:
@@ -100,7 +102,9 @@ class CommitmentRequestTable:
             _HEARD.transaction_uid == request.transaction_uid,
             _HEARD.duplicate.is_(False),
         )
+        forgotten = and_(_HEARD.due_at.is_(None), _HEARD.received_at < request.received_at - _REMEMBERED)
         with self._database.write() as connection:
+            connection.execute(delete(schema.commitment_requests).where(forgotten))
             before = connection.execute(select(_HEARD.refs).where(first)).scalar()
             row = {
                 "ae_title": request.ae_title,

@@ -79,7 +79,7 @@ def test_each_owed_answer_is_claimed_by_one(store: Store) -> None:
 
     def claim(_number: int) -> str | None:
         claimed = table.claim(NOW, lease=timedelta(minutes=5))
-        return claimed and claimed.transaction_uid
+        return None if claimed is None else claimed.transaction_uid
 
     with ThreadPoolExecutor(4) as pool:
         claimed = [uid for uid in pool.map(claim, range(60)) if uid is not None]

@@ -128,6 +128,18 @@ def test_a_silent_destination_leaves_the_job_unconfirmed_and_says_so(tmp_path: P
         assert states(work) == {DeliveryState.UNCONFIRMED}
 
 
+def test_an_answer_after_the_alarm_ends_it(tmp_path: Path) -> None:
+    pacs = Pacs(on_asked=silent)
+    with confirmed_by(pacs, tmp_path, confirm=("commitment",)) as work:
+        assert finish(work, hours=30).state is JobState.UNCONFIRMED
+        assert work.steps.reopen_unconfirmed_jobs() == 0
+        pacs.report(pacs.asked[3])
+        assert work.steps.reopen_unconfirmed_jobs() == 1
+        job = finish(work, hours=1)
+        assert (job.state, job.reason, job.code) == (JobState.DONE, "", "")
+        assert work.steps.reopen_unconfirmed_jobs() == 0
+
+
 def test_answers_that_nobody_asked_for_change_nothing(tmp_path: Path) -> None:
     def answer_another(pacs: Pacs, _event: Event) -> None:
         asked = pacs.asked[-1]
