@@ -130,8 +130,8 @@ class CommitmentRequests(Protocol):
         """Return a question whose answer is due, and put it off by ``lease``, so that nobody else answers it."""
         ...
 
-    def put_off(self, request: CommitmentRequest, due_at: datetime) -> None:
-        """Try to answer at another time."""
+    def put_off(self, request: CommitmentRequest, due_at: datetime) -> bool:
+        """Let the answer be due at another time; return whether it is still owed, and claimed by nobody since."""
         ...
 
     def done(self, request: CommitmentRequest) -> None:

@@ -15,6 +15,7 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
 
 from domain.commitment import CommitmentRequest
+from domain.errors import GatewayError
 from domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from scp.association import StoreAssociation
 from scp.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE, CommitmentDesk
@@ -104,32 +105,41 @@ class Reporter:
             if not association.is_established or _has_news(association):
                 return
             time.sleep(0.01)
+        owed, association.unreported = association.unreported, ()
+        try:
+            for request in owed:
+                self._report_on(association, request)
+        except GatewayError as error:
+            # Still owed, and due again: on an association of ours
+            log.warning("storage commitment answer waits", extra={"error": type(error).__name__})
+
+    def _report_on(self, association: StoreAssociation, request: CommitmentRequest) -> None:
         context = next((cx for cx in association.accepted_contexts if cx.abstract_syntax == PUSH_MODEL), None)
-        if context is None:
+        later = datetime.now(UTC) + timedelta(seconds=self._settings.dimse_timeout_s)
+        if context is None or not self._desk.requests.put_off(request, later):
             return
-        for request in association.unreported:
-            event_type, information = self._desk.report(request)
-            syntax = context.transfer_syntax[0]
-            message = N_EVENT_REPORT()
-            message.MessageID = max(association.reported, default=0) + 1
-            message.AffectedSOPClassUID = UID(PUSH_MODEL)
-            message.AffectedSOPInstanceUID = UID(PUSH_MODEL_INSTANCE)
-            message.EventTypeID = event_type
-            message.EventInformation = BytesIO(
-                encode(information, syntax.is_implicit_VR, syntax.is_little_endian) or b""
-            )
-            association.reported[message.MessageID] = request
-            self._desk.requests.put_off(
-                request, datetime.now(UTC) + timedelta(seconds=self._settings.dimse_timeout_s)
-            )
-            association.dimse.send_msg(message, context.context_id or 0)
-        association.unreported = []
+        event_type, information = self._desk.report(request)
+        syntax = context.transfer_syntax[0]
+        encoded = encode(information, syntax.is_implicit_VR, syntax.is_little_endian)
+        message = N_EVENT_REPORT()
+        message.MessageID = max(association.reported, default=0) + 1
+        message.AffectedSOPClassUID = UID(PUSH_MODEL)
+        message.AffectedSOPInstanceUID = UID(PUSH_MODEL_INSTANCE)
+        message.EventTypeID = event_type
+        message.EventInformation = BytesIO(encoded or b"")
+        association.reported[message.MessageID] = request
+        association.dimse.send_msg(message, context.context_id or 0)
 
     def on_response(self, association: StoreAssociation, response: N_EVENT_REPORT) -> None:
         """Note that the peer has an answer that went over its own association."""
         request = association.reported.pop(response.MessageIDBeingRespondedTo or 0, None)
-        if request is not None:
+        if request is None:
+            return
+        try:
             self._desk.requests.done(request)
+        except GatewayError as error:
+            # It will be given again, which does no harm
+            log.warning("storage commitment answer is not noted", extra={"error": type(error).__name__})
 
 
 def _has_news(association: StoreAssociation) -> bool:

@@ -128,22 +128,22 @@ class CommitmentRequestTable:
             row = connection.execute(query.with_for_update(skip_locked=True)).first()
             if row is None:
                 return None
-            request = _request(row)
-            values = {"due_at": now + lease, "attempts": row.attempts + 1}
+            request = replace(_request(row), attempts=row.attempts + 1)
+            values = {"due_at": now + lease, "attempts": request.attempts}
             connection.execute(update(schema.commitment_requests).where(_this(request)).values(values))
         return request
 
-    def put_off(self, request: CommitmentRequest, due_at: datetime) -> None:
+    def put_off(self, request: CommitmentRequest, due_at: datetime) -> bool:
         """See ``CommitmentRequests.put_off``."""
-        self._due(request, due_at)
+        owed = and_(_this(request), _HEARD.due_at.is_not(None), _HEARD.attempts == request.attempts)
+        statement = update(schema.commitment_requests).where(owed).values(due_at=due_at)
+        with self._database.write() as connection:
+            return connection.execute(statement.returning(_HEARD.attempts)).first() is not None
 
     def done(self, request: CommitmentRequest) -> None:
         """See ``CommitmentRequests.done``."""
-        self._due(request, None)
-
-    def _due(self, request: CommitmentRequest, due_at: datetime | None) -> None:
         with self._database.write() as connection:
-            connection.execute(update(schema.commitment_requests).where(_this(request)).values(due_at=due_at))
+            connection.execute(update(schema.commitment_requests).where(_this(request)).values(due_at=None))
 
 
 def _this(request: CommitmentRequest) -> ColumnElement[bool]:

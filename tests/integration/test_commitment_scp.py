@@ -21,6 +21,7 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 from working import Work, working
 
+from domain.errors import StorageError
 from scp.settings import ScpSettings
 
 Handlers = list[Any]  # of pynetdicom
@@ -240,6 +241,29 @@ def test_an_instance_that_follows_on_the_same_association_is_stored_while_an_ans
         until(lambda: heard)
         association.release()
     assert heard == [1]
+
+
+def test_an_index_that_cannot_be_read_leaves_the_association_alive_and_the_answer_owed(
+    work: Work, ct: Modality, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = small_series()
+    work.receive(series)
+    settings = ScpSettings(port=0, peers={"CT01": ("127.0.0.1", ct.port)})
+    broken: list[object] = []
+
+    def fail(uids: object) -> tuple[()]:
+        broken.append(uids)
+        raise StorageError
+
+    with ct.listening(), listening(work, settings) as port, ct.association(port) as association:
+        with monkeypatch.context() as patched:
+            patched.setattr(work.store.series, "instances_by_uid", fail)
+            ask(association, request(series))
+            until(lambda: broken)
+        assert ask(association, request(series[:1], "2.25.78")) == 0x0000
+        until(lambda: ct.heard)
+        assert ct.heard[0][1].TransactionUID == "2.25.78"
+        assert not settled(work)  # the first is due when the response's time is over
 
 
 @pytest.mark.peer

@@ -88,6 +88,18 @@ def test_each_owed_answer_is_claimed_by_one(store: Store) -> None:
     assert table.claim(NOW + timedelta(minutes=6), lease=timedelta(minutes=5)) is not None  # its receiver died
 
 
+def test_an_answer_that_another_claimed_is_not_put_off(store: Store) -> None:
+    table = store.commitment_requests
+    kept = table.add(asked("2.1", "1.1"), due_at=NOW)
+    assert table.put_off(kept, NOW)
+    claimed = table.claim(NOW, lease=timedelta(minutes=5))
+    assert claimed is not None
+    assert not table.put_off(kept, NOW)
+    assert table.put_off(claimed, NOW)
+    table.done(claimed)
+    assert not table.put_off(claimed, NOW)
+
+
 def test_an_answer_that_was_given_is_owed_again_when_it_is_asked_again(store: Store) -> None:
     table = store.commitment_requests
     table.add(asked("2.1", "1.1"), due_at=NOW)
