@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import evt
-from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.events import Event
-from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AssociationSocket
 
+from dicom_out.association import opened
 from dicom_out.c_store import send_file
 from dicom_out.outgoing import Outgoing, read_outgoing
 from dicom_out.settings import DimseSettings
-from domain.errors import DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
-from domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from domain.errors import AlreadyThere, DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
 from domain.ports import SendReport
 
 log = logging.getLogger(__name__)
@@ -30,6 +22,7 @@ log = logging.getLogger(__name__)
 MAX_CONTEXTS = 128
 """Presentation context identifiers are the odd numbers of one byte (PS3.8 9.3.2.2)."""
 
+_DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 C.5.7
 _MAX_BREAKS = 3
 _SLOWEST_LINK = 50_000  # bytes a second
 _ALTERNATIVES: Mapping[str, tuple[str, ...]] = {
@@ -50,6 +43,8 @@ def judge(status: int) -> DeliveryError | None:
     """
     if status == 0x0000 or 0xB000 <= status <= 0xBFFF:
         return None
+    if status == _DUPLICATE_SOP_INSTANCE:
+        return AlreadyThere(f"the destination holds an object of the same SOP Instance UID (status {status:04X}H)")
     if 0xA700 <= status <= 0xA7FF:
         return PeerOutOfResources(f"the destination is out of resources (status {status:04X}H)")
     if 0xA900 <= status <= 0xA9FF:
@@ -107,7 +102,7 @@ class DimseDestination:
     def _send_over_one(self, items: Sequence[Outgoing]) -> list[DeliveryError | None]:
         """Return what became of the first items: of all of them, unless the association ended before."""
         answers: list[DeliveryError | None] = []
-        with self._association(_contexts(items)) as association:
+        with opened(self._settings, _contexts(items)) as association:
             for item in items:
                 error = _refused_context(association, item)
                 if error is None and not association.is_established:
@@ -132,52 +127,6 @@ class DimseDestination:
         if answer.Status != 0x0000 and judge(answer.Status) is None:
             log.warning("stored with a warning", extra={"destination": self.name, "status": f"{answer.Status:04X}"})
         return judge(answer.Status)
-
-    @contextmanager
-    def _association(self, contexts: list[PresentationContext]) -> Iterator[Association]:
-        """Open an association; it may have been accepted without a single context.
-
-        Raises
-        ------
-        PeerUnreachable
-            There is none. A rejection counts as this: most are passed when somebody corrects a list of AE titles,
-            and trying again harms nobody.
-        """
-        association = self._entity().associate(
-            self._settings.host,
-            self._settings.port,
-            contexts=contexts,
-            ae_title=self._settings.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _limit_silence, [self._settings.stall_timeout_s])],
-        )
-        answer: A_ASSOCIATE | None = association.acceptor.primitive
-        if association.is_rejected and answer is not None:
-            raise PeerUnreachable(f"the destination rejected the association: {answer.reason_str}")
-        if not association.is_established and (answer is None or answer.result != 0):
-            raise PeerUnreachable("no connection to the destination, or no answer to the association request")
-        try:
-            yield association
-        finally:
-            if association.is_established:
-                association.release()
-
-    def _entity(self) -> ApplicationEntity:
-        ae = ApplicationEntity(self._settings.calling_ae_title)
-        ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        ae.connection_timeout = self._settings.connect_timeout_s
-        ae.acse_timeout = self._settings.acse_timeout_s
-        # Silence is bounded by the response's timeout; between two objects there is none
-        ae.network_timeout = None
-        return ae
-
-
-def _limit_silence(event: Event, timeout_s: float) -> None:
-    """Give the connection a timeout, without which a peer that stops reading holds the sender for ever."""
-    transport = cast(AssociationSocket, event.assoc.dul.socket)
-    connection = cast(socket.socket, transport.socket)
-    connection.settimeout(timeout_s)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _groups(outgoing: Mapping[int, Outgoing]) -> list[list[int]]:

@@ -16,7 +16,7 @@ import requests
 from dicom_out.outgoing import Outgoing, read_outgoing
 from dicom_out.settings import StowSettings
 from dicom_out.stow_response import stored_and_failed
-from domain.errors import DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
+from domain.errors import AlreadyThere, DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
 from domain.ports import SendReport
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _MAX_PARTS = 50
 _MAX_BYTES = 256 << 20
 _BLOCK = 256 << 10
+_DUPLICATE_SOP_INSTANCE = 0x0111
 _OUT_OF_RESOURCES = (429, 503, 507)
 _UNREACHABLE = (408, 500, 502, 504)
 
@@ -48,17 +49,17 @@ class StowDestination:
                 outgoing[index] = read_outgoing(path)
             except DeliveryError as error:
                 reports[index] = SendReport(sop_instance_uid="", error=error)
-        with self._session() as session:
+        with session(self._settings) as http:
             for batch in _batches(outgoing):
                 items = [outgoing[index] for index in batch]
-                for index, answer in zip(batch, self._send_batch(session, items), strict=True):
+                for index, answer in zip(batch, self._send_batch(http, items), strict=True):
                     reports[index] = SendReport(sop_instance_uid=outgoing[index].sop_instance_uid, error=answer)
         return [reports[index] for index in range(len(paths))]
 
-    def _send_batch(self, session: requests.Session, items: Sequence[Outgoing]) -> list[DeliveryError | None]:
+    def _send_batch(self, http: requests.Session, items: Sequence[Outgoing]) -> list[DeliveryError | None]:
         """Return what became of each item; one at a time where the answer to all says too little."""
         try:
-            response = self._post(session, items)
+            response = self._post(http, items)
         except requests.RequestException as error:
             log.warning("destination unreachable", extra={"destination": self.name, "error": type(error).__name__})
             return [PeerUnreachable(f"no answer from the destination ({type(error).__name__})")] * len(items)
@@ -66,12 +67,12 @@ class StowDestination:
         explained = said is not None and all(item.sop_instance_uid in said[1] for item in items)
         if 400 <= response.status_code < 500 and len(items) > 1 and not explained:
             # Orthanc answers 400 when a single part is bad, and has stored the others
-            return [self._send_batch(session, [item])[0] for item in items]
+            return [self._send_batch(http, [item])[0] for item in items]
         return [self._judge(response.status_code, said, item) for item in items]
 
-    def _post(self, session: requests.Session, items: Sequence[Outgoing]) -> requests.Response:
+    def _post(self, http: requests.Session, items: Sequence[Outgoing]) -> requests.Response:
         body = MultipartBody([item.path for item in items])
-        return session.post(
+        return http.post(
             f"{self._settings.url.rstrip('/')}/studies",
             data=body,
             headers={
@@ -83,17 +84,6 @@ class StowDestination:
             # A followed redirection becomes a GET, whose 200 would look like success
             allow_redirects=False,
         )
-
-    def _session(self) -> requests.Session:
-        session = requests.Session()
-        # Otherwise a .netrc would replace the configured credentials
-        session.trust_env = False
-        session.verify = str(self._settings.ca_file) if self._settings.ca_file else True
-        if self._settings.token:
-            session.headers["Authorization"] = f"Bearer {self._settings.token}"
-        elif self._settings.username:
-            session.auth = (self._settings.username, self._settings.password)
-        return session
 
     def _judge(
         self, http_status: int, said: tuple[Mapping[str, int], Mapping[str, int]] | None, item: Outgoing
@@ -107,6 +97,19 @@ class StowDestination:
                 log.warning("stored with a warning", extra={"destination": self.name, "status": warning})
             return None
         return _http_error(http_status)
+
+
+def session(settings: StowSettings) -> requests.Session:
+    """Return a session with the destination's certificates and credentials."""
+    made = requests.Session()
+    # Otherwise a .netrc would replace the configured credentials
+    made.trust_env = False
+    made.verify = str(settings.ca_file) if settings.ca_file else True
+    if settings.token:
+        made.headers["Authorization"] = f"Bearer {settings.token}"
+    elif settings.username:
+        made.auth = (settings.username, settings.password)
+    return made
 
 
 class MultipartBody:
@@ -148,6 +151,8 @@ def _failure(reason: int) -> DeliveryError:
     """Return the meaning of a FailureReason (PS3.18 Table I.2-2, PS3.3 C.14.1.1)."""
     if 0xA700 <= reason <= 0xA7FF:
         return PeerOutOfResources(f"the destination is out of resources (FailureReason {reason:04X}H)")
+    if reason == _DUPLICATE_SOP_INSTANCE:
+        return AlreadyThere(f"the destination holds an object of this SOP Instance UID (FailureReason {reason:04X}H)")
     return PeerRefused(f"the destination refused the object (FailureReason {reason:04X}H)")
 
 

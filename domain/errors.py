@@ -20,6 +20,7 @@
     - PeerUnreachable           retryable
     - PeerOutOfResources        retryable
     - PeerRefused
+      - AlreadyThere            it holds an object of this SOP Instance UID
   - ConfigurationError
 
 Domain errors know neither DIMSE status codes nor HTTP: each transport maps them (``scp.status``,
@@ -151,6 +152,10 @@ class PeerOutOfResources(DeliveryError):
 
 class PeerRefused(DeliveryError):
     """The destination refused the object for good."""
+
+
+class AlreadyThere(PeerRefused):
+    """The destination refused the object because it holds one of the same SOP Instance UID."""
 
 
 class ConfigurationError(GatewayError):

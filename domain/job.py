@@ -15,7 +15,9 @@ class JobState(StrEnum):
     RUNNING = "running"
     DELIVERING = "delivering"
     DONE = "done"
-    """Every object is confirmed at every destination (or there is none configured)."""
+    """Every object is as far at every destination as its profile can tell (or there is none configured)."""
+    UNCONFIRMED = "unconfirmed"
+    """Stored everywhere, but a destination did not confirm it in time; ``voxgate jobs retry`` asks again."""
     NOT_RUN = "not-run"
     """No route takes the stack, or it is refused: ``reason`` says why."""
     NOT_APPLICABLE = "not-applicable"
@@ -31,13 +33,40 @@ class JobState(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """How far one object is known to have come at one destination."""
+    """How far one object is known to have come at one destination.
+
+    QUEUED, SENT, STORED, COMMITTED, VISIBLE, as far as the destination's profile can tell; the way ends early in
+    UNCONFIRMED or DEAD.
+    """
 
     QUEUED = "queued"
+    SENT = "sent"
+    """On its way; no answer yet. Found after a crash: whether it is stored is not known, and it is sent again."""
     STORED = "stored"
     """The destination answered success (or a warning that means stored)."""
+    COMMITTED = "committed"
+    """The destination took responsibility for it (PS3.4 J)."""
+    VISIBLE = "visible"
+    """A query at the destination finds it."""
+    UNCONFIRMED = "unconfirmed"
+    """Stored, but not confirmed in time: an alarm. The reason says what is missing."""
     DEAD = "dead"
     """Given up; the reason is beside it."""
+
+    @property
+    def is_stored(self) -> bool:
+        """The destination has it, and nothing that was asked for is missing."""
+        return self in (DeliveryState.STORED, DeliveryState.COMMITTED, DeliveryState.VISIBLE)
+
+    @property
+    def is_unsent(self) -> bool:
+        """The destination has not said that it stored it; sending it is what comes next."""
+        return self in (DeliveryState.QUEUED, DeliveryState.SENT)
+
+    def has_reached(self, target: DeliveryState) -> bool:
+        """Tell whether the object is as far as ``target``, one of STORED, COMMITTED and VISIBLE."""
+        order = (DeliveryState.STORED, DeliveryState.COMMITTED, DeliveryState.VISIBLE)
+        return self in order and order.index(self) >= order.index(target)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,8 +215,13 @@ class JobLog(Protocol):
         *,
         state: DeliveryState,
         reason: str = "",
+        attempted: bool = True,
     ) -> None:
-        """Insert or change one delivery; counts an attempt unless it is QUEUED without a reason, i.e. not tried."""
+        """Insert or change one delivery.
+
+        Counts an attempt to send, unless ``attempted`` is false or the state is QUEUED without a reason, i.e. not
+        tried.
+        """
         ...
 
     def deliveries(self, job_id: str) -> tuple[Delivery, ...]: ...

@@ -36,8 +36,9 @@ def retry(log: JobLog, index: SeriesIndex, given: str) -> str:
     """Set a job back, and return in words what will happen.
 
     A failed or cancelled job goes back to its deliveries where its objects are written, else to its beginning; so
-    does one whose images could not be read. Of what ended well, or never began, the series is planned again: that
-    makes a new job where routes or engines have changed, and nothing where they have not.
+    does one whose images could not be read. One whose results are not confirmed asks its destinations again; one
+    that waits for its next attempt to deliver makes it now. Of what ended well, or never began, the series is planned
+    again: that makes a new job where routes or engines have changed, and nothing where they have not.
 
     Raises
     ------
@@ -45,18 +46,30 @@ def retry(log: JobLog, index: SeriesIndex, given: str) -> str:
         The job goes on by itself.
     """
     job = the_job(log, given)
+    if job.state is JobState.DELIVERING:
+        return _deliver_now(log, job)
     if not job.state.is_final:
         raise NotPossible(f"the job is {job.state.value}: it goes on by itself")
     if not job.route or job.state in (JobState.DONE, JobState.NOT_APPLICABLE):
         index.thaw(job.series_instance_uid)
         return "its series is planned again; a new job comes of it where routes or engines have changed"
-    waiting = [item for item in log.deliveries(job.job_id) if item.state is not DeliveryState.STORED]
+    waiting = [item for item in log.deliveries(job.job_id) if not item.state.is_stored]
     for item in waiting:
-        log.set_delivery(job.job_id, item.destination, item.sop_instance_uid, state=DeliveryState.QUEUED)
+        # What was stored is asked about again, and sent again only where the destination says that it is gone
+        back = DeliveryState.STORED if item.state is DeliveryState.UNCONFIRMED else DeliveryState.QUEUED
+        log.set_delivery(job.job_id, item.destination, item.sop_instance_uid, state=back, attempted=False)
     are_there = all(item.path.is_file() for item in log.objects(job.job_id))
     state = JobState.DELIVERING if waiting and are_there else JobState.QUEUED
     log.update(job.job_id, state=state, attempt=job.attempt + 1, code="", reason="")
     return f"it is {state.value} again (attempt {job.attempt + 1})"
+
+
+def _deliver_now(log: JobLog, job: Job) -> str:
+    """Begin a new round of attempts; the one that waits for its time finds itself outdated."""
+    if any(item.state is DeliveryState.SENT for item in log.deliveries(job.job_id)):
+        raise NotPossible("its results are being sent at this moment")
+    log.update(job.job_id, attempt=job.attempt + 1)
+    return f"its destinations are tried now (attempt {job.attempt + 1})"
 
 
 def cancel(log: JobLog, given: str) -> None:

@@ -31,6 +31,21 @@ def _as_list(value: object) -> object:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
+def _as_table(value: object) -> object:
+    """Take JSON where the environment gives a table as text."""
+    return json.loads(value or "{}") if isinstance(value, str) else value
+
+
+def _host_and_port(value: object) -> object:
+    """Take ``host:port``; IPv6 addresses stand in brackets."""
+    if not isinstance(value, str):
+        return value
+    host, colon, port = value.rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        raise ValueError("must be host:port")
+    return host.strip("[]"), int(port)
+
+
 def _network(value: str) -> str:
     ipaddress.ip_network(value, strict=False)
     return value
@@ -43,6 +58,8 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_as_list)]
 """IP addresses or CIDR networks."""
 Port = Annotated[int, Field(ge=0, le=65535)]
+PeerAddress = Annotated[tuple[str, Annotated[int, Field(ge=1, le=65535)]], BeforeValidator(_host_and_port)]
+"""Written ``host:port``."""
 Seconds = Annotated[float, Field(gt=0)]
 Uid = Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d*)(\.(0|[1-9]\d*))+$", max_length=64)]
 Uids = Annotated[tuple[Uid, ...], BeforeValidator(_as_list)]
@@ -89,6 +106,9 @@ class ScpSection(Section):
     yield_after_s: Seconds = 5.0
     max_instance_mb: Annotated[int, Field(ge=1)] = 2048
     stop_timeout_s: Seconds = 20.0
+    storage_commitment: bool = True
+    peers: Annotated[dict[AeTitle, PeerAddress], BeforeValidator(_as_table)] = {}
+    commitment_give_up_h: Annotated[float, Field(ge=0)] = 72.0
     private_sop_classes: Uids = ()
     private_transfer_syntaxes: Uids = ()
 
@@ -164,6 +184,11 @@ class DimseDestination(Section):
     acse_timeout_s: Seconds = 30.0
     response_timeout_s: Seconds = 60.0
     stall_timeout_s: Seconds = 60.0
+    confirm: Annotated[tuple[Literal["commitment", "query"], ...], BeforeValidator(_as_list)] = ()
+    confirm_within_h: Annotated[float, Field(gt=0)] = 24.0
+    commitment_wait_s: Annotated[float, Field(ge=0)] = 10.0
+    commitment_again_h: Annotated[float, Field(gt=0)] = 1.0
+    query_level: Literal["image", "series"] = "image"
 
 
 class StowDestination(Section):
@@ -177,6 +202,8 @@ class StowDestination(Section):
     password: SecretStr = SecretStr("")
     ca_file: Path | None = None
     timeout_s: Seconds = 60.0
+    confirm: Annotated[tuple[Literal["query"], ...], BeforeValidator(_as_list)] = ()
+    confirm_within_h: Annotated[float, Field(gt=0)] = 24.0
 
 
 DestinationSection = Annotated[DimseDestination | StowDestination, Field(discriminator="kind")]

@@ -107,15 +107,9 @@ def routes(config: Config) -> tuple[Route, ...]:
 
 def destinations(config: Config) -> dict[str, Destination]:
     """Return ``[[destinations]]`` by name."""
-    from dicom_out.destinations import make_destination
-    from dicom_out.settings import DimseSettings, StowSettings
+    from gateway import destinations
 
-    made: dict[str, Destination] = {}
-    for section in config.destinations:
-        chosen = section.plain("kind")
-        settings = DimseSettings(**chosen) if section.kind == "dimse" else StowSettings(**chosen)
-        made[section.name] = make_destination(settings)
-    return made
+    return destinations.destinations(config.destinations)
 
 
 def parts(
@@ -131,6 +125,8 @@ def parts(
     ``progress`` is told how much of a case is done, by engines that can tell.
     """
     from dicom_out.writer import Writer, WriterSettings
+    from gateway.destinations import profiles
+    from pipeline.confirming import Confirming
     from pipeline.delivering import Delivering
     from pipeline.delivery import DeliverySettings
     from pipeline.planning import Planner
@@ -140,13 +136,15 @@ def parts(
     engines = engine_registry(config)
     retries = DeliverySettings(**config.delivery.model_dump())
     planner = Planner(routes(config), engines, tuple(to))
+    known = profiles(config.destinations, store)
+    confirming = Confirming(jobs=store.jobs, transactions=store.transactions, profiles=known, clock=now)
     steps = Steps(
         index=store.series,
         jobs=store.jobs,
         planner=planner,
         engines=engines,
         writer=Writer(WriterSettings(software_version=version("voxgate"))),
-        delivering=Delivering(jobs=store.jobs, destinations=to, settings=retries),
+        delivering=Delivering(jobs=store.jobs, destinations=to, settings=retries, confirming=confirming),
         retries=retries,
         results=store.results,
         clock=now,
@@ -168,13 +166,17 @@ def intake(store: Store) -> Intake:
 
 def run_scp(config: Config, ready: Ready, stop: threading.Event) -> None:
     """Take instances by DIMSE until ``stop`` is set."""
-    from scp.server import serving
+    from scp.server import StorageCommitment, serving
     from scp.settings import ScpSettings
 
-    chosen = config.scp.model_dump(exclude={"allow_any_peer"})
-    with opened_store(config) as store, serving(ScpSettings(**chosen), intake(store)) as port:
-        ready(port=port, host=config.scp.host, ae_title=config.scp.ae_title)
-        stop.wait()
+    settings = ScpSettings(**config.scp.model_dump(exclude={"allow_any_peer"}))
+    with opened_store(config) as store:
+        commitment = StorageCommitment(
+            requests=store.commitment_requests, transactions=store.transactions, index=store.series
+        )
+        with serving(settings, intake(store), commitment) as port:
+            ready(port=port, host=config.scp.host, ae_title=config.scp.ae_title)
+            stop.wait()
 
 
 def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:

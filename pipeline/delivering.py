@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from domain.errors import DeliveryError
+from domain.errors import AlreadyThere, DeliveryError
 from domain.job import Delivery, DeliveryState, Job, JobState
 from domain.ports import Destination, JobLog, SendReport
+from pipeline.confirming import Confirming
 from pipeline.delivery import DeliverySettings
 from pipeline.task import Task
 
@@ -17,12 +18,20 @@ log = logging.getLogger(__name__)
 
 
 class Delivering:
-    """Sends a job's objects and records, per object and destination, what the destination said."""
+    """Sends a job's objects and records, per object and destination, what the destination said and confirmed."""
 
-    def __init__(self, *, jobs: JobLog, destinations: Mapping[str, Destination], settings: DeliverySettings) -> None:
+    def __init__(
+        self,
+        *,
+        jobs: JobLog,
+        destinations: Mapping[str, Destination],
+        settings: DeliverySettings,
+        confirming: Confirming,
+    ) -> None:
         self._jobs = jobs
         self._destinations = destinations
         self._settings = settings
+        self._confirming = confirming
 
     def begin(self, job: Job) -> list[Task]:
         """Queue every object for every destination; return the first attempts. Harmless when repeated."""
@@ -37,41 +46,101 @@ class Delivering:
         return self.first_attempts(job)
 
     def first_attempts(self, job: Job) -> list[Task]:
-        """Return the first attempt of this round for every destination that has not stored everything.
-
-        Where all have, one attempt has nothing to send and brings the job to its end.
-        """
-        waiting = {d.destination for d in self._jobs.deliveries(job.job_id) if d.state is DeliveryState.QUEUED}
-        names = [name for name in job.destinations if name in waiting] or job.destinations[:1]
+        """Return the first attempt of this round for every destination that is not yet done with everything."""
+        open_ones = [item for item in self._jobs.deliveries(job.job_id) if not self._is_settled(item)]
+        unsent = {item.destination for item in open_ones if item.state.is_unsent}
+        # Where nothing is open, one task finds it so and ends the job
+        places = {item.destination for item in open_ones} or set(job.destinations[:1])
         return [
-            Task(step="deliver", args=(job.job_id, name, job.attempt, 1), queue="deliver", priority=job.priority)
-            for name in names
+            _task("confirm" if open_ones and name not in unsent else "deliver", job, name, 1)
+            for name in job.destinations
+            if name in places
         ]
+
+    def reopen(self, job: Job) -> bool:
+        """Begin a new round where an answer came after the alarm; return whether one did."""
+        if not self._confirming.has_news(job):
+            return False
+        for item in self._jobs.deliveries(job.job_id):
+            if item.state is DeliveryState.UNCONFIRMED:
+                self._jobs.set_delivery(
+                    job.job_id,
+                    item.destination,
+                    item.sop_instance_uid,
+                    state=DeliveryState.STORED,
+                    reason=item.reason,
+                    attempted=False,
+                )
+        self._jobs.update(job.job_id, state=JobState.DELIVERING, code="", attempt=job.attempt + 1)
+        return True
 
     def attempt(self, job: Job, destination: str, number: int) -> tuple[list[Task], bool]:
-        """Send what ``destination`` has not stored yet; return the next attempt, and whether the job is settled."""
-        pending = [
-            item
-            for item in self._jobs.deliveries(job.job_id)
-            if item.destination == destination and item.state is DeliveryState.QUEUED
-        ]
-        began = time.perf_counter()
-        errors = self._send(job, destination, pending) if pending else {}
-        if pending:
-            self._jobs.update(job.job_id, timings_s={"deliver": time.perf_counter() - began})
+        """Send what ``destination`` has not stored yet; return the next task, and whether the job is settled."""
+        errors = self._send_unsent(job, destination)
         retry = {uid: error for uid, error in errors.items() if error is not None and error.retryable}
         if retry and number < self._settings.attempts():
             delay_s = self._settings.delay_s(number)
             log.warning(
                 "delivery will be tried again", extra={"job": job.job_id, "delay_s": delay_s, "attempt": number}
             )
-            again = (job.job_id, destination, job.attempt, number + 1)
-            return [Task(step="deliver", args=again, queue="deliver", priority=job.priority, delay_s=delay_s)], False
-        for uid, error in retry.items():
+            return [_task("deliver", job, destination, number + 1, delay_s=delay_s)], False
+        self._give_up(job, destination)
+        if self._open(job, destination):
+            return [_task("confirm", job, destination, 1)], False
+        return [], self._all_settled(job)
+
+    def confirm(self, job: Job, destination: str, number: int) -> tuple[list[Task], bool]:
+        """Ask ``destination`` once how far everything is; return the next task, and whether the job is settled.
+
+        What the destination has lost is sent again here, so that the whole ends in time.
+        """
+        self._send_unsent(job, destination)
+        self._confirming.look(job, destination)
+        rounds = self._confirming.profile(destination).rounds
+        if self._open(job, destination):
+            if number < rounds.attempts():
+                return [_task("confirm", job, destination, number + 1, delay_s=rounds.delay_s(number))], False
+            self._give_up(job, destination)
+            self._confirming.stop(job, destination)
+        return [], self._all_settled(job)
+
+    def _is_settled(self, item: Delivery) -> bool:
+        if item.state in (DeliveryState.DEAD, DeliveryState.UNCONFIRMED):
+            return True
+        return item.state.has_reached(self._confirming.profile(item.destination).target)
+
+    def _all_settled(self, job: Job) -> bool:
+        return all(self._is_settled(item) for item in self._jobs.deliveries(job.job_id))
+
+    def _open(self, job: Job, destination: str) -> list[Delivery]:
+        found = (item for item in self._jobs.deliveries(job.job_id) if item.destination == destination)
+        return [item for item in found if not self._is_settled(item)]
+
+    def _give_up(self, job: Job, destination: str) -> None:
+        for item in self._open(job, destination):
+            if item.state.is_unsent:
+                self._jobs.set_delivery(
+                    job.job_id,
+                    destination,
+                    item.sop_instance_uid,
+                    state=DeliveryState.DEAD,
+                    reason=f"Given up: {item.reason}",
+                    attempted=False,
+                )
+
+    def _send_unsent(self, job: Job, destination: str) -> dict[str, DeliveryError | None]:
+        pending = [item for item in self._open(job, destination) if item.state.is_unsent]
+        if not pending:
+            return {}
+        began = time.perf_counter()
+        for item in pending:
+            # Kept before the first byte leaves: after a crash nobody can tell whether it arrived
             self._jobs.set_delivery(
-                job.job_id, destination, uid, state=DeliveryState.DEAD, reason=f"Given up: {error}"
+                job.job_id, destination, item.sop_instance_uid, state=DeliveryState.SENT, attempted=False
             )
-        return [], all(item.state is not DeliveryState.QUEUED for item in self._jobs.deliveries(job.job_id))
+        errors = self._send(job, destination, pending)
+        self._jobs.update(job.job_id, timings_s={"deliver": time.perf_counter() - began})
+        return errors
 
     def _send(self, job: Job, name: str, pending: Sequence[Delivery]) -> dict[str, DeliveryError | None]:
         destination = self._destinations.get(name)
@@ -86,6 +155,8 @@ class Delivering:
                 replace(report, sop_instance_uid=item.sop_instance_uid)
                 for item, report in zip(objects, destination.send([item.path for item in objects]), strict=True)
             ]
+        tried = {item.sop_instance_uid for item in pending if item.attempts or item.state is DeliveryState.SENT}
+        reports = [_as_stored(report) if report.sop_instance_uid in tried else report for report in reports]
         for report in reports:
             self._jobs.set_delivery(
                 job.job_id,
@@ -95,6 +166,16 @@ class Delivering:
                 reason=str(report.error or ""),
             )
         return {report.sop_instance_uid: report.error for report in reports}
+
+
+def _task(step: str, job: Job, destination: str, number: int, *, delay_s: float = 0.0) -> Task:
+    args = (job.job_id, destination, job.attempt, number)
+    return Task(step=step, args=args, queue="deliver", priority=job.priority, delay_s=delay_s)
+
+
+def _as_stored(report: SendReport) -> SendReport:
+    """Take a refusal as a duplicate for success: an earlier attempt arrived, and only its answer was lost."""
+    return replace(report, error=None) if isinstance(report.error, AlreadyThere) else report
 
 
 def _state_after(error: DeliveryError | None) -> DeliveryState:

@@ -1,4 +1,4 @@
-"""The steps of one job: plan, infer, encode, deliver. Each may run more than once and then does the same again.
+"""The steps of one job: plan, infer, encode, deliver, confirm. Each may run more than once.
 
 A step does not raise for what a series, an engine or a peer does: it records the outcome in the job log and names
 what comes next. Everything else ends the job as failed, or, where trying again may help, is tried again.
@@ -104,6 +104,10 @@ class Steps:
             self._broke(task, error)
             return []
 
+    def reopen_unconfirmed_jobs(self) -> int:
+        """Bring on jobs whose destination confirmed after the alarm; return how many."""
+        return sum(self._delivering.reopen(job) for job in self._jobs.find(state=JobState.UNCONFIRMED))
+
     def next_task(self, job: Job) -> list[Task]:
         """Return what brings an open job on from where the job log says it stands."""
         if job.state is JobState.DELIVERING:
@@ -202,7 +206,7 @@ class Steps:
                 return self._infer(job, claim)
             if task.step == "encode":
                 return self._encode(job, claim)
-            return self._deliver(job, str(task.args[1]), int(task.args[-1]))
+            return self._deliver(job, task.step, str(task.args[1]), int(task.args[-1]))
         except (StorageError, ClaimLost):
             raise
         except AssemblyError as error:
@@ -337,15 +341,18 @@ class Steps:
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
         )
 
-    def _deliver(self, job: Job, destination: str, number: int) -> list[Task]:
+    def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:
         self._jobs.confirm_claim()
-        following, settled = self._delivering.attempt(job, destination, number)
+        bring_on = self._delivering.confirm if step == "confirm" else self._delivering.attempt
+        following, settled = bring_on(job, destination, number)
         if not settled:
             return following
-        dead = [item for item in self._jobs.deliveries(job.job_id) if item.state is DeliveryState.DEAD]
-        if dead:
-            reason = "; ".join(dict.fromkeys(f"{item.destination}: {item.reason}" for item in dead))
+        short = [item for item in self._jobs.deliveries(job.job_id) if not item.state.is_stored]
+        reason = "; ".join(dict.fromkeys(f"{item.destination}: {item.reason}" for item in short))
+        if any(item.state is DeliveryState.DEAD for item in short):
             return self._end(job, JobState.FAILED, "not-delivered", reason)
+        if short:
+            return self._end(job, JobState.UNCONFIRMED, "not-confirmed", reason)
         return self._end(job, JobState.DONE, "", self._conflict_note(job.series_instance_uid))
 
     # ---------------------------------------------------------------------------------------------- endings

@@ -12,8 +12,8 @@ class Task:
     """A step with its arguments, under an identity that happens once.
 
     ``args`` of ``plan``: Series Instance UID, revision, planner's fingerprint. Of ``infer`` and ``encode``: job id,
-    attempt (raised by an operator's retry), number (raised by automatic retries). Of ``deliver``: job id,
-    destination, attempt, number.
+    attempt (raised by an operator's retry), number (raised by automatic retries). Of ``deliver`` and ``confirm``:
+    job id, destination, attempt, number.
     """
 
     step: str

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from domain.job import DeliveryState, Job, JobState
+from domain.job import Job, JobState
 from domain.ports import JobLog, SeriesIndex
 from domain.series import SeriesArrival
 from pipeline.completeness import CompletenessSettings, readiness
@@ -84,6 +84,7 @@ class Watch:
                     next_jobs = self._clock() + timedelta(seconds=self._settings.jobs_s)
                 if self._clock() >= next_upkeep:
                     self.restart_stranded_jobs()
+                    self._steps.reopen_unconfirmed_jobs()
                     self.remove_old_series()
                     self._sweep()
                     self._queue.prune(timedelta(days=30))
@@ -181,5 +182,5 @@ class Watch:
     def _is_confirmed(self, job: Job) -> bool:
         if job.state is JobState.DONE:
             deliveries = self._jobs.deliveries(job.job_id)
-            return bool(deliveries) and all(item.state is DeliveryState.STORED for item in deliveries)
+            return bool(deliveries) and all(item.state.is_stored for item in deliveries)
         return job.state in (JobState.NOT_RUN, JobState.NOT_APPLICABLE, JobState.CANCELLED)

@@ -1,1 +1,1 @@
-"""DIMSE in: C-ECHO and C-STORE. Translates, decides nothing."""
+"""DIMSE in: C-ECHO, C-STORE and storage commitment. Translates, decides nothing."""

@@ -10,19 +10,21 @@ import logging
 import re
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import cast
+from typing import Protocol, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DimseServiceType
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_STORE, N_EVENT_REPORT
 from pynetdicom.events import Event
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.transport import AssociationSocket
 
+from domain.commitment import CommitmentRequest
 from scp.settings import ScpSettings
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,16 @@ _SLOWEST_LINK = 10_000  # bytes a second
 
 
 class StoreAssociation(Association):
-    """Answers every C-STORE request: also those that lack a UID, and those of private SOP classes."""
+    """Answers every C-STORE request: also those that lack a UID, and those of private SOP classes.
+
+    And it lets us report on it, between the requests of its peer.
+    """
+
+    unreported: Sequence[CommitmentRequest] = ()
+    """Requests for storage commitment that came on it and are not answered."""
+    reported: dict[int, CommitmentRequest]
+    """By message id; answered, and the peer has not said that it has the answer."""
+    reports: AssociationReports | None = None
 
     is_serving = False
 
@@ -53,10 +64,22 @@ class StoreAssociation(Association):
 
     def _serve(self, msg: DimseServiceType, context_id: int) -> None:
         context = self._accepted_cx.get(context_id)
-        if isinstance(msg, C_STORE) and msg.MessageID is not None and context and not self._sent_release:
+        if isinstance(msg, N_EVENT_REPORT) and msg.MessageIDBeingRespondedTo is not None and self.reports:
+            self.reports.on_response(self, msg)
+        elif isinstance(msg, C_STORE) and msg.MessageID is not None and context and not self._sent_release:
             StorageServiceClass(self).SCP(msg, context)
         else:
             super()._serve_request(msg, context_id)
+        if self.unreported and self.reports:
+            self.reports.on_idle(self)
+
+
+class AssociationReports(Protocol):
+    """What an association asks for when there is something to report on it; see ``scp.reporting``."""
+
+    def on_idle(self, association: StoreAssociation) -> None: ...
+
+    def on_response(self, association: StoreAssociation, response: N_EVENT_REPORT) -> None: ...
 
 
 class PromptSocket(AssociationSocket):
@@ -131,12 +154,14 @@ class SteadyStateMachine(StateMachine):
         transport.close()
 
 
-def on_connected(event: Event, settings: ScpSettings) -> None:
+def on_connected(event: Event, settings: ScpSettings, reports: AssociationReports | None = None) -> None:
     """Prepare the association and the connection behind an ``EVT_CONN_OPEN``."""
     event.assoc.__class__ = StoreAssociation
     machine = cast(SteadyStateMachine, event.assoc.dul.state_machine)
     machine.__class__ = SteadyStateMachine
     machine.largest_dataset = settings.max_instance_mb << 20
+    association = cast(StoreAssociation, event.assoc)
+    association.reported, association.reports = {}, reports
     transport = cast(PromptSocket, event.assoc.dul.socket)
     transport.__class__ = PromptSocket
     connection = cast(socket.socket, transport.socket)

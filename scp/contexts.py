@@ -1,4 +1,5 @@
-"""What the SCP takes: every storage SOP class in every transfer syntax of the standard, and Verification."""
+"""What the SCP takes: every storage SOP class in every transfer syntax of the standard, Verification, and Storage
+Commitment."""
 
 from __future__ import annotations
 
@@ -21,9 +22,10 @@ from pynetdicom import sop_class
 from pynetdicom.presentation import PresentationContext
 
 VERIFICATION = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"  # unknown to pydicom 3.0
 _STORED_OTHERWISE = (
-    "1.2.840.10008.1.20.1",  # storage commitment stores nothing
+    STORAGE_COMMITMENT,  # stores nothing
     "1.2.840.10008.1.20.2",
     "1.2.840.10008.1.3.10",  # DICOMDIR, for media only (PS3.3 F)
 )
@@ -92,14 +94,22 @@ def _preference(transfer_syntax_uid: str) -> tuple[int, str]:
 
 
 def supported_contexts(
-    sop_class_uids: Iterable[str], transfer_syntax_uids: Iterable[str]
+    sop_class_uids: Iterable[str], transfer_syntax_uids: Iterable[str], *, commitment: bool = False
 ) -> list[PresentationContext]:
-    """Return one context for each SOP class and one for Verification; there may be more than 128 (PS3.8 9.3.2.2
-    limits what is proposed, not what is supported)."""
+    """Return one context for each SOP class, one for Verification, and one for Storage Commitment if wanted.
+
+    There may be more than 128 (PS3.8 9.3.2.2 limits what is proposed, not what is supported).
+    """
     syntaxes = [UID(uid) for uid in transfer_syntax_uids]
     uncompressed = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
     contexts = [_context(uid, syntaxes) for uid in sorted(sop_class_uids)]
-    return [_context(VERIFICATION, uncompressed), *contexts]
+    contexts.append(_context(VERIFICATION, uncompressed))
+    if commitment:
+        # Peers ask us, and answer what we asked them: the latter as SCPs that open the association (PS3.7 D.3.3.4)
+        both_ways = _context(STORAGE_COMMITMENT, uncompressed)
+        both_ways.scu_role = both_ways.scp_role = True
+        contexts.append(both_ways)
+    return contexts
 
 
 def _context(abstract_syntax: str, syntaxes: list[UID]) -> PresentationContext:

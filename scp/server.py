@@ -1,24 +1,29 @@
-"""The DIMSE server: C-ECHO and C-STORE."""
+"""The DIMSE server: C-ECHO, C-STORE and storage commitment."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from socketserver import TCPServer
+from typing import Any
 
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.transport import ThreadedAssociationServer
 
+from domain.commitment import CommitmentLog, CommitmentRequests
 from domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from domain.ports import InstanceSink
+from domain.ports import InstanceSink, SeriesIndex
 from scp.admission import Admission
 from scp.association import on_accepted, on_closed, on_connected, on_message
+from scp.commitment import CommitmentDesk, ReportHandler
 from scp.contexts import storage_sop_classes, supported_contexts, transfer_syntaxes
 from scp.handlers import StoreHandler
+from scp.reporting import Reporter
 from scp.settings import ScpSettings
 
 log = logging.getLogger(__name__)
@@ -52,9 +57,18 @@ class _Server(ThreadedAssociationServer):
         self.server_close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageCommitment:
+    """What storage commitment needs of the store."""
+
+    requests: CommitmentRequests
+    transactions: CommitmentLog
+    index: SeriesIndex
+
+
 @contextmanager
-def serving(settings: ScpSettings, sink: InstanceSink) -> Iterator[int]:
-    """Listen until the block ends; yield the port that was bound.
+def serving(settings: ScpSettings, sink: InstanceSink, commitment: StorageCommitment | None = None) -> Iterator[int]:
+    """Listen until the block ends; yield the port that was bound. Without ``commitment`` there is none of it.
 
     At the end nothing new is accepted, running associations have ``settings.stop_timeout_s`` to finish, and what is
     still open then is aborted: its sender has no answer for the instance in flight and will send it again.
@@ -65,9 +79,12 @@ def serving(settings: ScpSettings, sink: InstanceSink) -> Iterator[int]:
         The address cannot be bound.
     """
     admission = Admission(settings)
-    server = _make_server(settings, sink, admission)
+    reporter, handlers = _commitment_parts(settings, commitment)
+    server = _make_server(settings, sink, admission, reporter, handlers)
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), name="scp", daemon=True)
     thread.start()
+    stop = threading.Event()
+    reporting = _started(reporter, stop)
     port: int = server.server_address[1]
     log.info("listening", extra={"ae_title": settings.ae_title, "host": settings.host, "port": port})
     try:
@@ -75,22 +92,56 @@ def serving(settings: ScpSettings, sink: InstanceSink) -> Iterator[int]:
     finally:
         server.shutdown()
         thread.join()
+        stop.set()
+        if reporting is not None:
+            reporting.join(settings.stop_timeout_s)
         _finish(admission, settings.stop_timeout_s)
 
 
-def _make_server(settings: ScpSettings, sink: InstanceSink, admission: Admission) -> ThreadedAssociationServer:
+def _commitment_parts(
+    settings: ScpSettings, commitment: StorageCommitment | None
+) -> tuple[Reporter | None, list[tuple[Any, ...]]]:
+    """Return who brings answers to others, and the handlers for what others say."""
+    if commitment is None:
+        return None, []
+    desk = CommitmentDesk(
+        requests=commitment.requests, index=commitment.index, open_to_others=settings.storage_commitment
+    )
+    hearing = ReportHandler(transactions=commitment.transactions)
+    handlers = [(evt.EVT_N_ACTION, desk.on_action), (evt.EVT_N_EVENT_REPORT, hearing.on_event_report)]
+    return Reporter(desk, settings), handlers
+
+
+def _started(reporter: Reporter | None, stop: threading.Event) -> threading.Thread | None:
+    if reporter is None:
+        return None
+    thread = threading.Thread(target=reporter.run, args=(stop,), name="reports", daemon=True)
+    thread.start()
+    return thread
+
+
+def _make_server(
+    settings: ScpSettings,
+    sink: InstanceSink,
+    admission: Admission,
+    reporter: Reporter | None,
+    handlers: Sequence[tuple[Any, ...]],
+) -> ThreadedAssociationServer:
     sop_class_uids = storage_sop_classes(settings.private_sop_classes)
     handler = StoreHandler(sink=sink, ae_title=settings.ae_title, sop_class_uids=sop_class_uids)
     return _entity(settings).make_server(
         (settings.host, settings.port),
-        contexts=supported_contexts(sop_class_uids, transfer_syntaxes(settings.private_transfer_syntaxes)),
+        contexts=supported_contexts(
+            sop_class_uids, transfer_syntaxes(settings.private_transfer_syntaxes), commitment=reporter is not None
+        ),
         evt_handlers=[
-            (evt.EVT_CONN_OPEN, on_connected, [settings]),
+            (evt.EVT_CONN_OPEN, on_connected, [settings, reporter]),
             (evt.EVT_CONN_CLOSE, on_closed),
             (evt.EVT_REQUESTED, admission.on_requested),
             (evt.EVT_ACCEPTED, on_accepted),
             (evt.EVT_DIMSE_RECV, on_message),
             (evt.EVT_C_STORE, handler.on_store),
+            *handlers,
         ],
         server_class=_Server,
     )

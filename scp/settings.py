@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,12 @@ class ScpSettings:
     """An instance is held in memory until it is whole; an association that sends a larger one is aborted."""
     stop_timeout_s: float = 20.0
     """When stopping, associations have so long to finish; then they are aborted."""
+    storage_commitment: bool = True
+    """Answer those who ask whether we hold what they sent."""
+    peers: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Host and port by AE title, for answers that need an association of our own."""
+    commitment_give_up_h: float = 72.0
+    """An answer that reaches its peer by no way for so long is given up."""
     private_sop_classes: tuple[str, ...] = ()
     """UIDs of storage SOP classes to take beyond the standard's."""
     private_transfer_syntaxes: tuple[str, ...] = ()

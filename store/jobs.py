@@ -128,7 +128,7 @@ class JobTable:
     def remove(self, job_id: str) -> None:
         """See ``JobLog.remove``."""
         with self._write() as connection:
-            for table in (schema.deliveries, schema.objects, schema.claims, schema.jobs):
+            for table in (schema.transactions, schema.deliveries, schema.objects, schema.claims, schema.jobs):
                 connection.execute(delete(table).where(table.c.job_id == job_id))
 
     def put_objects(self, objects: Sequence[ResultObject]) -> None:
@@ -160,10 +160,17 @@ class JobTable:
         )
 
     def set_delivery(
-        self, job_id: str, destination: str, sop_instance_uid: str, *, state: DeliveryState, reason: str = ""
+        self,
+        job_id: str,
+        destination: str,
+        sop_instance_uid: str,
+        *,
+        state: DeliveryState,
+        reason: str = "",
+        attempted: bool = True,
     ) -> None:
         """See ``JobLog.set_delivery``."""
-        attempts = 0 if state is DeliveryState.QUEUED and not reason else 1
+        attempts = 0 if not attempted or (state is DeliveryState.QUEUED and not reason) else 1
         row = {
             "job_id": job_id,
             "destination": destination,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -175,4 +176,37 @@ claims = Table(
     Column("job_id", String(64), primary_key=True),
     Column("part", String(80), primary_key=True),
     Column("number", BigInteger, nullable=False),
+)
+
+# Storage commitment: our questions to destinations.
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("job_id", String(64), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("sop_instance_uids", Text, nullable=False),
+    Column("requested_at", Moment, nullable=False),
+    Column("taken", Boolean, nullable=False),
+    Column("answered", Boolean, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("committed", Text, nullable=False),
+    Column("failed", Text, nullable=False),
+    Index("transactions_by_job", "job_id", "destination"),
+)
+
+# And the questions of others to us. A row outlives its answer: by it a repeated Transaction UID is known.
+commitment_requests = Table(
+    "commitment_requests",
+    metadata,
+    Column("ae_title", String(16), primary_key=True),
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("duplicate", Boolean, primary_key=True),
+    Column("called_ae_title", String(16), nullable=False),
+    Column("refs", Text, nullable=False),
+    Column("received_at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    # Empty when nothing is due any more.
+    Column("due_at", Moment),
+    Index("commitment_requests_due", "due_at"),
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store import reconcile
+from store.commitments import CommitmentRequestTable, TransactionTable
 from store.database import Database, index_url, translated
 from store.files import RESULTS, Files
 from store.instances import Instances
@@ -22,11 +23,13 @@ existing folder with a group sets its mode himself."""
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The three ports on one folder and one index. Thread-safe; open it after ``fork``, never before."""
+    """The ports on one folder and one index. Thread-safe; open it after ``fork``, never before."""
 
     instances: Instances
     series: SeriesTable
     jobs: JobTable
+    transactions: TransactionTable
+    commitment_requests: CommitmentRequestTable
     results: Path
     """Folder for what jobs write."""
     _files: Files
@@ -78,6 +81,8 @@ def open_store(settings: StoreSettings, database_url: str = "") -> Iterator[Stor
             instances=Instances(files, database),
             series=SeriesTable(files, database),
             jobs=JobTable(files.root, database),
+            transactions=TransactionTable(database),
+            commitment_requests=CommitmentRequestTable(database),
             results=files.root / RESULTS,
             _files=files,
             _database=database,

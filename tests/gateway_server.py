@@ -48,6 +48,7 @@ class GatewayServer:
         destinations: Sequence[Mapping[str, object]] = (),
         routes: Sequence[Mapping[str, object]] = (),
         sections: Mapping[str, Mapping[str, object]] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -70,9 +71,12 @@ class GatewayServer:
         if routes:
             settings["routes"] = routes
         self._file.write_text(_toml(settings))
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._session = requests.Session()
         self._session.trust_env = False
+        if "VOXGATE_HTTP__TOKEN" in self._environment:
+            self._session.headers["Authorization"] = f"Bearer {self._environment['VOXGATE_HTTP__TOKEN']}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -129,7 +133,11 @@ class GatewayServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
+<<<<<<< HEAD
                 env=_environment(),
+=======
+                env=self._environment,
+>>>>>>> de34124 (Compose profiles, validated and run natively; documents of delivery and storage commitment)
             )
         self.wait_ready(timeout_s)
 
@@ -227,6 +235,10 @@ class GatewayServer:
             capture_output=True,
             text=True,
             cwd=self.folder,
+<<<<<<< HEAD
             env={**_environment(), "VOXGATE_CONFIG": str(self._file)},
+=======
+            env={**self._environment, "VOXGATE_CONFIG": str(self._file)},
+>>>>>>> de34124 (Compose profiles, validated and run natively; documents of delivery and storage commitment)
             timeout=120,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from domain.instance import Outcome, Reception
 from domain.ports import Destination, Engine, ResultWriter, SendReport
 from domain.series import SeriesFacts
 from pipeline.completeness import CompletenessSettings
+from pipeline.confirming import Confirming, Profile
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.guard import EngineGuard
@@ -198,8 +199,9 @@ def working(
     destinations: Mapping[str, Destination] | None = None,
     writer: ResultWriter | None = None,
     guard: EngineGuard | None = None,
+    profiles: Mapping[str, Profile] | Callable[[Store], Mapping[str, Profile]] | None = None,
 ) -> Iterator[Work]:
-    """Join the parts on a store in ``folder``."""
+    """Join the parts on a store in ``folder``; profiles that need the store are made from it."""
     settings = StoreSettings(path=folder, low_water_mb=0)
     migrate_store(settings, database_url)
     engines, destination, clock = engines or OneEngine(), RecordingDestination(), Clock()
@@ -207,6 +209,8 @@ def working(
     retries = DeliverySettings()
     with open_store(settings, database_url) as store:
         planner = Planner(routes, engines, tuple(to))
+        made = profiles(store) if callable(profiles) else profiles or {}
+        confirming = Confirming(jobs=store.jobs, transactions=store.transactions, profiles=made, clock=clock)
         steps = Steps(
             index=store.series,
             jobs=store.jobs,
@@ -214,7 +218,7 @@ def working(
             engines=engines,
             writer=writer or Writer(),
             guard=guard,
-            delivering=Delivering(jobs=store.jobs, destinations=to, settings=retries),
+            delivering=Delivering(jobs=store.jobs, destinations=to, settings=retries, confirming=confirming),
             retries=retries,
             results=store.results,
             clock=clock,

@@ -65,6 +65,25 @@ def test_destinations_may_come_from_the_environment_as_json(tmp_path: Path) -> N
     assert destination.name == "pacs"
 
 
+@pytest.mark.parametrize("written", ['"10.1.0.5:104"', '"[::1]:104"'])
+def test_peers_are_written_as_host_and_port(tmp_path: Path, written: str) -> None:
+    host = written.strip('"').rpartition(":")[0].strip("[]")
+    assert load(tmp_path, f"[scp.peers]\nCT1 = {written}").scp.peers == {"CT1": (host, 104)}
+    assert load(tmp_path, VOXGATE_SCP__PEERS=f'{{"CT1": {written}}}').scp.peers == {"CT1": (host, 104)}
+
+
+@pytest.mark.parametrize("written", ["10.1.0.5", ":104", "host:", "host:0", "host:dicom"])
+def test_a_peer_without_host_or_port_is_a_fault(tmp_path: Path, written: str) -> None:
+    (fault,) = faults(tmp_path, f'[scp.peers]\nCT1 = "{written}"')
+    assert fault.startswith("scp.peers.CT1")
+
+
+def test_what_a_destination_cannot_confirm_is_a_fault(tmp_path: Path) -> None:
+    web = 'name = "web"\nkind = "stow"\nurl = "http://pacs"\nconfirm = ["query", "commitment"]'
+    (fault,) = faults(tmp_path, f"[[destinations]]\n{web}")
+    assert fault == "destinations[0].confirm[1]: must be 'query'"
+
+
 def test_default_routes_are_those_of_the_installed_engines(tmp_path: Path) -> None:
     (lungs,) = load(tmp_path).routes
     assert (lungs.engine, lungs.modality, lungs.min_instances) == ("lungs", ("CT",), 20)

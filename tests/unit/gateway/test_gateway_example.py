@@ -14,6 +14,7 @@ from pydantic import BaseModel, SecretStr
 from dicom_out.settings import DimseSettings, StowSettings
 from gateway import sections
 from gateway.config import Config, load_config
+from gateway.destinations import CONFIRMATION
 from gateway.http import HttpSettings
 from inference.predict_settings import PredictSettings
 from pipeline.completeness import CompletenessSettings
@@ -82,8 +83,8 @@ def test_defaults_of_entries_are_those_that_the_comments_show() -> None:
         (sections.DeliverySection, DeliverySettings, set()),
         (sections.StoreSection, StoreSettings, {"retention_days"}),
         (sections.RouteSection, Route, set()),
-        (sections.DimseDestination, DimseSettings, {"kind"}),
-        (sections.StowDestination, StowSettings, {"kind"}),
+        (sections.DimseDestination, DimseSettings, {"kind", *CONFIRMATION}),
+        (sections.StowDestination, StowSettings, {"kind", *CONFIRMATION}),
     ],
 )
 def test_a_section_has_the_settings_and_defaults_of_its_package(

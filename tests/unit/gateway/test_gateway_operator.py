@@ -74,7 +74,23 @@ def test_retry_plans_the_series_again_where_the_job_itself_would_end_the_same(
     assert (job(store).state, job(store).attempt) == (state, 1)
 
 
-@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING])
+def test_retry_asks_again_about_what_is_stored_and_not_confirmed(store: Store) -> None:
+    job_id = add(store, JobState.UNCONFIRMED)
+    store.jobs.set_delivery(job_id, "pacs", "1.5", state=DeliveryState.STORED)
+    store.jobs.set_delivery(job_id, "pacs", "1.5", state=DeliveryState.UNCONFIRMED, attempted=False)
+    assert "delivering again" in operator.retry(store.jobs, store.series, job_id)
+    (delivery,) = store.jobs.deliveries(job_id)
+    assert (delivery.state, delivery.attempts) == (DeliveryState.STORED, 1)
+
+
+def test_retry_of_what_waits_for_its_next_attempt_begins_a_new_round(store: Store) -> None:
+    job_id = add(store, JobState.DELIVERING)
+    store.jobs.set_delivery(job_id, "pacs", "1.5", state=DeliveryState.QUEUED, reason="no association")
+    assert operator.retry(store.jobs, store.series, job_id) == "its destinations are tried now (attempt 2)"
+    assert (job(store).state, job(store).attempt) == (JobState.DELIVERING, 2)
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING])
 def test_an_open_job_cannot_be_retried_but_cancelled(store: Store, state: JobState) -> None:
     job_id = add(store, state)
     with pytest.raises(NotPossible, match="goes on by itself"):

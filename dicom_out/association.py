@@ -1,0 +1,94 @@
+"""An association that we open."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AssociationSocket
+
+from dicom_out.settings import DimseSettings
+from domain.errors import PeerRefused, PeerUnreachable
+from domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+
+@contextmanager
+def opened(
+    settings: DimseSettings, contexts: list[PresentationContext], handlers: Sequence[tuple[Any, ...]] = ()
+) -> Iterator[Association]:
+    """Open an association; it may have been accepted without a single context.
+
+    Raises
+    ------
+    PeerUnreachable
+        There is none. A rejection counts as this: most are passed when somebody corrects a list of AE titles,
+        and trying again harms nobody.
+    """
+    association = _entity(settings).associate(
+        settings.host,
+        settings.port,
+        contexts=contexts,
+        ae_title=settings.ae_title,
+        evt_handlers=[(evt.EVT_CONN_OPEN, _limit_silence, [settings.stall_timeout_s]), *handlers],
+    )
+    answer: A_ASSOCIATE | None = association.acceptor.primitive
+    if association.is_rejected and answer is not None:
+        raise PeerUnreachable(f"the destination rejected the association: {answer.reason_str}")
+    if not association.is_established and (answer is None or answer.result != 0):
+        raise PeerUnreachable("no connection to the destination, or no answer to the association request")
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+@contextmanager
+def opened_for(
+    settings: DimseSettings, sop_class_uid: str, handlers: Sequence[tuple[Any, ...]] = ()
+) -> Iterator[Association]:
+    """Open an association for one SOP class other than those of storage.
+
+    Raises
+    ------
+    PeerUnreachable
+        There is none.
+    PeerRefused
+        The peer does not accept the SOP class.
+    """
+    context = PresentationContext()
+    context.abstract_syntax = UID(sop_class_uid)
+    context.transfer_syntax = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+    with opened(settings, [context], handlers) as association:
+        if not association.accepted_contexts:
+            raise PeerRefused(f"the destination does not accept SOP class {UID(sop_class_uid).name}")
+        association.dimse_timeout = settings.response_timeout_s
+        yield association
+
+
+def _entity(settings: DimseSettings) -> ApplicationEntity:
+    ae = ApplicationEntity(settings.calling_ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.connection_timeout = settings.connect_timeout_s
+    ae.acse_timeout = settings.acse_timeout_s
+    # Silence is bounded by the response's timeout; between two objects there is none
+    ae.network_timeout = None
+    return ae
+
+
+def _limit_silence(event: Event, timeout_s: float) -> None:
+    """Give the connection a timeout, without which a peer that stops reading holds the sender for ever."""
+    transport = cast(AssociationSocket, event.assoc.dul.socket)
+    connection = cast(socket.socket, transport.socket)
+    connection.settimeout(timeout_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
