@@ -83,7 +83,7 @@ class Steps:
             if task.step == "plan":
                 return self._attempt(task, lambda: self._plan(task))
             # Destinations are worked off side by side, so each delivery is a part of its own.
-            part = f"deliver/{task.args[1]}" if task.step == "deliver" else task.step
+            part = f"deliver/{task.args[1]}" if task.step in ("deliver", "confirm") else task.step
             with self._jobs.claiming(str(task.args[0]), part) as claim:
                 return self._attempt(task, lambda: self._advance(task, claim))
         except ClaimLost:

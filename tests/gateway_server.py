@@ -71,7 +71,7 @@ class GatewayServer:
         if routes:
             settings["routes"] = routes
         self._file.write_text(_toml(settings))
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        self._environment = {**_environment(), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._session = requests.Session()
         self._session.trust_env = False
@@ -133,11 +133,7 @@ class GatewayServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-<<<<<<< HEAD
-                env=_environment(),
-=======
                 env=self._environment,
->>>>>>> de34124 (Compose profiles, validated and run natively; documents of delivery and storage commitment)
             )
         self.wait_ready(timeout_s)
 
@@ -235,10 +231,6 @@ class GatewayServer:
             capture_output=True,
             text=True,
             cwd=self.folder,
-<<<<<<< HEAD
-            env={**_environment(), "VOXGATE_CONFIG": str(self._file)},
-=======
             env={**self._environment, "VOXGATE_CONFIG": str(self._file)},
->>>>>>> de34124 (Compose profiles, validated and run natively; documents of delivery and storage commitment)
             timeout=120,
         )
