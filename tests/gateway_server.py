@@ -71,7 +71,7 @@ class GatewayServer:
         if routes:
             settings["routes"] = routes
         self._file.write_text(_toml(settings))
-        self._environment = {**_environment(), **(environment or {})}
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._session = requests.Session()
         self._session.trust_env = False
@@ -133,7 +133,7 @@ class GatewayServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=self._environment,
+                env={**_environment(), **self._environment},
             )
         self.wait_ready(timeout_s)
 
@@ -188,7 +188,7 @@ class GatewayServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=_environment(),
+                env={**_environment(), **self._environment},
             )
 
     def log_lines(self) -> list[dict[str, Any]]:
@@ -231,6 +231,6 @@ class GatewayServer:
             capture_output=True,
             text=True,
             cwd=self.folder,
-            env={**self._environment, "VOXGATE_CONFIG": str(self._file)},
+            env={**_environment(), **self._environment, "VOXGATE_CONFIG": str(self._file)},
             timeout=120,
         )
