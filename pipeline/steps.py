@@ -34,7 +34,8 @@ from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.findings_file import FINDINGS, load_findings, save_findings
 from pipeline.guard import MAX_CRASHES, EngineGuard, Unguarded
-from pipeline.planning import Planner, not_run, nothing_kept
+from pipeline.plan_step import PlanStep
+from pipeline.planning import Planner
 from pipeline.summary import summary
 from pipeline.task import Task
 from volume.assembly import assemble
@@ -43,8 +44,6 @@ from volume.frames import frame_numbers, frames_of
 from volume.geometry import geometry
 
 log = logging.getLogger(__name__)
-
-_CONFLICTS = "Conflicting copies:"
 
 
 class Steps:
@@ -76,12 +75,13 @@ class Steps:
         self._results = results
         self._clock = clock
         self._progress = progress
+        self._plans = PlanStep(index=index, jobs=jobs, planner=planner, next_task=self.next_task)
 
     def run(self, task: Task) -> list[Task]:
         """Run one step; return what comes next."""
         try:
             if task.step == "plan":
-                return self._attempt(task, lambda: self._plan(task))
+                return self._attempt(task, lambda: self._plans.run(task))
             # Destinations are worked off side by side, so each delivery is a part of its own.
             part = f"deliver/{task.args[1]}" if task.step in ("deliver", "confirm") else task.step
             with self._jobs.claiming(str(task.args[0]), part) as claim:
@@ -118,81 +118,6 @@ class Steps:
             queue = "infer-cpu"  # the engine is gone: the step says so and ends the job
         return [Task(step="infer", args=(job.job_id, job.attempt, 1), queue=queue, priority=job.priority)]
 
-    # ---------------------------------------------------------------------------------------------- plan
-
-    def _plan(self, task: Task) -> list[Task]:
-        """Plan the set of a series that had arrived at a revision; return one inference task a new job."""
-        series_instance_uid, revision = str(task.args[0]), int(task.args[1])
-        instances = self._index.instances(series_instance_uid, revision)
-        following = self._planned(series_instance_uid, instances) if instances else []
-        if not instances:
-            self._only_conflicts(series_instance_uid)
-        # Last: a series whose plan got lost on the way is handed on again (``Watch.hand_on_complete_series``).
-        self._index.freeze(series_instance_uid, revision)
-        return following
-
-    def _planned(self, series_instance_uid: str, instances: Sequence[StoredInstance]) -> list[Task]:
-        plans = self._planner.plan(instances, sender=self._index.sender(series_instance_uid))
-        earlier = self._jobs.find(series_instance_uid=series_instance_uid)
-        planned = [_with_predecessor(job, earlier) for plan in plans for job in plan.jobs]
-        known = {instance.header.sop_instance_uid for instance in instances}
-        # A plan of a later revision may have been quicker: what it made is not this one's to withdraw.
-        outdated = [job for job in earlier if known.issuperset(job.sop_instance_uids)]
-        self._withdraw(outdated, {job.job_id for job in planned})
-        note = self._conflict_note(series_instance_uid)
-        for job in planned:
-            self._record(job, note)
-        queued = [self._jobs.get(job.job_id) for job in planned]
-        log.info("series planned", extra={"instances": len(instances), "stacks": len(plans)})
-        return [
-            following
-            for job in queued
-            if job is not None and job.state is JobState.QUEUED
-            for following in self.next_task(job)
-        ]
-
-    def _record(self, job: Job, note: str) -> None:
-        """Add a job; where it is known, bring its statement up to date, and start it again where it was withdrawn."""
-        if self._jobs.add(replace(job, reason=f"{job.reason} {note}".strip())):
-            return
-        known = self._jobs.get(job.job_id)
-        if known is None or not known.state.is_final:
-            return  # its end will say everything
-        if known.state is JobState.CANCELLED and known.code == "superseded":
-            self._jobs.update(job.job_id, state=JobState.QUEUED, attempt=known.attempt + 1, code="", reason="")
-            return
-        # A statement is replaced; how a job ended stays, with the newest note behind it.
-        said = job if job.state is JobState.NOT_RUN else known
-        reason = f"{said.reason.partition(_CONFLICTS)[0].strip()} {note}".strip()
-        if (known.code, known.reason) != (said.code, reason):
-            self._jobs.update(job.job_id, code=said.code, reason=reason)
-
-    def _only_conflicts(self, series_instance_uid: str) -> None:
-        """State the fate of a series of which every instance was refused as a conflicting copy."""
-        note = self._conflict_note(series_instance_uid)
-        if note:
-            self._record(nothing_kept(series_instance_uid, note), "")
-
-    def _withdraw(self, earlier: Sequence[Job], kept: set[str]) -> None:
-        """Replace statements about sets that have changed, and jobs on them that have not begun."""
-        for job in earlier:
-            if job.job_id in kept:
-                continue
-            if job.state is JobState.NOT_RUN:
-                self._jobs.remove(job.job_id)
-            elif job.state is JobState.QUEUED:
-                reason = "The series or its routes changed before it began; another job replaces it."
-                self._jobs.update(job.job_id, state=JobState.CANCELLED, code="superseded", reason=reason)
-
-    def _conflict_note(self, series_instance_uid: str) -> str:
-        count = self._index.conflicts(series_instance_uid)
-        if not count:
-            return ""
-        return (
-            f"{_CONFLICTS} {count} instance(s) came again with the same SOP Instance UID and other content. The "
-            "first ones were used, the later ones refused and kept in quarantine."
-        )
-
     # ---------------------------------------------------------------------------------------------- job steps
 
     def _advance(self, task: Task, claim: int) -> list[Task]:
@@ -224,6 +149,10 @@ class Steps:
         if len(crashes) >= MAX_CRASHES:
             reason = f"The engine ended {len(crashes)} times on this series: {'; '.join(crashes)}."
             return self._end(job, JobState.FAILED, "engine-crashed", reason)
+        if self._engines.manifest(job.engine).version != job.engine_version:
+            self._index.thaw(job.series_instance_uid)
+            reason = "The engine was replaced by another version before it began; the series is planned again."
+            return self._end(job, JobState.CANCELLED, "superseded", reason)
         self._jobs.update(job.job_id, state=JobState.RUNNING, reason="")
         began, started_at = time.perf_counter(), self._clock()
         stack, paths = self._stack(job)
@@ -353,7 +282,7 @@ class Steps:
             return self._end(job, JobState.FAILED, "not-delivered", reason)
         if short:
             return self._end(job, JobState.UNCONFIRMED, "not-confirmed", reason)
-        return self._end(job, JobState.DONE, "", self._conflict_note(job.series_instance_uid))
+        return self._end(job, JobState.DONE, "", self._plans.conflict_note(job.series_instance_uid))
 
     # ---------------------------------------------------------------------------------------------- endings
 
@@ -391,7 +320,7 @@ class Steps:
     def _say_why_it_waits(self, task: Task, error: GatewayError) -> None:
         reason = f"{error} It is tried again."
         if task.step == "plan":
-            self._state_fate(task, "waiting", reason)
+            self._plans.state_fate(task, "waiting", reason)
             return
         job = self._jobs.get(str(task.args[0]))
         if job is not None and not job.state.is_final:
@@ -405,15 +334,8 @@ class Steps:
             if job is not None and not job.state.is_final:
                 self._end(job, JobState.FAILED, "internal-error", reason)
             return
-        self._state_fate(task, "internal-error", reason)
+        self._plans.state_fate(task, "internal-error", reason)
         self._index.freeze(str(task.args[0]), int(task.args[1]))
-
-    def _state_fate(self, plan: Task, code: str, reason: str) -> None:
-        """Say of a series that is not planned why that is so; its plan replaces the statement."""
-        instances = self._index.instances(str(plan.args[0]), int(plan.args[1]))
-        if instances:
-            headers = tuple(instance.header for instance in instances)
-            self._record(not_run(Stack(name="", headers=headers), code, reason), "")
 
 
 def _newest_findings(folder: Path) -> Path | None:
@@ -451,19 +373,6 @@ def _images(job: Job, instances: Sequence[StoredInstance]) -> tuple[Header, ...]
             split[header.sop_instance_uid] = frames_of(header)
         images.append(split[header.sop_instance_uid][(number or 1) - 1])
     return tuple(images)
-
-
-def _with_predecessor(job: Job, earlier: Sequence[Job]) -> Job:
-    """Name the newest earlier job on the same route whose set overlaps: its SR becomes the predecessor document."""
-    if not job.route:
-        return job
-    uids = set(job.sop_instance_uids)
-    for other in earlier:  # newest first
-        same = other.route == job.route and other.engine == job.engine and other.job_id != job.job_id
-        has_begun = other.state is not JobState.QUEUED and other.code != "superseded"
-        if same and has_begun and uids & set(other.sop_instance_uids):
-            return replace(job, generation=other.generation + 1, predecessor=other.job_id)
-    return job
 
 
 _CODES: Mapping[type[GatewayError], str] = {

@@ -334,6 +334,23 @@ def test_a_refusal_takes_the_place_of_an_earlier_fault(tmp_path: Path, monkeypat
         assert job.code == "missing-slices"
 
 
+def test_an_engine_replaced_before_it_began_makes_a_job_of_its_own_version(tmp_path: Path) -> None:
+    with working(tmp_path) as work:
+        work.receive(body())
+        work.clock.sleep(11)
+        work.watch.hand_on_complete_series()
+        plan = work.queue.take()
+        assert plan is not None
+        for task in work.steps.run(plan):
+            work.queue.enqueue(task)
+        work.engines.manifest_now = replace(MANIFEST, version="2.0")
+        work.settle(quiet_s=0)
+        work.settle()
+        second, first = work.store.jobs.find()
+        assert (first.state, first.code, first.engine_version) == (JobState.CANCELLED, "superseded", "1.0")
+        assert (second.state, second.engine_version) == (JobState.DONE, "2.0")
+
+
 def test_stat_goes_first(tmp_path: Path) -> None:
     with working(tmp_path) as work:
         routine, urgent = body(), body()

@@ -1,0 +1,129 @@
+"""The first step: a series that is whole becomes jobs, and a stated reason where there is none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from domain.instance import StoredInstance
+from domain.job import Job, JobState
+from domain.ports import JobLog, SeriesIndex
+from domain.series import Stack
+from pipeline.planning import Planner, not_run, nothing_kept
+from pipeline.task import Task
+
+log = logging.getLogger(__name__)
+
+_CONFLICTS = "Conflicting copies:"
+
+
+class PlanStep:
+    """Plans series and keeps the job log's statements about them true."""
+
+    def __init__(
+        self,
+        *,
+        index: SeriesIndex,
+        jobs: JobLog,
+        planner: Planner,
+        next_task: Callable[[Job], list[Task]],
+    ) -> None:
+        self._index = index
+        self._jobs = jobs
+        self._planner = planner
+        self._next_task = next_task
+
+    def run(self, task: Task) -> list[Task]:
+        """Plan the set of a series that had arrived at a revision; return one inference task a new job."""
+        series_instance_uid, revision = str(task.args[0]), int(task.args[1])
+        instances = self._index.instances(series_instance_uid, revision)
+        following = self._planned(series_instance_uid, instances) if instances else []
+        if not instances:
+            self._only_conflicts(series_instance_uid)
+        # Last: a series whose plan got lost on the way is handed on again (``Watch.hand_on_complete_series``).
+        self._index.freeze(series_instance_uid, revision)
+        return following
+
+    def _planned(self, series_instance_uid: str, instances: Sequence[StoredInstance]) -> list[Task]:
+        plans = self._planner.plan(instances, sender=self._index.sender(series_instance_uid))
+        earlier = self._jobs.find(series_instance_uid=series_instance_uid)
+        planned = [_with_predecessor(job, earlier) for plan in plans for job in plan.jobs]
+        known = {instance.header.sop_instance_uid for instance in instances}
+        # A plan of a later revision may have been quicker: what it made is not this one's to withdraw.
+        outdated = [job for job in earlier if known.issuperset(job.sop_instance_uids)]
+        self._withdraw(outdated, {job.job_id for job in planned})
+        note = self.conflict_note(series_instance_uid)
+        for job in planned:
+            self._record(job, note)
+        queued = [self._jobs.get(job.job_id) for job in planned]
+        log.info("series planned", extra={"instances": len(instances), "stacks": len(plans)})
+        return [
+            following
+            for job in queued
+            if job is not None and job.state is JobState.QUEUED
+            for following in self._next_task(job)
+        ]
+
+    def _record(self, job: Job, note: str) -> None:
+        """Add a job; where it is known, bring its statement up to date, and start it again where it was withdrawn."""
+        if self._jobs.add(replace(job, reason=f"{job.reason} {note}".strip())):
+            return
+        known = self._jobs.get(job.job_id)
+        if known is None or not known.state.is_final:
+            return  # its end will say everything
+        if known.state is JobState.CANCELLED and known.code == "superseded":
+            self._jobs.update(job.job_id, state=JobState.QUEUED, attempt=known.attempt + 1, code="", reason="")
+            return
+        # A statement is replaced; how a job ended stays, with the newest note behind it.
+        said = job if job.state is JobState.NOT_RUN else known
+        reason = f"{said.reason.partition(_CONFLICTS)[0].strip()} {note}".strip()
+        if (known.code, known.reason) != (said.code, reason):
+            self._jobs.update(job.job_id, code=said.code, reason=reason)
+
+    def _only_conflicts(self, series_instance_uid: str) -> None:
+        """State the fate of a series of which every instance was refused as a conflicting copy."""
+        note = self.conflict_note(series_instance_uid)
+        if note:
+            self._record(nothing_kept(series_instance_uid, note), "")
+
+    def _withdraw(self, earlier: Sequence[Job], kept: set[str]) -> None:
+        """Replace statements about sets that have changed, and jobs on them that have not begun."""
+        for job in earlier:
+            if job.job_id in kept:
+                continue
+            if job.state is JobState.NOT_RUN:
+                self._jobs.remove(job.job_id)
+            elif job.state is JobState.QUEUED:
+                reason = "The series or its routes changed before it began; another job replaces it."
+                self._jobs.update(job.job_id, state=JobState.CANCELLED, code="superseded", reason=reason)
+
+    def conflict_note(self, series_instance_uid: str) -> str:
+        """Return what a job must say about refused copies of its series' instances; empty where there are none."""
+        count = self._index.conflicts(series_instance_uid)
+        if not count:
+            return ""
+        return (
+            f"{_CONFLICTS} {count} instance(s) came again with the same SOP Instance UID and other content. The "
+            "first ones were used, the later ones refused and kept in quarantine."
+        )
+
+    def state_fate(self, plan: Task, code: str, reason: str) -> None:
+        """Say of a series that is not planned why that is so; its plan replaces the statement."""
+        instances = self._index.instances(str(plan.args[0]), int(plan.args[1]))
+        if instances:
+            headers = tuple(instance.header for instance in instances)
+            self._record(not_run(Stack(name="", headers=headers), code, reason), "")
+
+
+def _with_predecessor(job: Job, earlier: Sequence[Job]) -> Job:
+    """Name the newest earlier job on the same route whose set overlaps: its SR becomes the predecessor document."""
+    if not job.route:
+        return job
+    uids = set(job.sop_instance_uids)
+    for other in earlier:  # newest first
+        same = other.route == job.route and other.engine == job.engine and other.job_id != job.job_id
+        has_begun = other.state is not JobState.QUEUED and other.code != "superseded"
+        if same and has_begun and uids & set(other.sop_instance_uids):
+            return replace(job, generation=other.generation + 1, predecessor=other.job_id)
+    return job
