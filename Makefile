@@ -47,6 +47,7 @@ peers: ## Install the foreign programs that the tests talk to (Debian, Ubuntu)
 
 bench: $(VENV)/.dev ## Measure how long results take
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/turnaround.py
+	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/intake.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/jobs.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/assembling.py
 

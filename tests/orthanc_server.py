@@ -109,6 +109,13 @@ class OrthancServer:
         return f"{self.http_url}/dicom-web"
 
     @property
+    def pid(self) -> int:
+        """The process that runs."""
+        if self._process is None:
+            raise RuntimeError("Orthanc does not run")
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """Everything Orthanc wrote to standard error since the first start."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
