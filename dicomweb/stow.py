@@ -219,13 +219,15 @@ class _Body:
         Raises
         ------
         BadRequest
-            The connection broke, stood still for too long, or the chunked transfer coding is wrong.
+            The connection broke, stood still for too long, came too slowly, or the chunked transfer coding is wrong.
         """
         try:
             data = self._stream.read(self._read_bytes)
         except Exception as error:  # every WSGI server has its own classes for it
             self._broken = True
-            raise BadRequest("The body was cut off, or its transfer coding is wrong. Nothing was stored.") from error
+            raise BadRequest(
+                "The body was cut off, came too slowly, or its coding is wrong. Nothing was stored."
+            ) from error
         self.received += len(data)
         return data
 

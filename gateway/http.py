@@ -42,10 +42,13 @@ class HttpSettings:
     """Bearer token that every request but ``/health`` must carry; empty: none is asked for."""
     allow_unauthenticated: bool = False
     """Listen beyond loopback without a token."""
-    threads: int = 8
+    threads: int = 32
     """Requests at a time."""
     idle_timeout_s: int = 60
     """A peer that neither sends nor takes a byte for so long is given up; a slow upload may take hours."""
+    min_body_kb_s: int = 4
+    """A body that comes more slowly (KiB/s over 30 s, or ``idle_timeout_s`` if that is longer; over 2 s while others
+    wait for a thread) is cut off; 0: never."""
     graceful_timeout_s: int = 30
     """What a stopping server waits for requests that are under way."""
     retry_after_s: int = 60

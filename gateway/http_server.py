@@ -98,7 +98,7 @@ class _Server(BaseApplication):
             "bind": f"fd://{self._fd}",
             "proc_name": "voxgate-http",
             "workers": 1,
-            "worker_class": prompt_worker(settings.idle_timeout_s),
+            "worker_class": prompt_worker(settings.idle_timeout_s, settings.min_body_kb_s),
             "threads": settings.threads,
             # Of the worker's main loop, which no request blocks: it does not limit how long an upload takes.
             "timeout": _HEARTBEAT_S,

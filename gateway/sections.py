@@ -120,8 +120,9 @@ class HttpSection(Section):
     port: Port = 5000
     token: SecretStr = SecretStr("")
     allow_unauthenticated: bool = False
-    threads: Annotated[int, Field(ge=1, le=1000)] = 8
+    threads: Annotated[int, Field(ge=1, le=1000)] = 32
     idle_timeout_s: Annotated[int, Field(ge=1)] = 60
+    min_body_kb_s: Annotated[int, Field(ge=0)] = 4
     graceful_timeout_s: Annotated[int, Field(ge=0)] = 30
     retry_after_s: Annotated[int, Field(ge=1)] = 60
 

@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="a migrated store to use in place of a fake")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--token", default="")
-    parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=HttpSettings().threads)
     parser.add_argument("--idle-timeout", type=int, default=60)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.DEBUG)
