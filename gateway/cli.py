@@ -10,22 +10,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from domain.errors import ConfigurationError
+from domain.job import JobState
+from gateway.help import PlainCommand, PlainGroup
 
 if TYPE_CHECKING:
     from gateway.config import Config
 
 app = typer.Typer(
     name="voxgate",
+    cls=PlainGroup,
     help="The AI gateway for a PACS: DICOM in, verified volumes, engines, DICOM SEG and SR out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 jobs_app = typer.Typer(
-    name="jobs", help="What became of every series, and what to do about it.", no_args_is_help=True
+    name="jobs", cls=PlainGroup, help="What became of every series, and what to do about it.", no_args_is_help=True
 )
-routes_app = typer.Typer(name="routes", help="Which engine takes which series.", no_args_is_help=True)
-weights_app = typer.Typer(name="weights", help="What engines have learned, as files.", no_args_is_help=True)
+routes_app = typer.Typer(name="routes", cls=PlainGroup, help="Which engine takes which series.", no_args_is_help=True)
+weights_app = typer.Typer(
+    name="weights", cls=PlainGroup, help="What engines have learned, as files.", no_args_is_help=True
+)
 app.add_typer(jobs_app)
 app.add_typer(weights_app)
 app.add_typer(routes_app)
@@ -33,11 +38,20 @@ app.add_typer(routes_app)
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
-        "--config", envvar="VOXGATE_CONFIG", help="Configuration file; default ./voxgate.toml if it exists."
+        "--config",
+        metavar="FILE",
+        envvar="VOXGATE_CONFIG",
+        help="Configuration file; default ./voxgate.toml if it exists.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
-Inputs = Annotated[list[Path], typer.Argument(help="DICOM files, folders or zip archives.", show_default=False)]
+Inputs = Annotated[
+    list[Path], typer.Argument(metavar="PATH", help="DICOM files, folders or zip archives.", show_default=False)
+]
+TheJob = Annotated[
+    str,
+    typer.Argument(metavar="JOB", help="A job's id, or at least its first six characters: see voxgate jobs list."),
+]
 
 
 def main() -> None:
@@ -53,12 +67,12 @@ def _config(file: Path | None) -> Config:
     return load_config(file)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def serve(
     config: ConfigFile = None,
     role: Annotated[
         str | None,
-        typer.Option(help="Run one part alone in the foreground: scp, http, worker or infer."),
+        typer.Option(metavar="ROLE", help="Run one part alone in the foreground: scp, http, worker or infer."),
     ] = None,
 ) -> None:
     """Receive, analyse and deliver until stopped."""
@@ -75,10 +89,14 @@ def serve(
     serve_role(settings, role, config)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def demo(
-    path: Annotated[Path | None, typer.Argument(help="Your own DICOM folder; default is a built-in phantom.")] = None,
-    out: Annotated[Path, typer.Option(help="Where store, log and pictures go.")] = Path("voxgate-demo"),
+    path: Annotated[
+        Path | None, typer.Argument(metavar="PATH", help="Your own DICOM folder; default is a built-in phantom.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where store, log and pictures go.")] = Path(
+        "voxgate-demo"
+    ),
     keep: Annotated[bool, typer.Option("--keep", help="Keep what an earlier demo left there.")] = False,
 ) -> None:
     """Start a gateway, send it a study, wait for SEG and SR, and check them."""
@@ -87,20 +105,26 @@ def demo(
     raise typer.Exit(0 if run_demo(path, out, keep=keep) else 1)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def run(
     paths: Inputs,
-    out: Annotated[Path, typer.Option(help="Folder for SEG and SR files.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for SEG and SR files.")],
     engine: Annotated[
-        str | None, typer.Option(help="Run this engine on everything, whatever the routes say.")
+        str | None, typer.Option(metavar="NAME", help="Run this engine on everything, whatever the routes say.")
     ] = None,
     box: Annotated[
-        list[str] | None, typer.Option(help="Point at an object: X0,Y0,X1,Y1 in pixels; again for another object.")
+        list[str] | None,
+        typer.Option(metavar="BOX", help="Point at an object: X0,Y0,X1,Y1 in pixels; again for another object."),
     ] = None,
-    point: Annotated[list[str] | None, typer.Option(help="X,Y inside the object; may be repeated.")] = None,
-    background: Annotated[list[str] | None, typer.Option(help="X,Y outside the object; may be repeated.")] = None,
+    point: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y", help="X,Y inside the object; may be repeated.")
+    ] = None,
+    background: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y", help="X,Y outside the object; may be repeated.")
+    ] = None,
     slice_: Annotated[
-        int | None, typer.Option("--slice", min=0, help="Slice of --box and --point, from 0 along the volume.")
+        int | None,
+        typer.Option("--slice", metavar="K", min=0, help="Slice of --box and --point, from 0 along the volume."),
     ] = None,
     lps: Annotated[
         bool, typer.Option("--lps", help="--box X0,Y0,Z0,X1,Y1,Z1 and --point X,Y,Z are in patient mm.")
@@ -118,10 +142,12 @@ def run(
     raise typer.Exit(run_offline(paths, out, config=_config(config), engine=engine, as_json=as_json, prompt=prompt))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def inspect(
     paths: Inputs,
-    png: Annotated[Path | None, typer.Option(help="Write a picture with one numbered row of views a stack.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a picture with one numbered row of views a stack.")
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -131,14 +157,19 @@ def inspect(
     raise typer.Exit(inspect_files(paths, config=_config(config), png=png, as_json=as_json))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def send(
     paths: Inputs,
-    to: Annotated[str, typer.Option(help="HOST:PORT of a C-STORE SCP, or the DICOMweb URL of a STOW-RS server.")],
-    aet: Annotated[str, typer.Option(help="Called AE title.")] = "ANY-SCP",
-    calling: Annotated[str, typer.Option(help="Calling AE title.")] = "VOXGATE",
+    to: Annotated[
+        str, typer.Option(metavar="PEER", help="HOST:PORT of a C-STORE SCP, or the DICOMweb URL of a STOW-RS server.")
+    ],
+    aet: Annotated[str, typer.Option(metavar="TITLE", help="Called AE title.")] = "ANY-SCP",
+    calling: Annotated[str, typer.Option(metavar="TITLE", help="Calling AE title.")] = "VOXGATE",
     token: Annotated[
-        str, typer.Option(envvar="VOXGATE_SEND_TOKEN", help="Bearer token for STOW-RS; better by environment.")
+        str,
+        typer.Option(
+            metavar="TOKEN", envvar="VOXGATE_SEND_TOKEN", help="Bearer token for STOW-RS; better by environment."
+        ),
     ] = "",
 ) -> None:
     """Send DICOM files to a C-STORE or STOW-RS server."""
@@ -149,7 +180,7 @@ def send(
     raise typer.Exit(send_to(paths, destination))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def engines(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List the engines of this installation, and why others cannot be used."""
     from gateway.commands.engines import list_engines
@@ -157,7 +188,7 @@ def engines(config: ConfigFile = None, as_json: AsJson = False) -> None:
     list_engines(_config(config), as_json=as_json)
 
 
-@routes_app.command("test")
+@routes_app.command("test", cls=PlainCommand)
 def routes_test(paths: Inputs, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Tell which route takes which series, and why the others do not."""
     from gateway.commands.offline import test_routes
@@ -165,50 +196,55 @@ def routes_test(paths: Inputs, config: ConfigFile = None, as_json: AsJson = Fals
     test_routes(paths, config=_config(config), as_json=as_json)
 
 
-@jobs_app.command("list")
+@jobs_app.command("list", cls=PlainCommand)
 def jobs_list(
-    series: Annotated[str | None, typer.Option(help="Series Instance UID.")] = None,
-    study: Annotated[str | None, typer.Option(help="Study Instance UID.")] = None,
-    state: Annotated[str | None, typer.Option(help="queued, running, delivering, done, not-run, …")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 100,
+    series: Annotated[str | None, typer.Option(metavar="UID", help="Series Instance UID.")] = None,
+    study: Annotated[str | None, typer.Option(metavar="UID", help="Study Instance UID.")] = None,
+    state: Annotated[str | None, typer.Option(metavar="STATE", help=f"One of {', '.join(JobState)}.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many, newest first.")] = 100,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """List jobs, newest first; every series has at least one."""
+    """List jobs, newest first; with --series also how far a series is that still arrives."""
     from gateway.commands import jobs
 
-    jobs.list_jobs(_config(config), series=series, study=study, state=state, limit=limit, as_json=as_json)
+    settings = _config(config)
+    status = jobs.list_jobs(settings, series=series, study=study, state=state, limit=limit, as_json=as_json)
+    raise typer.Exit(status)
 
 
-@jobs_app.command("show")
-def jobs_show(job: str, config: ConfigFile = None, as_json: AsJson = False) -> None:
+@jobs_app.command("show", cls=PlainCommand)
+def jobs_show(job: TheJob, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show everything that is known about a job."""
     from gateway.commands import jobs
 
     jobs.show_job(_config(config), job, as_json=as_json)
 
 
-@jobs_app.command("retry")
-def jobs_retry(job: str, config: ConfigFile = None) -> None:
+@jobs_app.command("retry", cls=PlainCommand)
+def jobs_retry(job: TheJob, config: ConfigFile = None) -> None:
     """Run or deliver again what failed; plan again what did not run, after routes or engines have changed."""
     from gateway.commands import jobs
 
     jobs.retry_job(_config(config), job)
 
 
-@jobs_app.command("cancel")
-def jobs_cancel(job: str, config: ConfigFile = None) -> None:
+@jobs_app.command("cancel", cls=PlainCommand)
+def jobs_cancel(job: TheJob, config: ConfigFile = None) -> None:
     """End a job that is waiting or running; nothing more of it is sent."""
     from gateway.commands import jobs
 
     jobs.cancel_job(_config(config), job)
 
 
-@weights_app.command("install")
+@weights_app.command("install", cls=PlainCommand)
 def weights_install(
-    engine: Annotated[str, typer.Argument(help="Name of the engine, e.g. deepbet.")],
+    engine: Annotated[str, typer.Argument(metavar="ENGINE", help="Name of the engine, e.g. deepbet.")],
     wheel: Annotated[
-        Path | None, typer.Option("--from", help="The package's wheel as a file; default is to download it with pip.")
+        Path | None,
+        typer.Option(
+            "--from", metavar="FILE", help="The package's wheel as a file; default is to download it with pip."
+        ),
     ] = None,
     config: ConfigFile = None,
 ) -> None:
@@ -218,7 +254,7 @@ def weights_install(
     install_weights(_config(config), engine, wheel)
 
 
-@weights_app.command("list")
+@weights_app.command("list", cls=PlainCommand)
 def weights_list(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List weights that can be installed, whether they are there, and their digests."""
     from gateway.commands.weights import list_weights
@@ -226,11 +262,11 @@ def weights_list(config: ConfigFile = None, as_json: AsJson = False) -> None:
     list_weights(_config(config), as_json=as_json)
 
 
-@weights_app.command("convert")
+@weights_app.command("convert", cls=PlainCommand)
 def weights_convert(
-    source: Annotated[Path, typer.Argument(help="A published checkpoint, e.g. MedSAM2_latest.pt.")],
-    target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
-    engine: Annotated[str, typer.Option(help="Whose weights they are.")] = "medsam2",
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A published checkpoint, e.g. MedSAM2_latest.pt.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The safetensors file to write.")],
+    engine: Annotated[str, typer.Option(metavar="NAME", help="Whose weights they are.")] = "medsam2",
 ) -> None:
     """Check a published checkpoint and write it as safetensors, which loads faster and cannot hold code."""
     from gateway.commands.convert import convert_weights
@@ -238,7 +274,7 @@ def weights_convert(
     convert_weights(source, target, engine=engine)
 
 
-@app.command("check-config")
+@app.command("check-config", cls=PlainCommand)
 def check_config(config: ConfigFile = None) -> None:
     """Check the configuration; list every fault with its path."""
     settings = _config(config)
@@ -248,7 +284,7 @@ def check_config(config: ConfigFile = None) -> None:
     print(f"routes: {routes}\ndestinations: {destinations}\nstore: {settings.store.path}")
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def version() -> None:
     """Show the version."""
     python = ".".join(map(str, sys.version_info[:3]))

@@ -42,6 +42,7 @@ from volume.assembly import assemble
 OnStep = Callable[[str, float], None]
 _START_S, _JOBS_S = 60.0, 900.0
 _QUIET_S = 2.0
+COLUMNS = ("Series", "Route", "Engine", "What came out", "Volume ml", "Truth ml", "Off", "Seconds")
 
 
 class DemoFailed(GatewayError):
@@ -233,7 +234,7 @@ def _print(outcomes: Sequence[Outcome], out: Path) -> None:
 
 
 def _table(outcomes: Sequence[Outcome]) -> Table:
-    table = Table("Series", "Route", "Engine", "What came out", "Volume ml", "Truth ml", "Off", "Seconds")
+    table = Table(*COLUMNS)
     for outcome in outcomes:
         job = outcome.job
         name = f"{outcome.series} {job.stack}".strip() + f" ({len(job.sop_instance_uids)})"

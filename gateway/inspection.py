@@ -18,7 +18,8 @@ from domain.series import Stack
 from domain.volume import Grid
 from gateway import wiring
 from gateway.config import Config
-from gateway.offline import OnStep, files_below
+from gateway.file_intake import LeftOut, OnStep
+from gateway.offline import files_below
 from pipeline.planning import Planner, StackPlan
 from volume.digest import inspect
 from volume.pet import suv_scale
@@ -81,14 +82,6 @@ class StackReport:
     @property
     def _first(self) -> Header:
         return self.stack.headers[0]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
-    """A file that is in no stack."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A job as JSON: what the HTTP interface answers."""
+"""A job as JSON: what the HTTP interface and ``voxgate jobs`` answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from domain.job import Delivery, Job, ResultObject
+from gateway.standing import Standing
 
 
 def job_as_json(job: Job, deliveries: Sequence[Delivery], objects: Sequence[ResultObject]) -> dict[str, object]:
@@ -34,6 +35,23 @@ def job_as_json(job: Job, deliveries: Sequence[Delivery], objects: Sequence[Resu
         "deliveries": [_delivery(delivery) for delivery in deliveries],
         "created_at": _moment(job.created_at),
         "updated_at": _moment(job.updated_at),
+    }
+
+
+def waiting_as_json(series_instance_uid: str, standing: Standing) -> dict[str, object]:
+    """Return how far a series without a job is, with the fields of a job that a reader of jobs looks at."""
+    return {
+        "job_id": None,
+        "study_instance_uid": standing.study_instance_uid,
+        "series_instance_uid": series_instance_uid,
+        "instances": standing.instances,
+        "expected": standing.expected,
+        "state": standing.state,
+        "final": False,
+        "code": "",
+        "reason": standing.sentence,
+        "objects": [],
+        "deliveries": [],
     }
 
 

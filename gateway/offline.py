@@ -10,25 +10,20 @@ import tempfile
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from domain.engine import Verdict
 from domain.errors import ConfigurationError
-from domain.instance import Disposition, Reception
 from domain.job import Job, JobState
-from domain.ports import InstanceSink
 from gateway import wiring
 from gateway.config import Config
+from gateway.file_intake import FilesReport, OnStep, take_files
 from gateway.sections import PromptSection, RouteSection
 from pipeline.task import Task
 from store.store import Store
-
-OnStep = Callable[[str, float], None]
-"""Called with what is being done and how much of it (0 to 1)."""
-_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +43,14 @@ class SeriesReport:
     timings_s: dict[str, float]
     summary: list[dict[str, object]]
     objects: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """What became of all that was given."""
+
+    series: tuple[SeriesReport, ...]
+    files: FilesReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,19 +75,19 @@ def analyse(
     engine: str | None = None,
     prompt: tuple[PromptSection, ...] = (),
     on_step: OnStep | None = None,
-) -> list[SeriesReport]:
+) -> Analysis:
     """Run what the routes (or ``engine``, on everything, with ``prompt``) say on the DICOM files below ``paths``.
 
-    Writes each job's SEG and SR below ``out``; returns one report for every stack, also for those that nothing took.
+    Writes each job's SEG and SR below ``out``; reports on every stack, also on those that nothing took, and on files.
 
     Raises
     ------
     ConfigurationError
-        No DICOM instance was found, or there is no such engine.
+        No file is DICOM, or there is no such engine.
     """
     config = _with_engine(config, engine, prompt) if engine else config
     say = on_step or (lambda what, share: None)
-    with _filled(paths, config, say) as (store, order):
+    with _filled(paths, config, say) as (store, order, files):
         analysed = 0
 
         def tell(share: float) -> None:
@@ -98,12 +101,14 @@ def analyse(
             for job in reversed(store.jobs.find(series_instance_uid=uid)):
                 reports.append(_report(job, order.index(uid) + 1, _kept(job, store, out)))
         say("analysing", 1.0)
-        return reports
+        return Analysis(series=tuple(reports), files=files)
 
 
 def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
     """Tell which route takes which stack of the DICOM files below ``paths``, and why the others do not."""
-    with _filled(paths, config, lambda what, share: None) as (store, order):
+    with _filled(paths, config, lambda what, share: None) as (store, order, files):
+        if not order:
+            raise ConfigurationError(f"none of {files.given} file(s) could be taken; voxgate inspect says why")
         planner = wiring.parts(config, store, to={}).planner
         return [
             RouteReport(
@@ -132,7 +137,7 @@ def _with_engine(config: Config, engine: str, prompt: tuple[PromptSection, ...])
 
 
 @contextmanager
-def _filled(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[tuple[Store, list[str]]]:
+def _filled(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[tuple[Store, list[str], FilesReport]]:
     """Take all files into a store that is gone afterwards; yields it with the series in the order met."""
     with tempfile.TemporaryDirectory(prefix="voxgate-") as folder:
         here = Path(folder)
@@ -141,11 +146,12 @@ def _filled(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[tupl
         local = config.model_copy(update={"store": store_section, "database": database})
         wiring.prepare_store(local)
         with wiring.opened_store(local) as store:
-            files = list(files_below(paths, here / "unpacked"))
-            taken = _take(files, wiring.intake(store), say)
-            if not taken:
+            unpacked = here / "unpacked"
+            files = list(files_below(paths, unpacked))
+            report = take_files(files, wiring.intake(store), say, shown=lambda path: _as_given(path, paths, unpacked))
+            if not report.taken and not report.refused:
                 raise ConfigurationError(f"no DICOM instance among {len(files)} file(s)")
-            yield store, [arrival.series_instance_uid for arrival in store.series.arrivals()]
+            yield store, [arrival.series_instance_uid for arrival in store.series.arrivals()], report
 
 
 def files_below(paths: Sequence[Path], unpacked: Path) -> Iterator[Path]:
@@ -163,6 +169,14 @@ def files_below(paths: Sequence[Path], unpacked: Path) -> Iterator[Path]:
             yield path
 
 
+def _as_given(path: Path, paths: Sequence[Path], unpacked: Path) -> Path:
+    """Return a file's path as the user knows it: in an archive, below the archive's own path."""
+    if not path.is_relative_to(unpacked):
+        return path
+    number, *inner = path.relative_to(unpacked).parts
+    return paths[int(number)].joinpath(*inner)
+
+
 def _require_room(archive: zipfile.ZipFile, path: Path, folder: Path) -> None:
     """Refuse an archive that would fill the disk; what it unpacks to is limited by what it says here."""
     needed = 2 * sum(item.file_size for item in archive.infolist())  # unpacked, and in the store
@@ -177,30 +191,6 @@ def _unzip(path: Path, target: Path) -> None:
             archive.extractall(target)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:  # the last: encrypted
         raise ConfigurationError(f"{path}: the archive is damaged or encrypted") from error
-
-
-def _take(files: Sequence[Path], sink: InstanceSink, say: OnStep) -> int:
-    """Commit the files that are DICOM; return how many are kept."""
-    kept = 0
-    for start in range(0, len(files), _BATCH):
-        say("reading", start / len(files))
-        staged = []
-        for path in files[start : start + _BATCH]:
-            if _is_part10(path):
-                item = sink.stage()
-                with path.open("rb") as file:
-                    while chunk := file.read(1 << 20):
-                        item.write(chunk)
-                staged.append(item)
-        reception = Reception(transport="file", sender="", address="", received_at=wiring.now())
-        outcomes = sink.commit(staged, reception)
-        kept += sum(outcome.disposition is not Disposition.REFUSED for outcome in outcomes)
-    return kept
-
-
-def _is_part10(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
 
 
 def _work_off(joined: wiring.Parts, series_instance_uid: str) -> None:

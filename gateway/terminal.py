@@ -8,6 +8,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -26,6 +27,13 @@ people = Console(stderr=True)
 def say(sentence: str) -> None:
     """Write a remark to stderr."""
     people.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def printable(path: Path) -> str:
+    """Return a path as one line that cannot steer a terminal; file names may hold any byte."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(path)
+    )
 
 
 def print_json(data: object) -> None:

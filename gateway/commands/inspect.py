@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.config import Config
-from gateway.inspection import Inspection, LeftOut, StackReport, inspected
+from gateway.file_intake import LeftOut
+from gateway.inspection import Inspection, StackReport, inspected
 from gateway.logs import silence_leaky_libraries
 from gateway.terminal import DONE, FAILED, print_json, print_table, quiet_logs, say, steps_shown
 

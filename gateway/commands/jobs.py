@@ -10,8 +10,10 @@ from domain.job import Job, JobState
 from gateway import operator, wiring
 from gateway.commands.offline import segment_line
 from gateway.config import Config
-from gateway.job_view import job_as_json
-from gateway.terminal import print_json, print_table, quiet_logs, say
+from gateway.job_view import job_as_json, waiting_as_json
+from gateway.standing import Standing, standing_of
+from gateway.terminal import DONE, FAILED, print_json, print_table, quiet_logs, say
+from pipeline.completeness import CompletenessSettings
 from store.store import Store
 
 
@@ -27,16 +29,37 @@ def _store(config: Config) -> Iterator[Store]:
 
 def list_jobs(
     config: Config, *, series: str | None, study: str | None, state: str | None, limit: int, as_json: bool
-) -> None:
-    """Print jobs, newest first."""
+) -> int:
+    """Print jobs, newest first, and how far ``series`` is; return 1 where nothing of it was ever received."""
     wanted = _state(state)
     with _store(config) as store:
         log = store.jobs
         jobs = log.find(series_instance_uid=series, study_instance_uid=study, state=wanted, limit=limit)
+        standing = _standing(config, store, series) if series else None
         if as_json:
-            print_json([job_as_json(job, log.deliveries(job.job_id), log.objects(job.job_id)) for job in jobs])
-            return
-    print_table(("Job", "Instances", "Stack", "Route", "State", "Cause", "Reason"), map(_row, jobs))
+            found = [job_as_json(job, log.deliveries(job.job_id), log.objects(job.job_id)) for job in jobs]
+            waiting = (
+                [waiting_as_json(series, standing)]
+                if series and standing and standing.sentence and not wanted
+                else []
+            )
+            print_json([*waiting, *found])
+    if not as_json:
+        if jobs or standing is None or not standing.sentence:
+            print_table(("Job", "Instances", "Stack", "Route", "State", "Cause", "Reason"), map(_row, jobs))
+        if standing is not None and standing.sentence:
+            print(standing.sentence)
+    return FAILED if standing is not None and standing.state == "unknown" else DONE
+
+
+def _standing(config: Config, store: Store, series: str) -> Standing:
+    return standing_of(
+        store.series,
+        series,
+        has_jobs=bool(store.jobs.find(series_instance_uid=series, limit=1)),
+        now=wiring.now(),
+        settings=CompletenessSettings(**config.completeness.model_dump()),
+    )
 
 
 def _state(state: str | None) -> JobState | None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from domain.errors import ConfigurationError
 from domain.job import JobState
 from gateway.config import Config
+from gateway.file_intake import FilesReport
 from gateway.logs import silence_leaky_libraries
 from gateway.offline import RouteReport, SeriesReport, analyse, explain_routes
 from gateway.sections import PromptSection
-from gateway.terminal import DONE, FAILED, print_json, print_table, quiet_logs, say, steps_shown
+from gateway.terminal import DONE, FAILED, print_json, print_table, printable, quiet_logs, say, steps_shown
 
 _UNITS = {"[hnsf'U]": "HU"}
 """How people write units that UCUM writes otherwise."""
+_ONE_DECIMAL = frozenset({"[hnsf'U]", "%", "ml", "mm"})
+_SHOWN = 20
+"""More skipped files than this are counted and not named."""
 
 
 def run_offline(
@@ -26,20 +31,52 @@ def run_offline(
     as_json: bool,
     prompt: tuple[PromptSection, ...] = (),
 ) -> int:
-    """Analyse; return 0 unless a job failed or nothing was analysed at all."""
+    """Analyse; return 0 unless a job failed or an instance was refused."""
     if prompt and not engine:
         raise ConfigurationError("--engine is required beside --box and --point")
     quiet_logs()
     silence_leaky_libraries()
+    # What it says of a refused instance is said below, with the path that the log must not name
+    logging.getLogger("pipeline.intake").setLevel(logging.ERROR)
     with steps_shown() as on_step:
-        reports = analyse(paths, out, config=config, engine=engine, prompt=prompt, on_step=on_step)
+        analysis = analyse(paths, out, config=config, engine=engine, prompt=prompt, on_step=on_step)
+    reports, files = analysis.series, analysis.files
     if as_json:
-        print_json([report_as_json(report) for report in reports])
-    else:
+        print_json({"series": [report_as_json(report) for report in reports], "files": _files_as_json(files)})
+    elif reports:
         print_table(("Series", "Instances", "Route", "Engine", "Outcome", "What came out"), map(_row, reports))
-        say(f"{sum(len(report.objects) for report in reports)} objects written below {out}")
+        say(f"{sum(len(report.objects) for report in reports)} objects written below {printable(out)}")
+    _tell_files(files)
     failed = any(report.state is JobState.FAILED for report in reports)
-    return FAILED if failed else DONE
+    return FAILED if failed or files.refused else DONE
+
+
+def _tell_files(files: FilesReport) -> None:
+    """Name every file that was left out, and count all; the numbers add up to the first."""
+    for item in files.refused:
+        say(f"{printable(item.path)}: refused: {item.reason}")
+    for item in files.skipped[:_SHOWN]:
+        say(f"{printable(item.path)}: skipped, {item.reason}")
+    if len(files.skipped) > _SHOWN:
+        say(f"and {len(files.skipped) - _SHOWN} more skipped")
+    duplicates = len(files.duplicates)
+    counts = (
+        (duplicates, "duplicate" if duplicates == 1 else "duplicates"),
+        (len(files.refused), "refused"),
+        (len(files.skipped), "skipped"),
+    )
+    parts = [f"{files.taken} taken", *(f"{count} {what}" for count, what in counts if count)]
+    say(f"{files.given} file{'' if files.given == 1 else 's'}: {', '.join(parts)}")
+
+
+def _files_as_json(files: FilesReport) -> dict[str, object]:
+    return {
+        "given": files.given,
+        "taken": files.taken,
+        "duplicates": [str(path) for path in files.duplicates],
+        "refused": [{"path": str(item.path), "reason": item.reason} for item in files.refused],
+        "skipped": [{"path": str(item.path), "reason": item.reason} for item in files.skipped],
+    }
 
 
 def report_as_json(report: SeriesReport) -> dict[str, object]:
@@ -70,13 +107,20 @@ def segment_line(segment: Mapping[str, object], *, leave_out: str = "") -> str:
     """Return one segment's measurements (but the one called ``leave_out``) and statements in one line."""
     measurements = segment.get("measurements")
     numbers = [
-        f"{item['label']} {item['value']:.5g} {_UNITS.get(item['unit'], item['unit'])}"
+        f"{item['label']} {_number(float(item['value']), item['unit'])} {_UNITS.get(item['unit'], item['unit'])}"
         for item in (measurements if isinstance(measurements, list) else [])
         if item["label"] != leave_out
     ]
     statements = segment.get("statements")
     words = [str(item) for item in (statements if isinstance(statements, list) else [])]
     return f"{segment.get('label')}: " + ", ".join([*numbers, *words])
+
+
+def _number(value: float, unit: str) -> str:
+    """Return a value with the digits that mean something."""
+    if abs(value) >= (100 if unit == "ml" else 10_000):
+        return f"{value:.0f}"
+    return f"{value:z.1f}" if unit in _ONE_DECIMAL else f"{value:.4g}"
 
 
 def test_routes(paths: Sequence[Path], *, config: Config, as_json: bool) -> None:

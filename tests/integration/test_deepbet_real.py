@@ -142,7 +142,7 @@ def test_voxgate_run_measures_the_t1_and_says_why_not_the_others(
         text=True,
         check=True,
     )
-    head, flair = json.loads(done.stdout)
+    head, flair = json.loads(done.stdout)["series"]
     assert head["state"] == "done"
     assert head["summary"][0]["measurements"][0]["value"] == pytest.approx(TRUTH_ML, rel=0.002)
     assert flair["state"] == "not-run"

@@ -45,7 +45,7 @@ def config(tmp_path: Path) -> Config:
 
 def run(series: Path, tmp_path: Path, *boxes: str, slice_: int | None = 1, lps: bool = False) -> SeriesReport:
     prompt = prompt_given(boxes=boxes, points=(), background=(), slice_=slice_ if boxes else None, lps=lps)
-    (report,) = analyse([series], tmp_path / "out", config=config(tmp_path), engine="medsam2", prompt=prompt)
+    (report,) = analyse([series], tmp_path / "out", config=config(tmp_path), engine="medsam2", prompt=prompt).series
     return report
 
 

@@ -76,7 +76,7 @@ def test_a_route_with_a_prompt_makes_a_verified_segmentation(section: dict[str, 
         '[[routes]]\nname = "liver"\nengine = "medversa"\nmodality = ["CT"]\n'
         'options = { prompt = "Segment the liver." }\n'
     )
-    (report,) = analyse([source], tmp_path / "out", config=load_config(file, {}))
+    (report,) = analyse([source], tmp_path / "out", config=load_config(file, {})).series
     assert report.state is JobState.DONE, report.reason
     written = {ds.Modality: ds for ds in map(pydicom.dcmread, report.objects)}
     (segment,) = written["SEG"].SegmentSequence

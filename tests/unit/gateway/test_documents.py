@@ -9,6 +9,7 @@ import pytest
 
 from dicomweb import response
 from domain.series import RefusalCode
+from gateway.demo import COLUMNS
 from scp import status
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,3 +42,7 @@ def test_links_between_documents_lead_somewhere(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_the_readme_shows_the_columns_that_the_demo_prints() -> None:
+    assert f"| {' | '.join(COLUMNS)} |\n" in (ROOT / "README.md").read_text()
