@@ -12,7 +12,7 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_out.association import opened
 from dicom_out.c_store import send_file
-from dicom_out.outgoing import Outgoing, read_outgoing
+from dicom_out.outgoing import Outgoing, read_all
 from dicom_out.settings import DimseSettings
 from domain.errors import AlreadyThere, DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
 from domain.ports import SendReport
@@ -67,13 +67,7 @@ class DimseDestination:
 
     def send(self, paths: Sequence[Path]) -> list[SendReport]:
         """See ``Destination.send``. One association where 128 presentation contexts suffice, else several."""
-        reports: dict[int, SendReport] = {}
-        outgoing: dict[int, Outgoing] = {}
-        for index, path in enumerate(paths):
-            try:
-                outgoing[index] = read_outgoing(path)
-            except DeliveryError as error:
-                reports[index] = SendReport(sop_instance_uid="", error=error)
+        outgoing, reports = read_all(paths)
         for group in _groups(outgoing):
             for index, answer in self._send_group({index: outgoing[index] for index in group}):
                 reports[index] = SendReport(sop_instance_uid=outgoing[index].sop_instance_uid, error=answer)

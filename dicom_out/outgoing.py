@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pydicom.tag import BaseTag
 from pynetdicom.dsutils import split_dataset
 
 from domain.errors import DeliveryError
+from domain.ports import SendReport
 
 _SOP_INSTANCE_UID = 0x00080018
 
@@ -26,6 +28,18 @@ class Outgoing:
     """Bytes before the dataset."""
     size: int
     """Bytes of the file."""
+
+
+def read_all(paths: Sequence[Path]) -> tuple[dict[int, Outgoing], dict[int, SendReport]]:
+    """Return, by place in ``paths``, what can be sent, and a report for each file that cannot."""
+    outgoing: dict[int, Outgoing] = {}
+    reports: dict[int, SendReport] = {}
+    for index, path in enumerate(paths):
+        try:
+            outgoing[index] = read_outgoing(path)
+        except DeliveryError as error:
+            reports[index] = SendReport(sop_instance_uid="", error=error)
+    return outgoing, reports
 
 
 def read_outgoing(path: Path) -> Outgoing:

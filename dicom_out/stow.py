@@ -13,7 +13,7 @@ from pathlib import Path
 
 import requests
 
-from dicom_out.outgoing import Outgoing, read_outgoing
+from dicom_out.outgoing import Outgoing, read_all
 from dicom_out.settings import StowSettings
 from dicom_out.stow_response import stored_and_failed
 from domain.errors import AlreadyThere, DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
@@ -42,13 +42,7 @@ class StowDestination:
 
     def send(self, paths: Sequence[Path]) -> list[SendReport]:
         """See ``Destination.send``. Files are streamed, in requests of limited size."""
-        reports: dict[int, SendReport] = {}
-        outgoing: dict[int, Outgoing] = {}
-        for index, path in enumerate(paths):
-            try:
-                outgoing[index] = read_outgoing(path)
-            except DeliveryError as error:
-                reports[index] = SendReport(sop_instance_uid="", error=error)
+        outgoing, reports = read_all(paths)
         with session(self._settings) as http:
             for batch in _batches(outgoing):
                 items = [outgoing[index] for index in batch]
