@@ -53,7 +53,7 @@ def encode_seg(
         _segment(number, description, result.manifest, source.series_instance_uid)
         for number, description in enumerate(result.findings.segments, start=1)
     ]
-    ds.SharedFunctionalGroupsSequence = [_shared(result.grid)]
+    ds.SharedFunctionalGroupsSequence = [_shared(result.patient_grid)]
     elements = encoded_dataset(ds, declared) | identity(source.header, declared)
     groups = functional_groups(frames, source.images)
     elements[tag_of("PerFrameFunctionalGroupsSequence")] = groups

@@ -87,7 +87,7 @@ def _unreadable_is_failed() -> Iterator[None]:
 
 
 def _read_source(result: Result) -> tuple[Dataset, SourceSlices]:
-    paths, grid = result.source_paths, result.grid
+    paths, grid = result.source_paths, result.patient_grid
     numbers = result.source_frames or (None,) * len(paths)
     headers = _frames(paths, numbers) if any(numbers) else [_header(path) for path in paths]
     for keyword in _ONE_FOR_ALL:

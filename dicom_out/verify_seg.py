@@ -84,7 +84,7 @@ class _Moments:
 
 def check_seg(seg: Dataset, result: Result, slices: Slices) -> CheckedSeg:
     """Compare a segmentation, read from its file, with the findings; return what a report may refer to."""
-    grid, labels = result.grid, result.findings.labels
+    grid, labels = result.patient_grid, result.findings.labels
     if labels is None or labels.shape != grid.shape or len(slices.sop_instance_uids) != grid.shape[0]:
         raise VerificationFailed("Findings, grid and source do not have the same number of slices.")
     measures, steps = _check_geometry(seg, grid, slices)
@@ -232,7 +232,7 @@ def _check_voxels(decoded: dict[int, LabelArray], labels: LabelArray) -> None:
 
 def _check_places(moments: dict[int, _Moments], result: Result, *, voxel_ml: float) -> None:
     """Compare centroid and volume of each segment with those of its voxels on the engine's grid."""
-    grid = result.grid
+    grid = result.patient_grid
     for number, found in moments.items():
         centroid = found.position / found.voxels
         if math.dist(centroid, grid.to_lps(found.index / found.voxels)) > _unevenness_mm(grid):

@@ -100,7 +100,7 @@ def _keep(result: Result, kind: str, sop_class_uid: str, pieces: Sequence[bytes]
 
 def _lines(labels: Labels, frames: Sequence[Frame], result: Result, source: Source) -> dict[int, Line]:
     """Return the long axis of each segment with voxels, on the slice where it covers most pixels."""
-    _, row_mm, column_mm = result.grid.spacing_mm
+    _, row_mm, column_mm = result.patient_grid.spacing_mm
     lines = {}
     for number, slices in slices_of(frames).items():
         areas = [np.count_nonzero(labels[k] == number) for k in slices]

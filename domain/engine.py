@@ -10,9 +10,11 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from domain.codes import Code
+from domain.errors import NotApplicable
 from domain.findings import SegmentDescription
 
 if TYPE_CHECKING:
+    from domain.image import Image
     from domain.prompt import Prompt
     from domain.volume import Volume
 
@@ -87,15 +89,31 @@ class StudyContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Case:
-    """One piece of work for an engine."""
+    """One piece of work for an engine: a volume, or images without patient coordinates.
 
-    volume: Volume
+    A mask of several images lies on the first of them.
+    """
+
+    volume: Volume | None = None
+    images: tuple[Image, ...] = ()
     context: StudyContext = StudyContext()
     options: Mapping[str, object] = field(default_factory=dict)
     prompt: Prompt | None = None
     """What to look for, for engines that are pointed at something."""
     progress: Callable[[float], None] | None = None
     """Called with the share that is done (0 to 1) by engines that can tell."""
+
+    def the_volume(self) -> Volume:
+        """Return the volume.
+
+        Raises
+        ------
+        NotApplicable
+            There are only images.
+        """
+        if self.volume is None:
+            raise NotApplicable("The engine works on volumes, and these images have no patient coordinates.")
+        return self.volume
 
 
 def job_id(

@@ -17,6 +17,8 @@ from domain.job import Delivery, DeliveryState, Job, JobState, ResultObject
 from domain.series import SeriesArrival, SeriesFacts
 
 if TYPE_CHECKING:
+    from domain.image import Raster
+    from domain.prompt import Prompt
     from domain.volume import Grid
 
 
@@ -278,7 +280,8 @@ class Result:
 
     job_id: str
     findings: Findings
-    grid: Grid
+    grid: Grid | Raster
+    """Where the masks lie: in the patient, or only in the (first) image."""
     source_paths: tuple[Path, ...]
     """Part 10 files of the source instances, in slice order of ``grid``; an enhanced one once for each frame."""
     manifest: EngineManifest
@@ -292,6 +295,17 @@ class Result:
     """Objects of the earlier generation, oldest last."""
     source_frames: tuple[int | None, ...] = ()
     """Frame of each source instance, from 1; empty where each slice is a whole instance."""
+    prompt: Prompt | None = None
+    """What the engine was pointed at."""
+
+    @property
+    def patient_grid(self) -> Grid:
+        """The grid of a result on a volume; ``TypeError`` where the images have no patient coordinates."""
+        from domain.volume import Grid  # the receivers import this module, and do without numpy
+
+        if not isinstance(self.grid, Grid):
+            raise TypeError("the images of this result have no patient coordinates")
+        return self.grid
 
 
 class ResultWriter(Protocol):

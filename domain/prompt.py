@@ -90,6 +90,9 @@ class ObjectPrompt:
     """What it was called where it was drawn."""
     category: Code | None = None
     type: Code | None = None
+    tracking_identifier: str = field(default="", repr=False)
+    """As the drawing has it; the result keeps it."""
+    tracking_uid: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if not any(point.positive for point in self.points) and not (self.boxes or self.long_axes or self.masks):
@@ -105,12 +108,23 @@ class ObjectPrompt:
             yield point.at
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """The received DICOM object in which somebody drew a prompt."""
+
+    sop_class_uid: str
+    sop_instance_uid: str = field(repr=False)
+    series_instance_uid: str = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prompt:
     """The objects that are wanted; segment n of the result is object n."""
 
     objects: tuple[ObjectPrompt, ...]
     space: Space = Space.VOXEL
+    drawing: Drawing | None = None
+    """Where it was drawn; ``None`` where no person drew it in a DICOM object."""
 
     def __post_init__(self) -> None:
         if not self.objects:
@@ -133,7 +147,7 @@ class Prompt:
             Something lies outside the grid, or a box or a long axis does not lie on one slice.
         """
         objects = tuple(_on_grid(item, grid, self.space, number) for number, item in enumerate(self.objects, start=1))
-        return Prompt(objects=objects, space=Space.VOXEL)
+        return Prompt(objects=objects, space=Space.VOXEL, drawing=self.drawing)
 
 
 def _on_grid(item: ObjectPrompt, grid: Grid, space: Space, number: int) -> ObjectPrompt:

@@ -42,6 +42,16 @@ class RefusalCode(StrEnum):
     PIXELS_UNREADABLE = "pixels-unreadable"
 
 
+class StackKind(StrEnum):
+    """What a stack is to be worked on as."""
+
+    VOLUME = "volume"
+    IMAGE = "image"
+    """One image without patient coordinates: a projection, a photograph, a capture."""
+    CINE = "cine"
+    """One instance of many frames over time, without patient coordinates."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """Why a stack is not a volume: a code, a sentence a PACS administrator understands, the instances at fault."""
@@ -64,7 +74,8 @@ class Stack:
     name: str
     headers: tuple[Header, ...] = field(repr=False)
     refusal: Refusal | None = None
-    """Set when grouping or the header checks already know that this cannot become a volume."""
+    """Set when grouping or the header checks already know that this cannot be worked on."""
+    kind: StackKind = StackKind.VOLUME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +85,7 @@ class SeriesFacts:
     modality: str | None
     sop_class_uid: str
     instances: int
+    kind: StackKind = StackKind.VOLUME
     body_part_examined: str | None = None
     series_description: str | None = None
     protocol_name: str | None = None

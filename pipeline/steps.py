@@ -189,7 +189,7 @@ class Steps:
         except Exception as error:
             log.exception("engine broke down", extra={"job": job.job_id, "engine": job.engine})
             raise EngineFailed(f"The engine broke down with {type(error).__name__}; see the log.") from error
-        if findings.labels is not None and findings.labels.shape != case.volume.grid.shape:
+        if findings.shape is not None and findings.shape != case.the_volume().grid.shape:
             raise EngineFailed("The engine's mask does not lie on the grid of the images.")
         return findings
 

@@ -68,8 +68,8 @@ class ThresholdEngine:
         self.runs += 1
         if self.fail_with is not None:
             raise self.fail_with
-        labels = (case.volume.voxels > -500).astype(np.uint8)
-        volume_ml = float(labels.sum()) * case.volume.grid.voxel_volume_ml
+        labels = (case.the_volume().voxels > -500).astype(np.uint8)
+        volume_ml = float(labels.sum()) * case.the_volume().grid.voxel_volume_ml
         concept = Code("118565006", "SCT", "Volume")
         measured = Measurement(segment="body", concept=concept, value=volume_ml, unit=MILLILITRE, label="Volume")
         return Findings(labels=labels, segments=(BODY,), measurements=(measured,))

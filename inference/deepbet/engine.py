@@ -70,7 +70,8 @@ class Deepbet:
         """Return the intracranial space of a T1 MR of the head, whatever plane it was acquired in."""
         if self._networks is None:
             raise EngineFailed("The engine has not been loaded.")
-        volume, axes = case.volume, Axes.of(case.volume.grid)
+        volume = case.the_volume()
+        axes = Axes.of(volume.grid)
         _require_extent(volume)
         ras = _ras(axes, volume.voxels)
         image = np.nan_to_num(ras, copy=True).astype(np.float32, order="C", copy=False)

@@ -46,7 +46,7 @@ class Lungs:
         One lung alone is an answer (the other was removed, or holds no air): the other segment is then empty and said
         to be not visualized. A lung that a face of the volume cuts is qualified and has no total volume.
         """
-        volume = case.volume
+        volume = case.the_volume()
         _require_ct(volume)
         labels = segment_lungs(volume)
         lungs = measure(volume, labels, self.manifest.segments)

@@ -73,7 +73,7 @@ class MedSam2:
             raise NotApplicable("The engine segments what a prompt points at, and nothing was pointed at.")
         if len(case.prompt.objects) > MOST_OBJECTS:
             raise EngineFailed(f"More than {MOST_OBJECTS} objects are asked for.")
-        options, volume = options_of(case.options), case.volume
+        options, volume = options_of(case.options), case.the_volume()
         prompt = case.prompt.on(volume.grid)
         masks = self._masks(volume, prompt, options, case.progress or (lambda share: None))
         if options.largest_component:

@@ -76,11 +76,11 @@ class MedVersaEngine:
             task=task,
             prompt=str(case.options.get("prompt", DEFAULT_PROMPT)),
             context=str(case.options.get("context", "")),
-            volume=case.volume,
+            volume=case.the_volume(),
             sampling=Sampling(do_sample=False, max_new_tokens=_tokens(case.options)),
         )
         if task == "segmentation":
-            return self._organs(question, case.volume)
+            return self._organs(question, case.the_volume())
         return Findings(labels=None, narrative=narrative(self.ask(question).text))
 
     def _organs(self, question: Question, volume: Volume) -> Findings:

@@ -140,7 +140,7 @@ def test_judges_pass_a_segment_that_is_empty_beside_one_that_is_not(tmp_path: Pa
     series = ct_series(voxels=blank())
     result = two_balls(series, tmp_path / "source")
     labels = np.where(np.asarray(result.findings.labels) == 2, 2, 0).astype(np.uint8)
-    findings = measured(labels, result.grid, result.manifest.segments)
+    findings = measured(labels, result.patient_grid, result.manifest.segments)
     written(replace(result, findings=findings), tmp_path / "results")
     judge(tmp_path / "results", tmp_path / "source")
 
@@ -180,9 +180,9 @@ def test_highdicom_reads_what_was_meant(tmp_path: Path) -> None:
     seg_path, sr_path = written(result, tmp_path / "results")
     seg, content = highdicom.seg.segread(seg_path), report_of(sr_path)
     volume = seg.get_volume(combine_segments=True)
-    place = np.rint(result.grid.to_index(volume.affine[:3, 3])).astype(int)
+    place = np.rint(result.patient_grid.to_index(volume.affine[:3, 3])).astype(int)
     labels = np.asarray(result.findings.labels)
-    step = int(np.sign(result.grid.to_index(volume.affine[:3, 3] + volume.affine[:3, 0])[0] - place[0]))
+    step = int(np.sign(result.patient_grid.to_index(volume.affine[:3, 3] + volume.affine[:3, 0])[0] - place[0]))
     first, count = place[0], volume.shape[0]
     inside = labels[first : first + count] if step > 0 else labels[first - count + 1 : first + 1][::-1]
     np.testing.assert_array_equal(volume.array, inside)
@@ -284,7 +284,9 @@ def test_judges_pass_results_on_frames_of_an_enhanced_image(tmp_path: Path, judg
         found = np.argwhere(volume.array == number)
         assert len(found) == np.count_nonzero(labels == number)
         centre = volume.map_indices_to_reference(found.mean(axis=0)[None])[0]
-        np.testing.assert_allclose(centre, two.grid.to_lps(np.argwhere(labels == number).mean(axis=0)), atol=1e-3)
+        np.testing.assert_allclose(
+            centre, two.patient_grid.to_lps(np.argwhere(labels == number).mean(axis=0)), atol=1e-3
+        )
     drawn = [item for item in walked(dcmread(report_path)) if item.get("ValueType") == "SCOORD"]
     assert len(drawn) == 2
     for item in drawn:

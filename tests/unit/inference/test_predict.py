@@ -155,7 +155,7 @@ def test_another_engine_may_be_named_and_does_what_it_can(tmp_path: Path) -> Non
             """There is nothing to load."""
 
         def run(self, case: Case) -> Findings:
-            return Findings(labels=(case.volume.voxels > 100).astype(np.uint8) * 2, narrative="Bright.")
+            return Findings(labels=(case.the_volume().voxels > 100).astype(np.uint8) * 2, narrative="Bright.")
 
     app = client(registry=Registry({"lungs": Bright()}))
     files = [{"data": encoded(data), "format": "dcm"} for data in part10(ct_series(3), tmp_path)]
