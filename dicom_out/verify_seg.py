@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from domain.codes import Code
 from domain.errors import VerificationFailed
-from domain.findings import SegmentDescription
+from domain.findings import Findings, SegmentDescription
 from domain.ports import Result
 from domain.volume import Grid
 from volume.spacing import tolerance_mm
@@ -260,13 +260,13 @@ def _check_places(moments: dict[int, _Moments], result: Result, *, voxel_ml: Flo
         if not math.isclose(volume, expected, rel_tol=1e-3):
             raise VerificationFailed(f"SEG: the volume of segment {number} is not the engine's.")
         if result.analysed is None:
-            _check_measured_volume(number, volume, result, slack_ml=8 * float(voxel_ml.max()))
+            check_measured_volume(number, volume, result.findings, slack_ml=8 * float(voxel_ml.max()))
 
 
-def _check_measured_volume(number: int, volume_ml: float, result: Result, *, slack_ml: float) -> None:
+def check_measured_volume(number: int, volume_ml: float, findings: Findings, *, slack_ml: float) -> None:
     """Compare the volume that the engine measured, where it did, with the volume of its mask."""
-    key = result.findings.segments[number - 1].key
-    for measurement in result.findings.measurements:
+    key = findings.segments[number - 1].key
+    for measurement in findings.measurements:
         scale = _PER_ML.get(measurement.unit.value)
         if (measurement.segment, measurement.concept) != (key, _VOLUME) or scale is None:
             continue
