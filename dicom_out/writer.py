@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
@@ -13,11 +13,14 @@ from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
 from dicom_out.derived import empty_object, instance_uid, own_texts, series_uid
 from dicom_out.files import write_durably
-from dicom_out.frames import Frame, Labels, frames_of, slices_of
+from dicom_out.frames import slices_of
 from dicom_out.groups import Line
 from dicom_out.identity import character_set
 from dicom_out.longaxis import long_axis
 from dicom_out.seg import encode_seg
+from dicom_out.segoptions import SegOptions
+from dicom_out.segpixels import Piece
+from dicom_out.segplan import SegPart, plan_seg
 from dicom_out.source import Source, read_source
 from dicom_out.sr import encode_sr
 from dicom_out.verify import verify
@@ -59,15 +62,13 @@ class Writer:
         declared = character_set(source.header, own_texts(result))
         lines: dict[int, Line] = {}
         written = []
-        labels = result.findings.labels
-        frames = () if labels is None else frames_of(labels)
-        if labels is not None and frames:
-            lines = _lines(labels, frames, result, source)
+        for part in plan_seg(result.findings, SegOptions()):
+            lines = _lines(part, result, source)
             seg = self._empty(result, source, "SEG")
-            pieces = encode_seg(seg, result, source, labels=labels, frames=frames, declared=declared)
+            pieces = encode_seg(seg, result, source, part=part, declared=declared)
             written.append(_keep(result, "SEG", SegmentationStorage, pieces, folder))
-        pieces = encode_sr(self._empty(result, source, "SR"), result, source, lines=lines, declared=declared)
-        written.append(_keep(result, "SR", Comprehensive3DSRStorage, pieces, folder))
+        report = encode_sr(self._empty(result, source, "SR"), result, source, lines=lines, declared=declared)
+        written.append(_keep(result, "SR", Comprehensive3DSRStorage, report, folder))
         return tuple(written)
 
     def verify(self, result: Result, objects: Sequence[ResultObject]) -> None:
@@ -85,7 +86,7 @@ class Writer:
         return empty_object(result, source, kind=kind, software_version=settings.software_version, zone=settings.zone)
 
 
-def _keep(result: Result, kind: str, sop_class_uid: str, pieces: Sequence[bytes], folder: Path) -> ResultObject:
+def _keep(result: Result, kind: str, sop_class_uid: str, pieces: Iterable[Piece], folder: Path) -> ResultObject:
     path = folder / f"{kind.lower()}.dcm"
     write_durably(path, pieces)
     return ResultObject(
@@ -98,13 +99,16 @@ def _keep(result: Result, kind: str, sop_class_uid: str, pieces: Sequence[bytes]
     )
 
 
-def _lines(labels: Labels, frames: Sequence[Frame], result: Result, source: Source) -> dict[int, Line]:
+def _lines(part: SegPart, result: Result, source: Source) -> dict[int, Line]:
     """Return the long axis of each segment with voxels, on the slice where it covers most pixels."""
+    masks = part.masks
+    if masks is None:
+        return {}
     _, row_mm, column_mm = result.patient_grid.spacing_mm
     lines = {}
-    for number, slices in slices_of(frames).items():
-        areas = [np.count_nonzero(labels[k] == number) for k in slices]
+    for number, slices in slices_of(part.frames).items():
+        areas = [np.count_nonzero(masks.mask(number, k)) for k in slices]
         k = slices[int(np.argmax(areas))]
-        axis = long_axis(labels[k] == number, (row_mm, column_mm))
+        axis = long_axis(masks.mask(number, k), (row_mm, column_mm))
         lines[number] = Line(axis=axis, image=source.images[k])
     return lines

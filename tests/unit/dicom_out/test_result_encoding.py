@@ -19,8 +19,10 @@ from results import MEAN, lung, manifest, result_of
 
 from dicom_out.colour import cielab
 from dicom_out.files import write_durably
-from dicom_out.frames import Frame, frames_of, packed
+from dicom_out.frames import Frame, frames_of
 from dicom_out.longaxis import long_axis
+from dicom_out.masks import Masks
+from dicom_out.segpixels import packed
 from dicom_out.writer import Writer, WriterSettings
 from domain.codes import LEFT, Code
 from domain.engine import OWN_MANUFACTURER
@@ -35,7 +37,8 @@ SMALL = arrays(
 @given(SMALL)
 def test_every_voxel_is_in_exactly_one_frame(labels: np.ndarray) -> None:
     frames = frames_of(labels)
-    bits = np.unpackbits(np.frombuffer(packed(labels, frames), np.uint8), bitorder="little")
+    masks = Masks(labels.shape, 3, overlap=False, labels=labels)
+    bits = np.unpackbits(np.frombuffer(b"".join(packed(masks, frames)), np.uint8), bitorder="little")
     pixels = labels[0].size
     rebuilt = np.zeros_like(labels)
     for index, frame in enumerate(frames):
