@@ -6,16 +6,11 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from dicom_out.codes import SEGMENTATION, SOURCE_IMAGE_FOR_PROCESSING
 from dicom_out.encoding import element, sequence, text
-from dicom_out.masks import labels_in
+from dicom_out.masks import Masks
 from dicom_out.source import SourceImage
 from domain.codes import Code
-
-Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +37,10 @@ LABEL = Dimension("FrameLabel", "FrameContentSequence")
 _NO_LABEL = "Image"
 
 
-def frames_of(labels: Labels) -> tuple[Frame, ...]:
+def frames_of(masks: Masks) -> tuple[Frame, ...]:
     """Return the frames that are not empty, by segment and then in slice order."""
-    present = [(int(number), k) for k, plane in enumerate(labels) for number in labels_in(plane)]
-    return tuple(Frame(number, k) for number, k in sorted(present) if number)
+    present = [(number, k) for k in range(masks.shape[0]) for number in masks.present(k)]
+    return tuple(Frame(number, k) for number, k in sorted(present))
 
 
 def slices_of(frames: Sequence[Frame]) -> dict[int, list[int]]:

@@ -43,7 +43,7 @@ class Masks:
         """Return the segments that have a pixel on a slice."""
         if self.labels is None:
             return [number for number, mask in enumerate(self.separate, start=1) if mask[k].any()]
-        return [int(number) for number in labels_in(self.labels[k]) if number]
+        return [int(number) for number in _labels_in(self.labels[k]) if number]
 
     def plane(self, k: int) -> LabelArray:
         """Return the segment number of each pixel of a slice; only where segments do not overlap."""
@@ -83,7 +83,7 @@ def _overlaps(masks: tuple[BoolArray, ...]) -> bool:
     return False
 
 
-def labels_in(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _labels_in(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return the labels of one slice; looks at the ends of runs only, which is an order faster than sorting."""
     flat = plane.ravel()
     runs = np.flatnonzero(flat[1:] != flat[:-1]) + 1

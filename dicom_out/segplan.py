@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_out.frames import Frame
-from dicom_out.masks import Masks, masks_of
+from dicom_out.masks import Masks
 from dicom_out.segoptions import SegOptions, SegType
 from domain.findings import Findings
 
@@ -46,9 +46,8 @@ class SegPart:
         return self.segments.index(segment) + 1
 
 
-def plan_seg(findings: Findings, options: SegOptions) -> tuple[SegPart, ...]:
+def plan_seg(findings: Findings, masks: Masks | None, options: SegOptions) -> tuple[SegPart, ...]:
     """Return the instances to write; none where there are no masks, or where all frames would be empty."""
-    masks = masks_of(findings)
     kind = _type_that_fits(findings, masks, options.type)
     probabilities = findings.probabilities if kind is SegType.FRACTIONAL else ()
     if masks is None and not probabilities:

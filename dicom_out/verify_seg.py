@@ -73,11 +73,7 @@ class CheckedSeg:
     def mask(self, image: tuple[str, int | None], number: int) -> BoolArray | None:
         """Return the pixels of a segment on a source image; ``None`` where it is none of the images."""
         k = self.slices.get(image)
-        if k is None:
-            return None
-        return (
-            self.findings.masks[number - 1][k] if self.findings.labels is None else self.findings.labels[k] == number
-        )
+        return None if k is None else mask_of(self.findings, number, k)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
