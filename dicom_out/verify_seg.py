@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from dicom_out.verify_frames import Comparison, frames_in, voxel_counts
+from dicom_out.verify_frames import Comparison, frames_in, mask_of, voxel_counts
 from domain.codes import Code
 from domain.errors import VerificationFailed
 from domain.findings import Findings, SegmentDescription
