@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, SegmentationStorage
+from pydicom.uid import (
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+    SegmentationStorage,
+)
 
 from dicom_out.kind import Check, Encoded, Kind, Order, Work
 from dicom_out.profile import Options
 from dicom_out.seg import encode_seg
 from dicom_out.sr import encode_sr
+from dicom_out.textsr import encode_text_sr
 from dicom_out.verify_seg import CheckedSeg, check_seg
 from dicom_out.verify_sr import check_sr
+from dicom_out.verify_textsr import check_text_sr
 
 
 def _has_voxels(work: Work, options: Options) -> bool:
@@ -46,6 +54,21 @@ def _sr(order: Order) -> Iterator[Encoded]:
 def _check_sr(check: Check) -> None:
     (report,) = check.objects
     check_sr(report, check.result, check.slices, check.seg)
+
+
+def _text_sr(name: str, sop_class_uid: str, fallback: str = "") -> Kind:
+    return Kind(
+        name=name,
+        role="TEXT-SR",
+        sop_class_uid=sop_class_uid,
+        modality="SR",
+        series_offset=2,
+        applies=_always,
+        encode=encode_text_sr,
+        verify=check_text_sr,
+        settings=("preliminary",),
+        fallback=fallback,
+    )
 
 
 KINDS: tuple[Kind, ...] = (
@@ -84,4 +107,7 @@ KINDS: tuple[Kind, ...] = (
         settings=("preliminary",),
         needs="SEG",
     ),
+    _text_sr("TEXT-SR-COMPREH", ComprehensiveSRStorage, fallback="TEXT-SR-ENHANCED"),
+    _text_sr("TEXT-SR-ENHANCED", EnhancedSRStorage, fallback="TEXT-SR"),
+    _text_sr("TEXT-SR", BasicTextSRStorage),
 )
