@@ -16,7 +16,11 @@ def sct(value: str, meaning: str) -> Code:
 
 
 # Segmentation
+BACKGROUND = dcm("125040", "Background")
 SEGMENTATION = dcm("113076", "Segmentation")
+QUANTITY = sct("246205007", "Quantity")
+PROBABILITY = dcm("110854", "Fractional Probabilistic Segmentation")
+RATIO = Code("{ratio}", "UCUM", "ratio")
 SOURCE_IMAGE_FOR_PROCESSING = dcm("121322", "Source Image for Image Processing Operation")
 PROCESSING_EQUIPMENT = dcm("109102", "Processing Equipment")
 

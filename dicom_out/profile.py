@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Role = Literal["SEG", "SR", "TEXT-SR"]
+Role = Literal["SEG", "SR", "TEXT-SR", "PMAP"]
 """What an object is for; how it is encoded is an option."""
 
 
@@ -17,7 +17,9 @@ Role = Literal["SEG", "SR", "TEXT-SR"]
 class Options:
     """How objects are encoded."""
 
-    segmentation: Literal["binary"] = "binary"
+    segmentation: Literal["binary", "labelmap", "fractional"] = "binary"
+    compression: Literal["none", "rle"] = "none"
+    """Of label maps and fractions; the single bits of a BINARY SEG are never compressed."""
     report: Literal["comprehensive-3d", "comprehensive"] = "comprehensive-3d"
     text: Literal["basic", "enhanced", "comprehensive"] = "basic"
     empty_frames: bool = False

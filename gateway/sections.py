@@ -225,7 +225,8 @@ class ProfileSection(Section):
 
     base: Literal["default", "ohif", "weasis", "slicer", "pacs-basic"] = "default"
     objects: Annotated[tuple[Role, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
-    segmentation: Literal["binary"] | None = None
+    segmentation: Literal["binary", "labelmap", "fractional"] | None = None
+    compression: Literal["none", "rle"] | None = None
     report: Literal["comprehensive-3d", "comprehensive"] | None = None
     text: Literal["basic", "enhanced", "comprehensive"] | None = None
     empty_frames: bool | None = None

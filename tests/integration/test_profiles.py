@@ -19,7 +19,7 @@ from pynetdicom.events import Event
 from working import Work, working
 
 from dicom_out.destinations import make_destination
-from dicom_out.profile import BUILT_IN
+from dicom_out.profile import BUILT_IN, Options, Profile
 from dicom_out.settings import DimseSettings
 from dicom_out.writer import Writer
 from domain.errors import ClassRefused, PeerOutOfResources
@@ -122,6 +122,38 @@ def test_who_refuses_both_is_a_dead_letter_that_a_retry_begins_anew(tmp_path: Pa
         assert states(work, job, "pacs") == {"SEG": "stored", "SR": "stored", "SR-COMPREHENSIVE": "replaced"}
     assert job.state is JobState.DONE
     assert pacs.classes == [SegmentationStorage, Comprehensive3DSRStorage]
+
+
+LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
+
+
+def referred_to(path: Path) -> set[str]:
+    """Return the SOP classes of what a report points at in its content."""
+    found = set()
+    waiting = list(dcmread(path).ContentSequence)
+    while waiting:
+        item = waiting.pop()
+        waiting += item.get("ContentSequence", [])
+        found |= {str(reference.ReferencedSOPClassUID) for reference in item.get("ReferencedSOPSequence", [])}
+    return found
+
+
+def test_what_refers_to_a_refused_label_map_goes_as_the_report_that_refers_to_the_binary_one(tmp_path: Path) -> None:
+    writer = Writer(profiles={"pacs": Profile(name="own", options=Options(segmentation="labelmap"))})
+    strict, modern = Choosy(refuses=(LABELMAP,)), Choosy(name="modern")
+    for folder, pacs in ((tmp_path / "a", strict), (tmp_path / "b", modern)):
+        pacs.name = "pacs"
+        with working(folder, destinations={"pacs": pacs}, writer=writer) as work:
+            work.receive(small_series())
+            job = finish(work, hours=1)
+            sent = [item for item in work.store.jobs.objects(job.job_id) if item.sop_instance_uid in pacs.held]
+            (report,) = [item.path for item in sent if item.kind == "SR"]
+            (seg,) = [item.sop_class_uid for item in sent if item.kind != "SR"]
+            assert seg in referred_to(report)
+            assert not {SegmentationStorage, LABELMAP} - {seg} & referred_to(report)
+        assert job.state is JobState.DONE
+    assert strict.classes == [SegmentationStorage, Comprehensive3DSRStorage]
+    assert modern.classes == [LABELMAP, Comprehensive3DSRStorage]
 
 
 class Killed(BaseException):
