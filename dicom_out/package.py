@@ -75,15 +75,16 @@ def _pieces(
 def _chain(kinds: Sequence[Kind], work: Work, role: Role, options: Options, *, with_fallbacks: bool) -> list[Kind]:
     """Return the kind that serves a role, then what stands in for it; nothing where the result has no such object.
 
-    A kind that the result does not allow (a label map of overlapping segments) gives way to what stands in for it. So
-    does one whose SOP class the destination refuses: then another kind of the same class would not help.
+    What a result does not allow (a label map of overlapping segments, fractions without probabilities) gives way to
+    its stand-in at once.
     """
     by_name = {kind.name: kind for kind in kinds}
     chain: list[Kind] = []
     name = kind_name(role, options)
     while name in by_name and (with_fallbacks or not chain):
         kind = by_name[name]
-        if kind.applies(work, options) and kind.sop_class_uid not in {other.sop_class_uid for other in chain}:
+        # Who refuses a SOP class refuses it in the stand-in too
+        if kind.applies(work, options) and kind.sop_class_uid not in [earlier.sop_class_uid for earlier in chain]:
             chain.append(kind)
         name = kind.fallback
     return chain
