@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
 from dicom_out import codes
 from dicom_out.content import ACQUIRES, MODIFIES, OBSERVES, code, container, image, text, uidref
-from dicom_out.derived import instance_uid, series_uid
 from dicom_out.encoding import encoded_dataset, part10
-from dicom_out.groups import Line, groups_of, statements_of
+from dicom_out.groups import groups_of, statements_of
 from dicom_out.identity import identity
+from dicom_out.kind import Order, Segmented
 from dicom_out.source import Source, decoded, string_values
 from domain.codes import Code
 from domain.engine import OWN_MANUFACTURER, EngineManifest
@@ -22,39 +21,32 @@ from domain.ports import Result
 _PROCEDURES = ("ProcedureCodeSequence", "RequestedProcedureCodeSequence")
 
 
-def encode_sr(
-    ds: Dataset, result: Result, source: Source, *, lines: dict[int, Line], declared: tuple[str, ...]
-) -> list[bytes]:
+def encode_sr(order: Order) -> list[bytes]:
     """Return a report as a Part 10 file, in pieces.
 
-    Parameters
-    ----------
-    ds
-        Series, equipment and time as ``derived.empty_object`` returns them; is completed.
-    lines
-        Long axis of each segment that has voxels, by segment number; where there is one, there is a SEG.
-    declared
-        Character set of the object.
+    The content is the same for Comprehensive 3D and Comprehensive SR: every region is drawn on a source image.
     """
-    ds.SOPClassUID = Comprehensive3DSRStorage
-    _describe_document(ds, result, source, has_seg=bool(lines))
-    root = container(
-        codes.IMAGING_MEASUREMENT_REPORT, _tree(result, source, lines), relationship=None, template="1500"
-    )
+    result, source = order.result, order.source
+    ds = order.begin()
+    _describe_document(ds, result, source, order.segmented)
+    if order.options.preliminary:
+        ds.PreliminaryFlag = order.options.preliminary.upper()
+    root = container(codes.IMAGING_MEASUREMENT_REPORT, _tree(order), relationship=None, template="1500")
     ds.update(root)
-    elements = encoded_dataset(ds, declared) | identity(source.header, declared)
+    elements = encoded_dataset(ds, order.declared) | identity(source.header, order.declared)
     return part10(ds.SOPClassUID, ds.SOPInstanceUID, elements)
 
 
-def _describe_document(ds: Dataset, result: Result, source: Source, *, has_seg: bool) -> None:
+def _describe_document(ds: Dataset, result: Result, source: Source, segmented: Mapping[int, Segmented]) -> None:
     """SR Document Series and General Modules (PS3.3 C.17.1, C.17.2)."""
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
     ds.CompletionFlag, ds.VerificationFlag = "COMPLETE", "UNVERIFIED"
     series = [_series(source.series_instance_uid, source.instances)]
-    if has_seg:
-        job = result.job_id
-        series.append(_series(series_uid(job, "SEG"), [(SegmentationStorage, instance_uid(job, "SEG"))]))
+    listed: dict[str, dict[tuple[str, str], None]] = {}
+    for item in segmented.values():
+        listed.setdefault(item.series_instance_uid, {})[item.sop_class_uid, item.sop_instance_uid] = None
+    series += [_series(uid, list(instances)) for uid, instances in listed.items()]
     ds.CurrentRequestedProcedureEvidenceSequence = [_study(source.study_instance_uid, series)]
     former = [_predecessor(source.study_instance_uid, sr) for sr in result.predecessors if sr.kind == "SR"]
     if former:
@@ -101,15 +93,16 @@ def _request(source: Source, attributes: Dataset) -> Dataset:
     return item
 
 
-def _tree(result: Result, source: Source, lines: dict[int, Line]) -> list[Dataset]:
+def _tree(order: Order) -> list[Dataset]:
     """Return the content below the root, in the order of TID 1500."""
+    result, source, lines = order.result, order.source, order.work.lines
     said = statements_of(result, source, lines)
     tree = [
         code(codes.LANGUAGE, codes.ENGLISH, MODIFIES),
         *_observer(result.manifest),
         code(codes.PROCEDURE_REPORTED, _procedure(source), MODIFIES),
         _image_library(source),
-        container(codes.IMAGING_MEASUREMENTS, groups_of(result, source, lines)),
+        container(codes.IMAGING_MEASUREMENTS, groups_of(result, source, lines, order.segmented)),
     ]
     return [*tree, container(codes.QUALITATIVE_EVALUATIONS, said)] if said else tree
 

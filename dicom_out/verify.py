@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_out.verify_seg import check_seg
-from dicom_out.verify_sr import check_sr
+from dicom_out.kind import Check, Kind
+from dicom_out.package import Piece
+from dicom_out.verify_seg import CheckedSeg
 from domain.errors import VerificationFailed
 from domain.job import ResultObject
 from domain.ports import Result
 from domain.volume import Grid
 
-_CLASSES = {"SEG": SegmentationStorage, "SR": Comprehensive3DSRStorage}
 _ONE_FOR_ALL = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _SLICE_KEYWORDS = [
     "SOPClassUID",
@@ -57,8 +57,8 @@ class SourceSlices:
     """Shape ``(slices, 3)``."""
 
 
-def verify(result: Result, objects: Sequence[ResultObject]) -> None:
-    """Compare ``objects`` with ``result``.
+def verify(result: Result, objects: Sequence[ResultObject], pieces: Sequence[Piece]) -> None:
+    """Compare ``objects`` with ``result``; ``pieces`` are what there must be.
 
     Raises
     ------
@@ -67,14 +67,24 @@ def verify(result: Result, objects: Sequence[ResultObject]) -> None:
     """
     with _unreadable_is_failed():
         first, slices = _read_source(result)
-        found = {item.kind: _read(item, first) for item in objects}
-        if len(found) != len(objects) or "SR" not in found:
-            raise VerificationFailed("A result has one SR and at most one SEG.")
-        labels = result.findings.labels
-        if (labels is not None and labels.any()) != ("SEG" in found):
-            raise VerificationFailed("There is a SEG exactly where a segment has a voxel.")
-        seg = check_seg(found["SEG"], result, slices) if "SEG" in found else None
-        check_sr(found["SR"], result, slices, seg)
+        found: dict[str, list[Dataset]] = {piece.variant: [] for piece in pieces}
+        kinds = {piece.variant: piece.kind for piece in pieces}
+        for item in objects:
+            if item.variant not in found:
+                raise VerificationFailed(f"{item.kind}: nobody gets such an object.")
+            found[item.variant].append(_read(item, kinds[item.variant], first))
+        checked: dict[str, CheckedSeg | None] = {"": None}
+        for piece in pieces:
+            if not found[piece.variant]:
+                raise VerificationFailed(f"{piece.kind.name}: it is missing.")
+            check = Check(
+                result=result,
+                slices=slices,
+                objects=found[piece.variant],
+                options=piece.options,
+                seg=checked[piece.needs],
+            )
+            checked[piece.variant] = piece.kind.verify(check)
 
 
 @contextmanager
@@ -138,10 +148,10 @@ def _frames(paths: Sequence[Path], numbers: Sequence[int | None]) -> list[Datase
     return headers
 
 
-def _read(item: ResultObject, source: Dataset) -> Dataset:
+def _read(item: ResultObject, kind: Kind, source: Dataset) -> Dataset:
     """Read an object and check that it is what the job says it is, about the same patient and study."""
     ds = dcmread(item.path)
-    if not (ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == item.sop_class_uid == _CLASSES[item.kind]):
+    if not (ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == item.sop_class_uid == kind.sop_class_uid):
         raise VerificationFailed(f"{item.kind}: SOPClassUID is not the job's.")
     if not (ds.SOPInstanceUID == ds.file_meta.MediaStorageSOPInstanceUID == item.sop_instance_uid):
         raise VerificationFailed(f"{item.kind}: SOPInstanceUID is not the job's.")

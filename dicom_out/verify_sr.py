@@ -36,11 +36,7 @@ def check_sr(sr: Dataset, result: Result, slices: Slices, seg: CheckedSeg | None
     _check_evidence(sr, slices, seg)
     groups, statements = _by_tracking(sr)
     segments = result.findings.segments
-    absent = [
-        number
-        for number in range(1, len(segments) + 1)
-        if result.findings.labels is not None and (seg is None or number not in seg.voxels)
-    ]
+    absent = _absent(result, seg)
     if len(groups) != len(segments) - len(absent) or len(set(statements) - {None}) != len(absent):
         raise VerificationFailed("SR: its tracking UIDs are not one for each segment.")
     present, missing = iter(groups.items()), iter([(uid, items) for uid, items in statements.items() if uid])
@@ -60,6 +56,15 @@ def check_sr(sr: Dataset, result: Result, slices: Slices, seg: CheckedSeg | None
             _check_references(number, items, slices, seg)
             _check_line(number, items, seg)
     _check_whole(statements.get(None, []), result)
+
+
+def _absent(result: Result, seg: CheckedSeg | None) -> list[int]:
+    """Return the numbers of the segments that were looked for and have no voxel."""
+    labels = result.findings.labels
+    if labels is None:
+        return []
+    present = set(seg.voxels) if seg is not None else {number for plane in labels for number in np.unique(plane)}
+    return [number for number in range(1, len(result.findings.segments) + 1) if number not in present]
 
 
 Tracking = tuple[str, str]

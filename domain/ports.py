@@ -226,6 +226,15 @@ class JobLog(Protocol):
         """
         ...
 
+    def replace_deliveries(
+        self, job_id: str, destination: str, *, replaced: Sequence[str], by: Sequence[str], reason: str
+    ) -> None:
+        """Queue the objects ``by`` for a destination in place of the objects ``replaced``, all at once.
+
+        Both are SOP Instance UIDs. Of ``by``, what is queued or further already stays as it is.
+        """
+        ...
+
     def deliveries(self, job_id: str) -> tuple[Delivery, ...]: ...
 
 
@@ -297,6 +306,8 @@ class Result:
     """Frame of each source instance, from 1; empty where each slice is a whole instance."""
     prompt: Prompt | None = None
     """What the engine was pointed at."""
+    destinations: tuple[str, ...] = ()
+    """Names of those who get it: their profiles say what is written. Empty: what the default profile asks for."""
 
     @property
     def patient_grid(self) -> Grid:
@@ -312,7 +323,7 @@ class ResultWriter(Protocol):
     """Encodes findings as DICOM objects and proves that they say what the engine said."""
 
     def write(self, result: Result, folder: Path) -> tuple[ResultObject, ...]:
-        """Write SEG (where there are masks) and SR into ``folder``; the same result gives the same UIDs.
+        """Write what the profiles of the result's destinations ask for; the same result gives the same UIDs.
 
         Each file is written under a temporary name, synced and renamed.
         """

@@ -124,7 +124,8 @@ def parts(
 
     ``progress`` is told how much of a case is done, by engines that can tell.
     """
-    from dicom_out.writer import Writer, WriterSettings
+    from dicom_out.kind import WriterSettings
+    from dicom_out.writer import Writer
     from gateway.destinations import profiles
     from pipeline.confirming import Confirming
     from pipeline.delivering import Delivering

@@ -268,6 +268,7 @@ class Steps:
             context=study_context(proven.headers),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
+            destinations=job.destinations,
         )
 
     def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:
@@ -276,13 +277,14 @@ class Steps:
         following, settled = bring_on(job, destination, number)
         if not settled:
             return following
-        short = [item for item in self._jobs.deliveries(job.job_id) if not item.state.is_stored]
+        short = [item for item in self._jobs.deliveries(job.job_id) if not item.state.ended_well]
         reason = "; ".join(dict.fromkeys(f"{item.destination}: {item.reason}" for item in short))
         if any(item.state is DeliveryState.DEAD for item in short):
             return self._end(job, JobState.FAILED, "not-delivered", reason)
         if short:
             return self._end(job, JobState.UNCONFIRMED, "not-confirmed", reason)
-        return self._end(job, JobState.DONE, "", self._plans.conflict_note(job.series_instance_uid))
+        notes = (self._delivering.statement(job), self._plans.conflict_note(job.series_instance_uid))
+        return self._end(job, JobState.DONE, "", " ".join(note for note in notes if note))
 
     # ---------------------------------------------------------------------------------------------- endings
 

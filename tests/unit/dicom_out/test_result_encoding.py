@@ -20,8 +20,9 @@ from results import MEAN, lung, manifest, result_of
 from dicom_out.colour import cielab
 from dicom_out.files import write_durably
 from dicom_out.frames import Frame, frames_of, packed
+from dicom_out.kind import WriterSettings
 from dicom_out.longaxis import long_axis
-from dicom_out.writer import Writer, WriterSettings
+from dicom_out.writer import Writer
 from domain.codes import LEFT, Code
 from domain.engine import OWN_MANUFACTURER
 from domain.errors import OutOfSpace, StorageError
@@ -115,7 +116,7 @@ def test_the_same_result_gives_the_same_bytes_and_says_who_made_it(tmp_path: Pat
         assert ds.ContributingEquipmentSequence[0].DeviceUID == device == ds.DeviceSerialNumber
         assert ds.ContributingEquipmentSequence[0].PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
     assert seg.SeriesNumber + 1 == report.SeriesNumber
-    assert seg.SeriesDescription == report.SeriesDescription == "Voxgate Lungs in CT"
+    assert seg.SeriesDescription == report.SeriesDescription == "AI Voxgate Lungs in CT"
     assert (report.CompletionFlag, report.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
     assert [item.TrackingID for item in seg.SegmentSequence] == ["lungs left_lung", "lungs right_lung"]
     assert {item.SegmentAlgorithmType for item in seg.SegmentSequence} == {"AUTOMATIC"}
