@@ -56,6 +56,14 @@ def reference(image: SourceImage, purpose: Code | None = None) -> Dataset:
     return item
 
 
+def instance_of(image: SourceImage, frame: int | None = None) -> Dataset:
+    """Return a reference to a source instance, or to one frame of it."""
+    item = _instance(image.sop_class_uid, image.sop_instance_uid)
+    if frame is not None:
+        item.ReferencedFrameNumber = frame
+    return item
+
+
 def describe_references(ds: Dataset, source: Source, instances: Iterable[tuple[str, str]]) -> None:
     """Common Instance Reference Module (PS3.3 C.12.2): the series of what is referred to."""
     series = Dataset()

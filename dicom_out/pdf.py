@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import tzinfo
 
 import numpy as np
@@ -15,7 +16,7 @@ from dicom_out.encoding import element, encoded_dataset, part10, tag_of
 from dicom_out.fonts import written
 from dicom_out.general import reference
 from dicom_out.identity import identity
-from dicom_out.keyimages import KeyImage, key_images, plain_image
+from dicom_out.keyimages import KeyImage, plain_image
 from dicom_out.pages import Report, TableOf, pdf_of
 from dicom_out.sc import Begin
 from dicom_out.source import Source, decoded, string_values
@@ -32,6 +33,7 @@ def encode_pdf(
     begin: Begin,
     result: Result,
     source: Source,
+    pictures: Sequence[KeyImage],
     *,
     declared: tuple[str, ...],
     identified: bool = True,
@@ -43,6 +45,8 @@ def encode_pdf(
     ----------
     begin
         Called with the instance's number, 1.
+    pictures
+        The key images of the result; the most telling are shown.
     declared
         Character set of the object.
     identified
@@ -50,20 +54,19 @@ def encode_pdf(
     zone
         Where the time of the analysis is local; ``None`` is the machine's zone.
     """
-    pictures = key_images(result)
     plain = None if pictures else plain_image(result)
-    pictures = _most_telling(pictures, result.findings) if plain is None else [plain]
-    pdf = pdf_of(_report(result, source, pictures, identified=identified, zone=zone))
+    shown = _most_telling(pictures, result.findings) if plain is None else [plain]
+    pdf = pdf_of(_report(result, source, shown, identified=identified, zone=zone))
     ds = begin(1)
     ds.SOPClassUID = EncapsulatedPDFStorage
-    _describe_document(ds, result, source, pictures)
+    _describe_document(ds, result, source, shown)
     ds.EncapsulatedDocumentLength = len(pdf)
     elements = encoded_dataset(ds, declared) | identity(source.header, declared)
     elements[tag_of("EncapsulatedDocument")] = element("EncapsulatedDocument", pdf)
     return [part10(ds.SOPClassUID, ds.SOPInstanceUID, elements)]
 
 
-def _most_telling(pictures: list[KeyImage], findings: Findings) -> list[KeyImage]:
+def _most_telling(pictures: Sequence[KeyImage], findings: Findings) -> list[KeyImage]:
     """Return the pictures with the most on them, in slice order."""
 
     def located(key: KeyImage) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
@@ -11,17 +11,18 @@ from dicom_out.codes import SOURCE_IMAGE_FOR_PROCESSING
 from dicom_out.encoding import element, encoded_dataset, part10, tag_of
 from dicom_out.general import describe_body_part, describe_loss, describe_references, reference
 from dicom_out.identity import identity
-from dicom_out.keyimages import KeyImage, key_images
+from dicom_out.keyimages import KeyImage
 from dicom_out.source import Source
-from domain.ports import Result
 from volume.picture import Picture
 
 Begin = Callable[[int], Dataset]
 """Returns series, equipment and time of the object's n-th instance, from 1."""
 
 
-def encode_sc(begin: Begin, result: Result, source: Source, *, declared: tuple[str, ...]) -> list[list[bytes]]:
-    """Return each key image as a Part 10 file, in pieces; none where the engine located nothing.
+def encode_sc(
+    begin: Begin, source: Source, pictures: Sequence[KeyImage], *, declared: tuple[str, ...]
+) -> list[list[bytes]]:
+    """Return each key image as a Part 10 file, in pieces.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def encode_sc(begin: Begin, result: Result, source: Source, *, declared: tuple[s
     declared
         Character set of the objects.
     """
-    return [_encoded(begin(n), key, source, declared) for n, key in enumerate(key_images(result), start=1)]
+    return [_encoded(begin(n), key, source, declared) for n, key in enumerate(pictures, start=1)]
 
 
 def _encoded(ds: Dataset, key: KeyImage, source: Source, declared: tuple[str, ...]) -> list[bytes]:
