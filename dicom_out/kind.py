@@ -19,7 +19,10 @@ from dicom_out.frames import Frame, frames_of
 from dicom_out.groups import Line
 from dicom_out.identity import character_set
 from dicom_out.lines import lines_of
+from dicom_out.masks import Masks, masks_of
 from dicom_out.profile import Options, Role
+from dicom_out.segoptions import SegOptions
+from dicom_out.segplan import SegPart, plan_seg
 from dicom_out.source import Source
 from domain.ports import Result
 
@@ -45,6 +48,7 @@ class Work:
         self.result = result
         self.source = source
         self.settings = settings
+        self._parts: dict[SegOptions, tuple[SegPart, ...]] = {}
 
     @cached_property
     def declared(self) -> tuple[str, ...]:
@@ -52,15 +56,25 @@ class Work:
         return character_set(self.source.header, own_texts(self.result))
 
     @cached_property
+    def masks(self) -> Masks | None:
+        """Where the segments are; ``None`` where the engine gives no masks."""
+        return masks_of(self.result.findings)
+
+    @cached_property
     def frames(self) -> tuple[Frame, ...]:
         """The frames that are not empty, by segment and then in slice order."""
-        labels = self.result.findings.labels
-        return () if labels is None else frames_of(labels)
+        return () if self.masks is None else frames_of(self.masks)
+
+    def seg_parts(self, options: SegOptions) -> tuple[SegPart, ...]:
+        """Return the instances of the segmentation that is written under these options."""
+        if options not in self._parts:
+            self._parts[options] = plan_seg(self.result.findings, self.masks, options)
+        return self._parts[options]
 
     @cached_property
     def lines(self) -> Mapping[int, Line]:
         """Long axis of each segment with voxels, by segment number."""
-        return lines_of(self.result, self.source, self.frames)
+        return lines_of(self.result, self.source, self.masks, self.frames)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +136,8 @@ class Order:
 class Encoded:
     """One instance as a Part 10 file."""
 
-    pieces: Sequence[bytes] = field(repr=False)
+    pieces: Iterable[bytes | memoryview] = field(repr=False)
+    """One after the other; they may be made while they are written."""
     number: int = 1
     """Which instance of its variant, from 1, as given to ``Order.begin``."""
     segments: Mapping[int, int] = field(default_factory=dict)

@@ -4,35 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, SegmentationStorage
+from pydicom.uid import (
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+    ParametricMapStorage,
+    SegmentationStorage,
+)
 
 from dicom_out.kind import Check, Encoded, Kind, Order, Work
+from dicom_out.parametric import encode_parametric_map, mapped_segments
 from dicom_out.profile import Options
-from dicom_out.seg import encode_seg
+from dicom_out.segkind import seg_applies, seg_encoder, verify_seg
+from dicom_out.segoptions import LABEL_MAP_STORAGE, SegType
 from dicom_out.sr import encode_sr
-from dicom_out.verify_seg import CheckedSeg, check_seg
+from dicom_out.textsr import encode_text_sr
+from dicom_out.verify_parametric import check_parametric_maps
 from dicom_out.verify_sr import check_sr
-
-
-def _has_voxels(work: Work, options: Options) -> bool:
-    """A segmentation without a frame is not allowed, and one of empty frames looks like a finding nobody sees."""
-    return bool(work.frames)
-
-
-def _seg(order: Order) -> Iterator[Encoded]:
-    work, labels = order.work, order.result.findings.labels
-    if labels is None:
-        return
-    pieces = encode_seg(
-        order.begin(), order.result, order.source, labels=labels, frames=work.frames, declared=order.declared
-    )
-    numbers = range(1, len(order.result.findings.segments) + 1)
-    yield Encoded(pieces=pieces, segments={number: number for number in numbers})
-
-
-def _check_seg(check: Check) -> CheckedSeg:
-    (seg,) = check.objects
-    return check_seg(seg, check.result, check.slices)
+from dicom_out.verify_textsr import check_text_sr
 
 
 def _always(work: Work, options: Options) -> bool:
@@ -43,9 +33,40 @@ def _sr(order: Order) -> Iterator[Encoded]:
     yield Encoded(pieces=encode_sr(order))
 
 
+def _has_probabilities(work: Work, options: Options) -> bool:
+    return bool(mapped_segments(work.result))
+
+
+def _maps(order: Order) -> Iterator[Encoded]:
+    for number, segment in enumerate(mapped_segments(order.result), start=1):
+        pieces = encode_parametric_map(
+            order.begin(number), order.result, order.source, segment=segment, declared=order.declared
+        )
+        yield Encoded(pieces=pieces, number=number)
+
+
+def _check_maps(check: Check) -> None:
+    check_parametric_maps(check.objects, check.result, check.slices)
+
+
 def _check_sr(check: Check) -> None:
     (report,) = check.objects
     check_sr(report, check.result, check.slices, check.seg)
+
+
+def _text_sr(name: str, sop_class_uid: str, fallback: str = "") -> Kind:
+    return Kind(
+        name=name,
+        role="TEXT-SR",
+        sop_class_uid=sop_class_uid,
+        modality="SR",
+        series_offset=2,
+        applies=_always,
+        encode=encode_text_sr,
+        verify=check_text_sr,
+        settings=("preliminary",),
+        fallback=fallback,
+    )
 
 
 KINDS: tuple[Kind, ...] = (
@@ -55,9 +76,34 @@ KINDS: tuple[Kind, ...] = (
         sop_class_uid=SegmentationStorage,
         modality="SEG",
         series_offset=0,
-        applies=_has_voxels,
-        encode=_seg,
-        verify=_check_seg,
+        applies=seg_applies(SegType.BINARY),
+        encode=seg_encoder(SegType.BINARY),
+        verify=verify_seg,
+        settings=("empty_frames", "max_frames"),
+    ),
+    Kind(
+        name="SEG-LABELMAP",
+        role="SEG",
+        sop_class_uid=LABEL_MAP_STORAGE,
+        modality="SEG",
+        series_offset=0,
+        applies=seg_applies(SegType.LABELMAP),
+        encode=seg_encoder(SegType.LABELMAP),
+        verify=verify_seg,
+        settings=("empty_frames", "max_frames", "compression"),
+        fallback="SEG",
+    ),
+    Kind(
+        name="SEG-FRACTIONAL",
+        role="SEG",
+        sop_class_uid=SegmentationStorage,
+        modality="SEG",
+        series_offset=0,
+        applies=seg_applies(SegType.FRACTIONAL),
+        encode=seg_encoder(SegType.FRACTIONAL),
+        verify=verify_seg,
+        settings=("empty_frames", "max_frames", "compression"),
+        fallback="SEG",
     ),
     Kind(
         name="SR",
@@ -83,5 +129,18 @@ KINDS: tuple[Kind, ...] = (
         verify=_check_sr,
         settings=("preliminary",),
         needs="SEG",
+    ),
+    _text_sr("TEXT-SR-COMPREH", ComprehensiveSRStorage, fallback="TEXT-SR-ENHANCED"),
+    _text_sr("TEXT-SR-ENHANCED", EnhancedSRStorage, fallback="TEXT-SR"),
+    _text_sr("TEXT-SR", BasicTextSRStorage),
+    Kind(
+        name="PMAP",
+        role="PMAP",
+        sop_class_uid=ParametricMapStorage,
+        modality="OT",
+        series_offset=3,
+        applies=_has_probabilities,
+        encode=_maps,
+        verify=_check_maps,
     ),
 )

@@ -73,14 +73,21 @@ def _pieces(
 
 
 def _chain(kinds: Sequence[Kind], work: Work, role: Role, options: Options, *, with_fallbacks: bool) -> list[Kind]:
-    """Return the kind that serves a role, then what stands in for it; nothing where the result has no such object."""
+    """Return the kind that serves a role, then what stands in for it; nothing where the result has no such object.
+
+    What a result does not allow (a label map of overlapping segments, fractions without probabilities) gives way to
+    its stand-in at once.
+    """
     by_name = {kind.name: kind for kind in kinds}
     chain: list[Kind] = []
     name = kind_name(role, options)
     while name in by_name and (with_fallbacks or not chain):
-        chain.append(by_name[name])
-        name = chain[-1].fallback
-    return chain if chain and chain[0].applies(work, options) else []
+        kind = by_name[name]
+        # Who refuses a SOP class refuses it in the stand-in too
+        if kind.applies(work, options) and kind.sop_class_uid not in [earlier.sop_class_uid for earlier in chain]:
+            chain.append(kind)
+        name = kind.fallback
+    return chain
 
 
 def kind_name(role: Role, options: Options) -> str:

@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Role = Literal["SEG", "SR", "TEXT-SR", "PDF", "SC", "GSPS", "KOS", "PMAP"]
+Role = Literal["SEG", "SR", "TEXT-SR", "PMAP"]
 """What an object is for; how it is encoded is an option."""
-
-ROLES: tuple[Role, ...] = ("SEG", "SR", "TEXT-SR", "PDF", "SC", "GSPS", "KOS", "PMAP")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,14 +18,14 @@ class Options:
     """How objects are encoded."""
 
     segmentation: Literal["binary", "labelmap", "fractional"] = "binary"
+    compression: Literal["none", "rle"] = "none"
+    """Of label maps and fractions; the single bits of a BINARY SEG are never compressed."""
     report: Literal["comprehensive-3d", "comprehensive"] = "comprehensive-3d"
     text: Literal["basic", "enhanced", "comprehensive"] = "basic"
     empty_frames: bool = False
     """Keep the frames of a SEG that have no pixel, for viewers that place frames by counting them."""
     max_frames: int = 0
     """Split a SEG that has more frames into several instances, by segments; 0: never."""
-    grid: Literal["source", "regular"] = "source"
-    """Where a SEG of a resampled series lies: on the slices of the source, or on the regular grid."""
     preliminary: Literal["", "preliminary", "final"] = ""
     """Preliminary Flag of reports (PS3.3 C.17.2.2); empty: it is not said."""
     superseded: Literal["keep", "reject"] = "keep"
@@ -70,7 +68,7 @@ BUILT_IN: Mapping[str, Profile] = {
         ),
         Profile(
             name="pacs-basic",
-            objects=("TEXT-SR", "PDF", "SC"),
+            objects=("TEXT-SR",),
             options=Options(text="basic"),
             why="Many PACS show neither SEG nor TID 1500: pictures, a text report and a PDF.",
         ),

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom_out.kind import Check, Kind
 from dicom_out.package import Piece
 from dicom_out.verify_seg import CheckedSeg
 from domain.errors import VerificationFailed
+from domain.image import Raster
 from domain.job import ResultObject
 from domain.ports import Result
 from domain.volume import Grid
@@ -40,6 +41,8 @@ _GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 _PLACING = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _STEP_TOLERANCE = 2e-3
 """Relative; assembly takes slices whose direction cosines differ by half of it. Another spacing is far off."""
+_DEFERRED = 1 << 20
+"""Bytes from which a value is read, or mapped, only when it is looked at: the pixels of a segmentation."""
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "AccessionNumber", "StudyInstanceUID", "StudyID")
 
 
@@ -97,6 +100,8 @@ def _unreadable_is_failed() -> Iterator[None]:
 
 
 def _read_source(result: Result) -> tuple[Dataset, SourceSlices]:
+    if isinstance(result.grid, Raster):
+        return _read_pictures(result, result.grid)
     paths, grid = result.source_paths, result.patient_grid
     numbers = result.source_frames or (None,) * len(paths)
     headers = _frames(paths, numbers) if any(numbers) else [_header(path) for path in paths]
@@ -113,6 +118,30 @@ def _read_source(result: Result) -> tuple[Dataset, SourceSlices]:
         series_instance_uid=str(first.SeriesInstanceUID),
         frame_of_reference_uid=str(first.FrameOfReferenceUID),
         positions_mm=np.array([[float(x) for x in header.ImagePositionPatient] for header in headers]),
+    )
+
+
+def _read_pictures(result: Result, raster: Raster) -> tuple[Dataset, SourceSlices]:
+    """Return what images without patient coordinates say; the raster is that of the first one's frames."""
+    paths = list(dict.fromkeys(result.source_paths))
+    headers = [
+        dcmread(path, stop_before_pixels=True, specific_tags=[*_SLICE_KEYWORDS, "NumberOfFrames"]) for path in paths
+    ]
+    first, count = headers[0], raster.shape[0]
+    for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"):
+        if len({_bytes(header, keyword) for header in headers}) > 1:
+            raise VerificationFailed(f"{keyword} differs between the source's images; a result has one.")
+    if (int(first.get("NumberOfFrames") or 1), int(first.Rows), int(first.Columns)) != raster.shape:
+        raise VerificationFailed("The source's files and the findings differ in frames, rows or columns.")
+    frames: list[int | None] = [None] if count == 1 else list(range(1, count + 1))
+    rest = headers[1:]
+    return dcmread(paths[0], stop_before_pixels=True), SourceSlices(
+        sop_instance_uids=tuple(str(header.SOPInstanceUID) for header in [first] * count + rest),
+        sop_class_uids=tuple(str(header.SOPClassUID) for header in [first] * count + rest),
+        frame_numbers=(*frames, *(None for _ in rest)),
+        series_instance_uid=str(first.SeriesInstanceUID),
+        frame_of_reference_uid="",
+        positions_mm=np.zeros((0, 3)),
     )
 
 
@@ -150,15 +179,15 @@ def _frames(paths: Sequence[Path], numbers: Sequence[int | None]) -> list[Datase
 
 def _read(item: ResultObject, kind: Kind, source: Dataset) -> Dataset:
     """Read an object and check that it is what the job says it is, about the same patient and study."""
-    ds = dcmread(item.path)
+    ds = dcmread(item.path, defer_size=_DEFERRED)
     if not (ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == item.sop_class_uid == kind.sop_class_uid):
         raise VerificationFailed(f"{item.kind}: SOPClassUID is not the job's.")
     if not (ds.SOPInstanceUID == ds.file_meta.MediaStorageSOPInstanceUID == item.sop_instance_uid):
         raise VerificationFailed(f"{item.kind}: SOPInstanceUID is not the job's.")
     if ds.SeriesInstanceUID != item.series_instance_uid or ds.SeriesInstanceUID == source.SeriesInstanceUID:
         raise VerificationFailed(f"{item.kind}: SeriesInstanceUID is not the job's.")
-    if ds.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian:
-        raise VerificationFailed(f"{item.kind}: TransferSyntaxUID is not Explicit VR Little Endian.")
+    if ds.file_meta.TransferSyntaxUID not in (ExplicitVRLittleEndian, RLELossless):
+        raise VerificationFailed(f"{item.kind}: TransferSyntaxUID is neither Explicit VR Little Endian nor RLE.")
     for keyword in _IDENTITY:
         if not _same(ds, source, keyword):
             raise VerificationFailed(f"{item.kind}: {keyword} is not the source's.")

@@ -9,7 +9,15 @@ from domain.findings import Evaluation, Findings, Measurement
 
 NOT_FOR_DIAGNOSIS = "Not for primary diagnosis"
 """Stands on every picture and page."""
-_UNITS = {"[hnsf'U]": "HU", "{SUVbw}g/ml": "g/ml SUVbw", "1": "", "mm2": "mm²", "mm3": "mm³", "cm2": "cm²", "cm3": "cm³"}
+_UNITS = {
+    "[hnsf'U]": "HU",
+    "{SUVbw}g/ml": "g/ml SUVbw",
+    "1": "",
+    "mm2": "mm²",
+    "mm3": "mm³",
+    "cm2": "cm²",
+    "cm3": "cm³",
+}
 """UCUM codes that nobody reads as they are."""
 
 

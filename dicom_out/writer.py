@@ -13,6 +13,7 @@ from dicom_out.package import Piece, package
 from dicom_out.profile import DEFAULT, Profile
 from dicom_out.source import read_source
 from dicom_out.verify import verify
+from domain.image import Raster
 from domain.job import ResultObject
 from domain.ports import Result
 
@@ -43,7 +44,7 @@ class Writer:
         StorageError
             A file could not be written.
         """
-        if len(result.source_paths) != result.grid.shape[0]:
+        if not isinstance(result.grid, Raster) and len(result.source_paths) != result.grid.shape[0]:
             raise ValueError("one source instance is needed for each slice")
         work = self._work(result)
         written: list[ResultObject] = []

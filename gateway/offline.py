@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicom_out.profile import DEFAULT, Profile
 from domain.engine import Verdict
 from domain.errors import ConfigurationError
 from domain.job import Job, JobState
@@ -74,11 +75,13 @@ def analyse(
     config: Config,
     engine: str | None = None,
     prompt: tuple[PromptSection, ...] = (),
+    profile: Profile = DEFAULT,
     on_step: OnStep | None = None,
 ) -> Analysis:
     """Run what the routes (or ``engine``, on everything, with ``prompt``) say on the DICOM files below ``paths``.
 
-    Writes each job's SEG and SR below ``out``; reports on every stack, also on those that nothing took, and on files.
+    Writes what a destination with ``profile`` would get of each job below ``out``; reports on every stack, also on
+    those that nothing took, and on files.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def analyse(
         def tell(share: float) -> None:
             say("analysing", (analysed + share) / len(order))
 
-        joined = wiring.parts(config, store, to={}, progress=tell)
+        joined = wiring.parts(config, store, to={}, progress=tell, profile=profile)
         reports = []
         for analysed, uid in enumerate(order):  # noqa: B007  (tell reads it)
             tell(0.0)
