@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from PIL import ImageCms
@@ -56,25 +57,49 @@ class Layer:
     description: str
 
 
-def is_on_images(result: Result) -> bool:
-    """Tell whether something was located on images without patient coordinates."""
+def is_on_images(result: Result, *, is_colour: bool) -> bool:
+    """Tell whether something was located on images without patient coordinates, in colour or in grey."""
     if not isinstance(result.grid, Raster):
         return False
-    return any(_drawn(result, k, "") for k in range(len(places_of(result))))
+    places = places_of(result)
+    located = [places[k].path for k in range(len(places)) if _drawn(result, k, "")]
+    return any(_is_colour(_header(path)) == is_colour for path in dict.fromkeys(located))
 
 
-def encode_gsps(begin: Begin, result: Result, source: Source, *, declared: tuple[str, ...]) -> list[list[bytes]]:
-    """Return a presentation state for each image with something on it, as a Part 10 file in pieces."""
+def _header(path: Path) -> Dataset:
+    return dcmread(path, stop_before_pixels=True)
+
+
+def _is_colour(header: Dataset) -> bool:
+    """Tell whether an image has colours; those of a palette are colours too."""
+    return int(header.SamplesPerPixel) > 1 or header.PhotometricInterpretation == "PALETTE COLOR"
+
+
+def encode_gsps(
+    begin: Begin, result: Result, source: Source, *, is_colour: bool, declared: tuple[str, ...]
+) -> list[list[bytes]]:
+    """Return a presentation state for each image with something on it, as a Part 10 file in pieces.
+
+    Parameters
+    ----------
+    begin
+        Called with the instance's number.
+    is_colour
+        Which of the images: those in colour need another SOP class than those in grey.
+    declared
+        Character set of the objects.
+    """
     places = places_of(result)
     files: dict[str, list[int]] = {}
     for k in range(len(places)):
         files.setdefault(source.images[k].sop_instance_uid, []).append(k)
-    written = []
+    written: list[list[bytes]] = []
     for indices in files.values():
         drawn = [item for k in indices for item in _drawn(result, k, source.series_instance_uid, places[k].frame)]
-        if drawn:
+        header = _header(places[indices[0]].path) if drawn else Dataset()
+        if drawn and _is_colour(header) == is_colour:
             ds = begin(len(written) + 1)
-            _describe(ds, result, source, indices[0], places[indices[0]], drawn)
+            _describe(ds, result, source, indices[0], places[indices[0]], header, drawn)
             elements = encoded_dataset(ds, declared) | identity(source.header, declared)
             written.append(part10(ds.SOPClassUID, ds.SOPInstanceUID, elements))
     return written
@@ -140,12 +165,11 @@ def _lines(result: Result, k: int, frame: int | None) -> Iterator[Drawn]:
             )
 
 
-def _describe(ds: Dataset, result: Result, source: Source, k: int, place: Place, drawn: Sequence[Drawn]) -> None:
-    header = dcmread(place.path, stop_before_pixels=True)
-    is_colour = int(header.SamplesPerPixel) > 1 or header.PhotometricInterpretation == "PALETTE COLOR"
-    ds.SOPClassUID = (
-        ColorSoftcopyPresentationStateStorage if is_colour else GrayscaleSoftcopyPresentationStateStorage
-    )
+def _describe(
+    ds: Dataset, result: Result, source: Source, k: int, place: Place, header: Dataset, drawn: Sequence[Drawn]
+) -> None:
+    is_colour = _is_colour(header)
+    ds.SOPClassUID = ColorSoftcopyPresentationStateStorage if is_colour else GrayscaleSoftcopyPresentationStateStorage
     image = instance_of(source.images[k])
     ds.PresentationCreationDate, ds.PresentationCreationTime = ds.ContentDate, ds.ContentTime
     ds.ContentLabel, ds.ContentDescription = "AI_FINDINGS", f"AI {result.manifest.title}"[:64]

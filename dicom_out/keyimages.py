@@ -54,9 +54,7 @@ def key_images(result: Result) -> list[KeyImage]:
         A source file cannot be read again.
     """
     indices = chosen(result)
-    return [
-        KeyImage(index=k, place=place, picture=draw(sheet)) for k, place, sheet in sheets(result, indices)
-    ]
+    return [KeyImage(index=k, place=place, picture=draw(sheet)) for k, place, sheet in sheets(result, indices)]
 
 
 def plain_image(result: Result) -> KeyImage | None:
@@ -100,9 +98,7 @@ def _has_masks(findings: Findings, k: int) -> bool:
     return findings.shape is not None and k < findings.shape[0]
 
 
-def _sheet(
-    result: Result, places: Sequence[Place], k: int, frame: Frame, window: Window | None, which: str
-) -> Sheet:
+def _sheet(result: Result, places: Sequence[Place], k: int, frame: Frame, window: Window | None, which: str) -> Sheet:
     findings, place = result.findings, places[k]
     present = [
         number

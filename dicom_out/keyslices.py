@@ -45,7 +45,7 @@ class _Shares:
             pixels = areas(findings)
             columns += [pixels[:, n] / pixels[:, n].max() for n in range(pixels.shape[1]) if pixels[:, n].any()]
         marked = [detection.image for detection in findings.detections]
-        marked += [int(round(m.points[0][0])) for m in findings.measurements if m.points]
+        marked += [round(m.points[0][0]) for m in findings.measurements if m.points]
         for k in marked:
             if 0 <= k < slices:
                 columns.append(np.eye(1, slices, k)[0])
@@ -73,7 +73,8 @@ def key_slices(findings: Findings, slices: int, most: int) -> tuple[int, ...]:
 def _gain(shares: FloatArray, chosen: list[int]) -> FloatArray:
     """Return for each slice what it adds: findings not yet shown well, and distance from the slices so far."""
     if not chosen:
-        return shares.mean(axis=1)
+        first: FloatArray = shares.mean(axis=1)
+        return first
     shown = shares[chosen].max(axis=0)
     new = np.maximum(shares - shown, 0).mean(axis=1)
     used = np.flatnonzero(shares.any(axis=1))

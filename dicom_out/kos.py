@@ -102,14 +102,10 @@ def _document(
         text(codes.DEVICE_OBSERVER_MODEL, manifest.title, OBSERVES),
     ]
     described = text(codes.KEY_OBJECT_DESCRIPTION, about, CONTAINS)
-    return container(
-        title, [*modifiers, *observer, described, *selected], relationship=None, template="2010"
-    )
+    return container(title, [*modifiers, *observer, described, *selected], relationship=None, template="2010")
 
 
 def _written(ds: Dataset, root: Dataset, source: Source, declared: tuple[str, ...]) -> list[bytes]:
     ds.update(root)
     elements = encoded_dataset(ds, declared) | identity(source.header, declared)
     return part10(ds.SOPClassUID, ds.SOPInstanceUID, elements)
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -70,7 +72,7 @@ def _straightened(ring: Polygon) -> Polygon:
 def smoothed(ring: Polygon) -> Polygon:
     """Return a ring through the middles of the pixel sides: the same shape without its stairs, for looking at."""
     points = []
-    for (x0, y0), (x1, y1) in zip(ring[:-1], ring[1:], strict=True):
+    for (x0, y0), (x1, y1) in pairwise(ring):
         count = round(abs(x1 - x0) + abs(y1 - y0))
         along = (np.arange(count) + 0.5) / count
         points.append(np.column_stack([x0 + (x1 - x0) * along, y0 + (y1 - y0) * along]))

@@ -104,7 +104,9 @@ def _report(
 ) -> Report:
     findings = result.findings
     sections = [("Findings", findings.narrative), ("Impression", findings.impression)]
-    statements = [_said(evaluation.segment, wording.statement(evaluation), findings) for evaluation in findings.evaluations]
+    statements = [
+        _said(evaluation.segment, wording.statement(evaluation), findings) for evaluation in findings.evaluations
+    ]
     absent = [f"{segment.label}: absent" for segment in absent_segments(findings)]
     return Report(
         title=result.manifest.title,
@@ -202,7 +204,8 @@ def _measurements(findings: Findings) -> list[TableOf]:
         return []
     names = wording.labels_of(findings)
     rows = [
-        [names[m.segment], wording.name(m), wording.number(m.value), wording.unit(m.unit)] for m in findings.measurements
+        [names[m.segment], wording.name(m), wording.number(m.value), wording.unit(m.unit)]
+        for m in findings.measurements
     ]
     heading = ["Structure", "Measurement", "Value", "Unit"]
     return [TableOf(title="Measurements", rows=[heading, *rows], widths=(0.28, 0.42, 0.16, 0.14))]

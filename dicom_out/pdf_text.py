@@ -88,7 +88,9 @@ def _mapping(cmap: bytes) -> dict[int, str]:
         for code, value in re.findall(rb"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>", block):
             table[int(code, 16)] = _utf16(value)
     for block in re.findall(rb"beginbfrange(.*?)endbfrange", cmap, re.DOTALL):
-        for first, last, values in re.findall(rb"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>\s*(\[.*?\]|<[^>]+>)", block, re.DOTALL):
+        for first, last, values in re.findall(
+            rb"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>\s*(\[.*?\]|<[^>]+>)", block, re.DOTALL
+        ):
             listed = re.findall(rb"<([0-9A-Fa-f]+)>", values)
             for place, code in enumerate(range(int(first, 16), int(last, 16) + 1)):
                 start = _utf16(listed[place] if values.startswith(b"[") else listed[0])

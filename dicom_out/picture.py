@@ -1,6 +1,6 @@
 """A key image as RGB: the slice, what was found on it as outlines, and beside it what a reader must know.
 
-Nothing is written over the image but outlines, lines, orientation letters and the scale; nothing here names a patient.
+Over the image there are only outlines, lines, orientation letters and the scale. Nothing names a patient.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -132,7 +133,9 @@ def _draw_mark(pen: ImageDraw.ImageDraw, mark: Mark, place: Placing) -> None:
     if mark.caption and mark.polygons:
         corners = np.asarray(_on_canvas(mark.polygons[0], place))
         font = fitted(17, bold=True)
-        x = min(max(place.left + 2, float(corners[:, 0].min())), place.left + place.width - font.getlength(mark.caption))
+        x = min(
+            max(place.left + 2, float(corners[:, 0].min())), place.left + place.width - font.getlength(mark.caption)
+        )
         y = float(corners[:, 1].min()) - 24
         y = y if y > place.top else float(corners[:, 1].max()) + 4
         pen.text((x, y), mark.caption, font=font, fill=mark.colour, stroke_width=2, stroke_fill=BLACK)
@@ -259,5 +262,5 @@ def printable(text: str) -> str:
 @cache
 def fitted(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Return the font of all pictures: Bitstream Vera, which comes with reportlab."""
-    with (files("reportlab") / "fonts" / ("VeraBd.ttf" if bold else "Vera.ttf")).open("rb") as font:
-        return ImageFont.truetype(font, size)
+    font = files("reportlab") / "fonts" / ("VeraBd.ttf" if bold else "Vera.ttf")
+    return ImageFont.truetype(BytesIO(font.read_bytes()), size)

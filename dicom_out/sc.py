@@ -57,5 +57,3 @@ def describe_pixels(ds: Dataset, picture: Picture) -> None:
     ds.Rows, ds.Columns = picture.shape[:2]
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
-
-

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -43,12 +44,18 @@ def check_gsps(objects: Sequence[Dataset], result: Result) -> None:
             if str(reference.ReferencedSOPInstanceUID) not in allowed:
                 raise VerificationFailed("GSPS: an annotation is on an image that is not referred to.")
             k = source.index(reference, "GSPS")
-            shown[k] += [(_points(graphic), str(annotation.GraphicLayer)) for graphic in annotation.GraphicObjectSequence]
+            shown[k] += [
+                (_points(graphic), str(annotation.GraphicLayer)) for graphic in annotation.GraphicObjectSequence
+            ]
     places = places_of(result)
     for ds in objects:
         _check_display(ds, [places[k].path for k in shown if source.names[k][0] in _instances(ds)])
+    is_colour = {k: _is_colour(places[k].path) for k in shown}
+    if len(set(is_colour.values())) != 1:
+        raise VerificationFailed("GSPS: it annotates no image, or images in grey and in colour alike.")
     for k in range(len(places)):
-        _check_image(result, k, shown.get(k, []))
+        if k in shown or _is_colour(places[k].path) in is_colour.values():
+            _check_image(result, k, shown.get(k, []))
 
 
 def _instances(ds: Dataset) -> set[str]:
@@ -91,7 +98,7 @@ def _check_display(ds: Dataset, paths: Sequence[object]) -> None:
         1, 1, header.Columns, header.Rows,
     ]:  # fmt: skip
         raise VerificationFailed("GSPS: the displayed area is not the whole image.")
-    if int(header.SamplesPerPixel) > 1 or header.PhotometricInterpretation == "PALETTE COLOR":
+    if _is_colour(paths[0]):
         if "ICCProfile" not in ds:
             raise VerificationFailed("GSPS: a colour presentation state needs an ICC profile.")
         return
@@ -102,6 +109,13 @@ def _check_display(ds: Dataset, paths: Sequence[object]) -> None:
         float(ds.get("RescaleIntercept", 0)),
     ) != (float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)):
         raise VerificationFailed("GSPS: the rescale of the image is not kept.")
+
+
+def _is_colour(path: object) -> bool:
+    header = dcmread(
+        str(path), stop_before_pixels=True, specific_tags=["SamplesPerPixel", "PhotometricInterpretation"]
+    )
+    return int(header.SamplesPerPixel) > 1 or header.PhotometricInterpretation == "PALETTE COLOR"
 
 
 def _check_image(result: Result, k: int, shown: list[tuple[Points, str]]) -> None:
@@ -120,7 +134,9 @@ def _check_image(result: Result, k: int, shown: list[tuple[Points, str]]) -> Non
     for points, layer in shown:
         if any(points is item for item in left):
             by_layer[layer].append(points)
-    drawn = [_filled(rings, findings.shape[1:]) for rings in by_layer.values()] if findings.shape and has_masks else []
+    drawn = (
+        [_filled(rings, findings.shape[1:]) for rings in by_layer.values()] if findings.shape and has_masks else []
+    )
     for number in range(1, len(findings.segments) + 1):
         mask = mask_on(findings, number, k) if has_masks else None
         if mask is None or not mask.any():
@@ -145,7 +161,7 @@ def _filled(rings: Sequence[Points], shape: tuple[int, ...]) -> npt.NDArray[np.b
     """Return the pixels whose centres lie inside: those with an odd number of crossings at their left."""
     crossings = np.zeros((shape[0], shape[1] + 1), np.int64)
     for ring in rings:
-        for (x0, y0), (x1, y1) in zip(ring[:-1], ring[1:], strict=True):
+        for (x0, y0), (x1, y1) in pairwise(ring):
             low, high = sorted((y0, y1))
             rows = np.arange(max(0, int(np.ceil(low - 0.5))), min(shape[0], int(np.ceil(high - 0.5))))
             if len(rows):

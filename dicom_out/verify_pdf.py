@@ -1,4 +1,4 @@
-"""The check of a report in PDF: the file is a whole PDF, and its text says every number and statement of the findings.
+"""The check of a report in PDF: a whole PDF, whose text has every number and statement of the findings.
 
 The text is read back from the pages by ``pdf_text``, which knows nothing of their layout.
 """

@@ -1,7 +1,7 @@
 """The check of key images: of which slice, the right way round, and every outline where its mask is.
 
-The pictures are measured, not drawn again: outlines are found by their colour and compared with the masks in pixels of
-the source, and the image under them with the source's own.
+The pictures are measured, not drawn again: outlines are found by their colour and compared with the masks in pixels
+of the source, and the image under them with the source's own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from scipy import ndimage, stats
+from scipy import stats
+from scipy.ndimage import (  # type: ignore[attr-defined]  # its stubs leave them out
+    binary_dilation,
+    binary_erosion,
+    distance_transform_edt,
+)
 
 from dicom_out.keyimages import MOST, colour_of, colour_of_box
 from dicom_out.keyslices import mask_on
@@ -114,9 +119,7 @@ def _coarse(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return values
 
 
-def _check_outlines(
-    image: Picture, findings: Findings, k: int, lies: Placing, number: int, *, is_grey: bool
-) -> None:
+def _check_outlines(image: Picture, findings: Findings, k: int, lies: Placing, number: int, *, is_grey: bool) -> None:
     tolerance = tuple(1.0 + 3.0 / scale for scale in lies.scale)
     for segment in range(1, len(findings.segments) + 1):
         on_slice = findings.shape is not None and k < findings.shape[0]
@@ -153,7 +156,7 @@ def _is_hidden(findings: Findings, segment: int, k: int) -> bool:
     mask = mask_on(findings, segment, k)
     if mask is None:
         return False
-    edge = mask & ~ndimage.binary_erosion(mask)
+    edge = mask & ~binary_erosion(mask)
     later = np.zeros(mask.shape, bool)
     for number in range(segment + 1, len(findings.segments) + 1):
         other = mask_on(findings, number, k)
@@ -164,8 +167,8 @@ def _is_hidden(findings: Findings, segment: int, k: int) -> bool:
 
 def _distance_from_edge(mask: BoolArray) -> npt.NDArray[np.float64]:
     """Return how far each pixel is from the nearest change of the mask, in pixels."""
-    outside = ndimage.distance_transform_edt(~mask)
-    inside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    outside = distance_transform_edt(~mask)
+    inside = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     distance: npt.NDArray[np.float64] = np.where(mask, inside, outside) - 0.5
     return distance
 
@@ -176,15 +179,15 @@ def _share_seen(mask: BoolArray, drawn: npt.NDArray[np.int_], tolerance: float) 
         return 0.0
     away = np.ones(mask.shape, bool)
     away[drawn[:, 0], drawn[:, 1]] = False
-    edge = mask & ~ndimage.binary_erosion(mask)
-    near = ndimage.distance_transform_edt(away)[edge] <= tolerance
+    edge = mask & ~binary_erosion(mask)
+    near = distance_transform_edt(away)[edge] <= tolerance
     return float(near.mean())
 
 
 def _check_boxes(image: Picture, findings: Findings, k: int, lies: Placing, number: int) -> None:
     for detection in (item for item in findings.detections if item.image == k):
         drawn = _pixels_of(image, colour_of_box(findings, detection))
-        around = ndimage.binary_dilation(drawn, iterations=3)
+        around = binary_dilation(drawn, iterations=3)
         x0, y0, x1, y1 = detection.box
         steps = np.linspace(0, 1, 40)
         sides = [

@@ -178,7 +178,7 @@ def header_window(frame: Frame, number: int = 1) -> Window | None:
 def window_of(frames: Sequence[Frame], found: npt.NDArray[Any] | None = None) -> Window:
     """Return one window for frames of a series that are looked at together, CT apart.
 
-    PET is read black on white from zero on; MR by its tissue, since its windows in headers differ from slice to slice;
+    PET is read black on white from zero on; MR by its tissue, since its headers' windows differ from slice to slice;
     anything else as its header says.
 
     Parameters
