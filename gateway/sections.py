@@ -125,6 +125,7 @@ class HttpSection(Section):
     min_body_kb_s: Annotated[int, Field(ge=0)] = 4
     graceful_timeout_s: Annotated[int, Field(ge=0)] = 30
     retry_after_s: Annotated[int, Field(ge=1)] = 60
+    questions_per_minute: Annotated[int, Field(ge=1)] = 120
 
 
 class PredictSection(Section):

@@ -11,6 +11,7 @@ _ERRORS = {
     413: "Too large",
     415: "Unsupported format",
     422: "Not decodable, or nothing that the model can look at",
+    429: "Too many requests of one client; see Retry-After",
     500: "Unexpected fault, with its number in the log",
     503: "No model, or busy; see Retry-After",
 }
