@@ -39,6 +39,7 @@ INVALID, UNAVAILABLE, FAILED = "Invalid request", "Service unavailable", "Predic
 class Engines(Protocol):
     """What of ``inference.registry.Registry`` is needed here."""
 
+    def names(self) -> tuple[str, ...]: ...
     def obstacle(self, name: str) -> str | None: ...
     def prompts(self, name: str) -> Mapping[str, Mapping[str, str]]: ...
     def is_loaded(self, name: str) -> bool: ...
@@ -118,7 +119,7 @@ class PredictService:
         return parse(body)
 
     def _answered(self, asked: PredictRequest) -> dict[str, object]:
-        name = asked.engine or self._settings.engine
+        name = self._engine(asked)
         prompt = self._prompt(asked, name)
         obstacle = self._obstacle(name)
         if obstacle is not None:
@@ -142,6 +143,12 @@ class PredictService:
             is_gone=_gone(request.environ),
         )
         return {**_body(asked, inputs, answer), "context_used": question.context, "engine": name}
+
+    def _engine(self, asked: PredictRequest) -> str:
+        """Return the engine that is asked; the client's fault where it names one that does not exist."""
+        if asked.engine and asked.engine not in self._registry.names():
+            raise InvalidRequest(400, [f"Invalid field: engine: must be one of {', '.join(self._registry.names())}"])
+        return asked.engine or self._settings.engine
 
     def _prompt(self, asked: PredictRequest, name: str) -> str:
         """Return the prompt of the request, or the engine's own for such a task."""

@@ -165,7 +165,7 @@ def test_another_engine_may_be_named_and_does_what_it_can(tmp_path: Path) -> Non
     assert (answer.json["text"], answer.json["engine"]) == ("Bright.", "lungs")
     assert set(np.unique(masks(answer))) <= {0, 1}
     assert app.post("/predict", json=body(engine="lungs")).status_code == 400
-    assert app.post("/predict", json=body(engine="nobody")).status_code == 503
+    assert app.post("/predict", json=body(engine="nobody")).status_code == 400
 
 
 @pytest.mark.parametrize(
