@@ -36,7 +36,7 @@ def _request(number: int) -> dict[str, Any]:
 
 def _rss_mb(server: GatewayServer) -> float:
     """Return the resident memory of the process that holds the model: the largest of the gateway's."""
-    sizes = []
+    sizes: list[float] = []
     for pid in server.pids().values():
         for process in (pid, *_children(pid)):
             status = Path(f"/proc/{process}/status").read_text()
@@ -50,7 +50,7 @@ def _children(pid: int) -> list[int]:
 
 def test_fifty_clients_at_once_get_their_own_answers(tmp_path: Path) -> None:
     weights = write_checkpoint(tmp_path / "medversa")
-    sections = {
+    sections: dict[str, dict[str, object]] = {
         "http": {"threads": 64},
         "predict": {"enabled": True, "queue": 200},
         "engines.medversa": {
