@@ -22,6 +22,7 @@ from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import FilesReport, OnStep, take_files
 from gateway.sections import PromptSection, RouteSection
+from inference.registry import Registry
 from pipeline.task import Task
 from store.store import Store
 
@@ -75,10 +76,12 @@ def analyse(
     engine: str | None = None,
     prompt: tuple[PromptSection, ...] = (),
     on_step: OnStep | None = None,
+    registry: Registry | None = None,
 ) -> Analysis:
     """Run what the routes (or ``engine``, on everything, with ``prompt``) say on the DICOM files below ``paths``.
 
     Writes each job's SEG and SR below ``out``; reports on every stack, also on those that nothing took, and on files.
+    With ``registry`` its engines are used, some of which may be loaded already.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def analyse(
         def tell(share: float) -> None:
             say("analysing", (analysed + share) / len(order))
 
-        joined = wiring.parts(config, store, to={}, progress=tell)
+        joined = wiring.parts(config, store, to={}, progress=tell, engines=registry)
         reports = []
         for analysed, uid in enumerate(order):  # noqa: B007  (tell reads it)
             tell(0.0)

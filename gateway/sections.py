@@ -143,6 +143,7 @@ class PredictSection(Section):
     most_voxels: Annotated[int, Field(ge=1)] = 600_000_000
     most_entries: Annotated[int, Field(ge=1)] = 5000
     most_unpacked_mb: Annotated[int, Field(ge=1)] = 2048
+    keep_answers_h: Annotated[float, Field(gt=0)] = 24.0
 
 
 class DatabaseSection(Section):

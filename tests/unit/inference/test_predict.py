@@ -243,7 +243,7 @@ def test_the_api_describes_itself() -> None:
     document = client().get("/openapi.json").json
     assert document is not None
     operation = document["paths"]["/predict"]["post"]
-    assert {"200", "400", "413", "415", "422", "429", "500", "503"} == set(operation["responses"])
+    assert {"200", "202", "400", "413", "415", "422", "429", "500", "503"} == set(operation["responses"])
     assert "ImagePart" in document["components"]["schemas"]
     assert "#/$defs/" not in json.dumps(document)
 
