@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import schemathesis
@@ -20,15 +21,15 @@ UNSAYABLE = {"positive_data_acceptance"}
 EXAMPLES = 120
 
 
-def test_no_request_that_the_document_describes_breaks_the_service() -> None:
-    model = QuestionModel()
+def test_no_request_that_the_document_describes_breaks_the_service(tmp_path: Path) -> None:
+    asking = PredictSettings(enabled=True, queue=1000, folder=tmp_path)
     app = create_app(
         ScriptedSink(),
         NotingIndex().as_index(),
         ListedJobs().as_log(),
         HttpSettings(),
         lambda: {"status": "ok"},
-        predict=PredictService(QuestionEngines({"medversa": model}), PredictSettings(enabled=True)),
+        predict=PredictService(QuestionEngines({"medversa": QuestionModel()}), asking),
     )
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
     left_out: list[Any] = [CHECKS.get_one(name) for name in UNSAYABLE]
