@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+import volume.jpeg12  # noqa: F401  (pydicom then knows JPEG Extended of 12 bits)
 from domain.errors import StorageError
 from domain.instance import Header
 from volume.pixels import unreadable

@@ -21,10 +21,12 @@ from pydicom.uid import (
     HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGExtended12Bit,
     JPEGLSLossless,
     RLELossless,
 )
 
+import volume.jpeg12
 from domain.errors import AssemblyError, StorageError
 from domain.instance import Header
 from domain.series import RefusalCode
@@ -45,6 +47,7 @@ _PREFERRED = {
     HTJ2KLossless: "pylibjpeg",
     HTJ2KLosslessRPCL: "pylibjpeg",
     JPEGLSLossless: "pyjpegls",
+    JPEGExtended12Bit: volume.jpeg12.LABEL,
 }
 
 
