@@ -24,7 +24,7 @@ from PIL import Image
 from domain.engine import StudyContext
 from domain.errors import AssemblyError, GatewayError, InstanceRejected
 from domain.instance import Header
-from domain.series import Stack
+from domain.series import Stack, StackKind
 from domain.volume import Grid, Volume
 from inference.predict_request import ImagePart, InvalidRequest, PredictRequest
 from inference.predict_settings import PredictSettings
@@ -224,6 +224,8 @@ def _unfit(stack: Stack) -> str:
     """Return why a stack is no CT volume; empty where it is one."""
     if stack.refusal is not None:
         return stack.refusal.reason
+    if stack.kind is not StackKind.VOLUME:
+        return f"this is {stack.kind.in_words}"
     if stack.headers[0].modality != "CT":
         return "Modality is not CT"
     try:
