@@ -171,11 +171,14 @@ def _shared(grid: Grid) -> Dataset:
     """Return the groups that all frames share.
 
     Spacing comes from the positions, never from the header: a SpacingBetweenSlices that contradicts the positions
-    makes readers rebuild another volume.
+    makes readers rebuild another volume. Where the distance varies there is none to state, only the median thickness.
     """
-    slice_mm, row_mm, column_mm = (format_number_as_ds(value) for value in grid.spacing_mm)
+    _, row_mm, column_mm = (format_number_as_ds(value) for value in grid.spacing_mm)
     measures = Dataset()
-    measures.SliceThickness = measures.SpacingBetweenSlices = slice_mm
+    if grid.slice_distance_mm is None:
+        measures.SliceThickness = format_number_as_ds(float(np.median(np.diff(grid.along_mm))))
+    else:
+        measures.SliceThickness = measures.SpacingBetweenSlices = format_number_as_ds(grid.slice_distance_mm)
     measures.PixelSpacing = [row_mm, column_mm]
     axes = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)
     cosines = [*axes[:, 2], *axes[:, 1]]  # direction of the rows first, then of the columns (C.7.6.2.1.1)

@@ -17,6 +17,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, SegmentationStorage
 
+from dicom_out.verify_analysed import check_analysed
 from dicom_out.verify_seg import check_seg
 from dicom_out.verify_sr import check_sr
 from domain.errors import VerificationFailed
@@ -75,6 +76,7 @@ def verify(result: Result, objects: Sequence[ResultObject]) -> None:
             raise VerificationFailed("There is a SEG exactly where a segment has a voxel.")
         seg = check_seg(found["SEG"], result, slices) if "SEG" in found else None
         check_sr(found["SR"], result, slices, seg)
+        check_analysed(result)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from domain.codes import Code
 from domain.errors import VerificationFailed
-from domain.findings import SegmentDescription
+from domain.findings import Findings, SegmentDescription
 from domain.ports import Result
 from domain.volume import Grid
 from volume.spacing import tolerance_mm
@@ -68,18 +68,21 @@ class _Moments:
     voxels: int = 0
     position: FloatArray = field(default_factory=lambda: np.zeros(3))
     """mm, by the segmentation's own geometry."""
-    index: FloatArray = field(default_factory=lambda: np.zeros(3))
-    """(slice, row, column) on the engine's grid."""
+    expected: FloatArray = field(default_factory=lambda: np.zeros(3))
+    """mm, by the grid of the findings."""
+    on_slice: dict[int, int] = field(default_factory=dict)
+    """Voxels by slice."""
 
-    def add(self, mask: BoolArray, k: int, origin: FloatArray, steps: FloatArray) -> None:
-        """Add a frame on slice ``k`` whose first pixel lies at ``origin``."""
+    def add(self, mask: BoolArray, k: int, origin: FloatArray, steps: FloatArray, grid: Grid) -> None:
+        """Add a frame that has voxels, on slice ``k``; its first pixel lies at ``origin``."""
         weights = mask.astype(np.float32)  # exact: a frame's sums stay far below 2**24 in each row and column
         rows, columns = weights.sum(axis=1).astype(float), weights.sum(axis=0).astype(float)
         count = rows.sum()
         in_row, in_column = rows @ np.arange(len(rows)), columns @ np.arange(len(columns))
         self.voxels += int(count)
         self.position += count * origin + in_column * steps[0] + in_row * steps[1]
-        self.index += (count * k, in_row, in_column)
+        self.expected += count * grid.to_lps((k, in_row / count, in_column / count))
+        self.on_slice[k] = int(count)
 
 
 def check_seg(seg: Dataset, result: Result, slices: Slices) -> CheckedSeg:
@@ -91,7 +94,8 @@ def check_seg(seg: Dataset, result: Result, slices: Slices) -> CheckedSeg:
     tracking = _check_segments(seg, result.findings.segments)
     planes, moments = _decode(seg, grid, slices, steps)
     _check_voxels(planes, labels)
-    _check_places(moments, result, voxel_ml=float(np.prod(measures)) / 1000)
+    reach_mm, row_mm, column_mm = measures
+    _check_places(moments, result, voxel_ml=reach_mm * row_mm * column_mm / 1000)
     _check_referenced_series(seg, slices)
     return CheckedSeg(
         sop_instance_uid=str(seg.SOPInstanceUID),
@@ -102,10 +106,11 @@ def check_seg(seg: Dataset, result: Result, slices: Slices) -> CheckedSeg:
     )
 
 
-def _check_geometry(seg: Dataset, grid: Grid, slices: Slices) -> tuple[tuple[float, float, float], FloatArray]:
+def _check_geometry(seg: Dataset, grid: Grid, slices: Slices) -> tuple[tuple[FloatArray, float, float], FloatArray]:
     """Check frame of reference, matrix, spacing and orientation; return spacing and the in-plane steps.
 
-    The steps have shape (2, 3): mm from one column to the next, and from one row to the next.
+    Of the spacing, the first is how far each slice reaches along the normal, the others are between rows and between
+    columns. The steps have shape (2, 3): mm from one column to the next, and from one row to the next.
     """
     if not (seg.FrameOfReferenceUID == slices.frame_of_reference_uid == grid.frame_of_reference_uid):
         raise VerificationFailed("SEG: FrameOfReferenceUID is not the source's.")
@@ -114,16 +119,25 @@ def _check_geometry(seg: Dataset, grid: Grid, slices: Slices) -> tuple[tuple[flo
     shared = seg.SharedFunctionalGroupsSequence[0]
     pixel = shared.PixelMeasuresSequence[0]
     row_mm, column_mm = (float(x) for x in pixel.PixelSpacing)
-    slice_mm = float(pixel.SpacingBetweenSlices)
     cosines = np.array([float(x) for x in shared.PlaneOrientationSequence[0].ImageOrientationPatient])
     steps = np.stack([cosines[:3] * column_mm, cosines[3:] * row_mm])
     expected = grid.affine[:3, [2, 1]].T
     reach = np.abs(steps - expected).max(axis=1) * (grid.shape[2], grid.shape[1])
     if reach.max() > TOLERANCE_MM:
         raise VerificationFailed("SEG: PixelSpacing or ImageOrientationPatient is not the source's.")
-    if abs(slice_mm - grid.spacing_mm[0]) > TOLERANCE_MM:
+    reach = _reach_mm(pixel, np.cross(cosines[:3], cosines[3:]), grid, slices)
+    return (reach, row_mm, column_mm), steps
+
+
+def _reach_mm(pixel: Dataset, normal: FloatArray, grid: Grid, slices: Slices) -> FloatArray:
+    """Return how much of the patient each slice stands for, by SpacingBetweenSlices or by the source's positions."""
+    said, expected = pixel.get("SpacingBetweenSlices"), grid.slice_distance_mm
+    if said is None and expected is None:
+        gaps = np.diff(slices.positions_mm @ normal)
+        return np.concatenate([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]])
+    if said is None or expected is None or abs(float(said) - expected) > TOLERANCE_MM:
         raise VerificationFailed("SEG: SpacingBetweenSlices is not the distance of the source's slices.")
-    return (slice_mm, row_mm, column_mm), steps
+    return np.full(grid.shape[0], float(said))
 
 
 def _check_segments(seg: Dataset, segments: tuple[SegmentDescription, ...]) -> dict[int, tuple[str, str]]:
@@ -167,7 +181,8 @@ def _decode(
         if np.logical_and(plane, mask).any():
             raise VerificationFailed(f"SEG: frame {number} overlaps another segment.")
         plane += mask.view(np.uint8) * np.uint8(segment)
-        moments[segment].add(mask, k, position, steps)
+        if mask.any():
+            moments[segment].add(mask, k, position, steps, grid)
     return planes, {number: found for number, found in moments.items() if found.voxels}
 
 
@@ -200,7 +215,7 @@ def _unevenness_mm(grid: Grid) -> float:
 
     Assembly takes slices that are a little off, along the normal and in the plane.
     """
-    return 2 * tolerance_mm(grid.spacing_mm[0])
+    return 2 * tolerance_mm(float(np.diff(grid.along_mm).min()) if grid.shape[0] > 1 else grid.spacing_mm[0])
 
 
 def image_named(reference: Dataset) -> tuple[str, int | None]:
@@ -230,23 +245,28 @@ def _check_voxels(decoded: dict[int, LabelArray], labels: LabelArray) -> None:
         raise VerificationFailed(f"SEG: {wrong} voxel(s) on {slices} slice(s) are not the engine's.")
 
 
-def _check_places(moments: dict[int, _Moments], result: Result, *, voxel_ml: float) -> None:
-    """Compare centroid and volume of each segment with those of its voxels on the engine's grid."""
+def _check_places(moments: dict[int, _Moments], result: Result, *, voxel_ml: FloatArray) -> None:
+    """Compare centroid and volume of each segment with those of its voxels on the grid of the findings.
+
+    ``voxel_ml`` is the volume of a voxel of each slice, by the segmentation's own geometry.
+    """
     grid = result.patient_grid
+    expected_ml = grid.voxel_volumes_ml
     for number, found in moments.items():
-        centroid = found.position / found.voxels
-        if math.dist(centroid, grid.to_lps(found.index / found.voxels)) > _unevenness_mm(grid):
+        if math.dist(found.position / found.voxels, found.expected / found.voxels) > _unevenness_mm(grid):
             raise VerificationFailed(f"SEG: the centroid of segment {number} is not the engine's.")
-        volume = found.voxels * voxel_ml
-        if not math.isclose(volume, found.voxels * grid.voxel_volume_ml, rel_tol=1e-3):
+        volume = sum(count * float(voxel_ml[k]) for k, count in found.on_slice.items())
+        expected = sum(count * float(expected_ml[k]) for k, count in found.on_slice.items())
+        if not math.isclose(volume, expected, rel_tol=1e-3):
             raise VerificationFailed(f"SEG: the volume of segment {number} is not the engine's.")
-        _check_measured_volume(number, volume, result, slack_ml=8 * voxel_ml)
+        if result.analysed is None:
+            check_measured_volume(number, volume, result.findings, slack_ml=8 * float(voxel_ml.max()))
 
 
-def _check_measured_volume(number: int, volume_ml: float, result: Result, *, slack_ml: float) -> None:
+def check_measured_volume(number: int, volume_ml: float, findings: Findings, *, slack_ml: float) -> None:
     """Compare the volume that the engine measured, where it did, with the volume of its mask."""
-    key = result.findings.segments[number - 1].key
-    for measurement in result.findings.measurements:
+    key = findings.segments[number - 1].key
+    for measurement in findings.measurements:
         scale = _PER_ML.get(measurement.unit.value)
         if (measurement.segment, measurement.concept) != (key, _VOLUME) or scale is None:
             continue

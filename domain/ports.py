@@ -275,6 +275,17 @@ class EngineRegistry(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Analysed:
+    """What an engine said on a regular grid that was computed from the source's slices.
+
+    It lies in the same frame of reference as the source. The SEG on the source's slices is made from it.
+    """
+
+    findings: Findings
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
     """Everything that the writers need to encode one job's findings."""
 
@@ -298,6 +309,9 @@ class Result:
     """Frame of each source instance, from 1; empty where each slice is a whole instance."""
     prompt: Prompt | None = None
     """What the engine was pointed at."""
+    analysed: Analysed | None = None
+    """Set where the engine worked on a resampled volume; ``findings`` and ``grid`` are then those that were brought
+    back to the source's slices, with the numbers measured on the regular grid."""
 
     @property
     def patient_grid(self) -> Grid:

@@ -30,7 +30,7 @@ from domain.instance import Header, StoredInstance
 from domain.job import DeliveryState, Job, JobState
 from domain.ports import EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
 from domain.series import Stack
-from pipeline.cases import decoded, misplaced, place_of
+from pipeline.cases import decoded, misplaced, place_of, placed_prompt
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.findings_file import FINDINGS, load_findings, save_findings
@@ -156,12 +156,13 @@ class Steps:
         self._jobs.update(job.job_id, state=JobState.RUNNING, reason="")
         began, started_at = time.perf_counter(), self._clock()
         stack, paths = self._stack(job)
-        read = decoded(stack, paths)
+        allowed = self._planner.resample(job.route)
+        read = decoded(stack, paths, allowed)
         assembled = time.perf_counter()
         case = replace(
             read,
             options=self._planner.options(job.route),
-            prompt=self._planner.prompt(job.route),
+            prompt=placed_prompt(self._planner.prompt(job.route), stack, allowed),
             progress=self._progress,
         )
         findings = self._run_engine(job, case)
@@ -255,10 +256,11 @@ class Steps:
 
     def _result(self, job: Job, findings: Findings, started_at: datetime) -> Result:
         stack, paths = self._stack(job)
-        place = place_of(stack, paths)
+        place = place_of(stack, paths, self._planner.resample(job.route))
+        lying, analysed = place.findings_on_source(findings)
         return Result(
             job_id=job.job_id,
-            findings=findings,
+            findings=lying,
             grid=place.grid,
             source_paths=place.source_paths,
             source_frames=place.source_frames,
@@ -269,6 +271,7 @@ class Steps:
             context=study_context(stack.headers),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
+            analysed=analysed,
         )
 
     def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:

@@ -26,7 +26,7 @@ def size_of(codestream: bytes) -> tuple[int, int] | None:
 
 
 def _j2k(data: bytes) -> tuple[int, int] | None:
-    """Read the marker segment of image and tile size (ITU-T T.800 A.5.1): reference grid less the image's offset on it."""
+    """Read the segment of image and tile size (ITU-T T.800 A.5.1): the grid less the image's offset on it."""
     if len(data) < 24:
         return None
     width, height, left, top = struct.unpack_from(">4I", data, 8)

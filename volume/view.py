@@ -16,9 +16,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from domain.engine import StudyContext
 from domain.errors import GatewayError, MalformedInstance, UnsupportedSopClass
 from domain.instance import Header
+from volume.display import WHOLE, displayed
 from volume.header import header_of, is_uid
 from volume.images import read_image
-from volume.picture import WHOLE, shown
 
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
@@ -33,7 +33,7 @@ class Picture:
 
 
 def read_picture(path: Path, *, most_pixels: int) -> Picture:
-    """Return the one frame of a Part 10 file as ``volume.picture.shown`` shows it, from its darkest to its brightest.
+    """Return the one frame of a Part 10 file as ``volume.display`` shows it, from its darkest to its brightest.
 
     Identity is not needed here: a file without UIDs is taken as well.
 
@@ -53,7 +53,7 @@ def read_picture(path: Path, *, most_pixels: int) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
-            pixels = shown(read_image(header, path), percentiles=WHOLE)
+            pixels = displayed(read_image(header, path), percentiles=WHOLE)
     except GatewayError as error:
         raise MalformedInstance(f"PixelData cannot be decoded: {error}") from None
     return Picture(pixels=pixels, sop_instance_uid=str(ds.get("SOPInstanceUID", "")), context=_context(ds))

@@ -21,9 +21,9 @@ from domain.series import RefusalCode, Stack, StackKind
 from domain.volume import Volume
 from volume.assembly import assemble
 from volume.digest import inspect
+from volume.display import read_picture
 from volume.geometry import geometry
 from volume.grouping import group
-from volume.picture import read_picture
 from volume.pixels import read_frame
 
 Unpack = Callable[[str], Path]

@@ -12,7 +12,7 @@ from pydicom.uid import RLELossless
 
 from domain.errors import AssemblyError, StorageError
 from domain.instance import Header
-from volume.picture import read_picture
+from volume.display import read_picture
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [90, 90, 90]]], np.uint8)
 
