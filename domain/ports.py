@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from domain.engine import Case, EngineManifest, StudyContext, Verdict
+from domain.context import StudyContext
+from domain.engine import Case, EngineManifest, Verdict
 from domain.errors import DeliveryError
 from domain.findings import Findings
 from domain.instance import Header, Outcome, Reception, StoredInstance

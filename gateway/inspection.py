@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
+from domain.context import StudyContext
 from domain.engine import Answer, Verdict
 from domain.errors import MalformedInstance
 from domain.instance import Header, StoredInstance
@@ -20,6 +21,7 @@ from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import LeftOut, OnStep
 from gateway.offline import files_below
+from pipeline.context import ContextBuilder
 from pipeline.planning import Planner, StackPlan
 from volume.digest import inspect
 from volume.pet import suv_scale
@@ -73,6 +75,11 @@ class StackReport:
             return None, ""
         scale = suv_scale(self.stack.headers)
         return scale.factor, scale.reason
+
+    @property
+    def context(self) -> StudyContext:
+        """What a model would be told beside the pixels; reads the header of one instance."""
+        return ContextBuilder().of(self.stack, self.paths)
 
     @property
     def verdict(self) -> str:

@@ -30,6 +30,7 @@ from domain.instance import Header, StoredInstance
 from domain.job import DeliveryState, Job, JobState
 from domain.ports import EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
 from domain.series import Stack
+from pipeline.context import ContextBuilder
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.findings_file import FINDINGS, load_findings, save_findings
@@ -39,7 +40,6 @@ from pipeline.planning import Planner
 from pipeline.summary import summary
 from pipeline.task import Task
 from volume.assembly import assemble
-from volume.facts import study_context
 from volume.frames import frame_numbers, frames_of
 from volume.geometry import geometry
 
@@ -63,6 +63,7 @@ class Steps:
         clock: Callable[[], datetime],
         guard: EngineGuard | None = None,
         progress: Callable[[float], None] | None = None,
+        context: ContextBuilder | None = None,
     ) -> None:
         self._guard = guard or Unguarded()
         self._index = index
@@ -75,6 +76,7 @@ class Steps:
         self._results = results
         self._clock = clock
         self._progress = progress
+        self._context = context or ContextBuilder()
         self._plans = PlanStep(index=index, jobs=jobs, planner=planner, next_task=self.next_task)
 
     def run(self, task: Task) -> list[Task]:
@@ -160,7 +162,7 @@ class Steps:
         assembled = time.perf_counter()
         case = Case(
             volume=volume,
-            context=study_context(stack.headers),
+            context=self._context.of(stack, paths),
             options=self._planner.options(job.route),
             prompt=self._planner.prompt(job.route),
             progress=self._progress,
@@ -265,7 +267,7 @@ class Steps:
             route=job.route,
             stack=job.stack,
             started_at=started_at,
-            context=study_context(proven.headers),
+            context=self._context.of(stack, paths),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
         )

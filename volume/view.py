@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,9 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from domain.engine import StudyContext
+from domain.context import StudyContext
 from domain.errors import MalformedInstance, UnsupportedSopClass
-
-_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+from volume.context import read_context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,22 +55,17 @@ def read_picture(path: Path, *, most_pixels: int) -> Picture:
         raise
     except Exception as error:
         raise MalformedInstance(f"PixelData cannot be decoded ({type(error).__name__}).") from None
-    return Picture(pixels=pixels, sop_instance_uid=str(ds.get("SOPInstanceUID", "")), context=_context(ds))
+    return Picture(pixels=pixels, sop_instance_uid=str(ds.get("SOPInstanceUID", "")), context=read_context(path))
 
 
-def read_context(path: Path) -> StudyContext:
-    """Return what a header says that a model may use: modality, body part, age in years and sex."""
-    return _context(_read(path, "PatientAge", "PatientSex", "Modality", "BodyPartExamined"))
-
-
-def _read(path: Path, *keywords: str) -> pydicom.Dataset:
+def _read(path: Path) -> pydicom.Dataset:
     syntax: object = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             syntax = read_file_meta_info(path).get("TransferSyntaxUID")
             if syntax != DeflatedExplicitVRLittleEndian:
-                return pydicom.dcmread(path, specific_tags=list(keywords) or None)
+                return pydicom.dcmread(path)
     except Exception as error:
         raise MalformedInstance(f"It is not readable as DICOM ({type(error).__name__}).") from None
     raise UnsupportedSopClass("The deflated transfer syntax is not taken here.")
@@ -112,14 +105,3 @@ def _spread(values: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_] | Non
     if inside is not None:
         shown[~inside] = 0
     return np.rint(shown).astype(np.uint8)
-
-
-def _context(ds: pydicom.Dataset) -> StudyContext:
-    age = re.fullmatch(r"(\d{1,3})([DWMY])", str(ds.get("PatientAge", "")).strip())
-    sex = str(ds.get("PatientSex", "")).strip()
-    return StudyContext(
-        modality=str(ds.get("Modality", "")) or None,
-        body_part_examined=str(ds.get("BodyPartExamined", "")) or None,
-        patient_age_y=int(age[1]) * _YEARS[age[2]] if age else None,
-        patient_sex=sex if sex in ("M", "F", "O") else None,
-    )
