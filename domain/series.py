@@ -42,6 +42,22 @@ class RefusalCode(StrEnum):
     PIXELS_UNREADABLE = "pixels-unreadable"
 
 
+class Resample(StrEnum):
+    """What a route may allow: a regular volume is then computed from slices that do not form one."""
+
+    GANTRY_TILT = "gantry_tilt"
+    """The shear of a tilted gantry is taken out."""
+    VARIABLE_SPACING = "variable_spacing"
+    """Slices whose distance varies smoothly or in steps are brought to one distance."""
+
+
+RESAMPLABLE = {
+    RefusalCode.GANTRY_TILT: Resample.GANTRY_TILT,
+    RefusalCode.VARIABLE_SPACING: Resample.VARIABLE_SPACING,
+}
+"""Which refusals a route may lift."""
+
+
 class StackKind(StrEnum):
     """What a stack is to be worked on as."""
 

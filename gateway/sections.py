@@ -21,6 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from dicom_out.profile import Role
+from domain.series import Resample
+
 
 def _as_list(value: object) -> object:
     """Take ``a, b`` or ``["a", "b"]`` where the environment gives a list as text."""
@@ -29,6 +32,12 @@ def _as_list(value: object) -> object:
     if value.lstrip().startswith("["):
         return json.loads(value)
     return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _as_roles(value: object) -> object:
+    """Take names of objects in any case."""
+    found = _as_list(value)
+    return [item.upper() if isinstance(item, str) else item for item in found] if isinstance(found, list) else found
 
 
 def _as_table(value: object) -> object:
@@ -177,6 +186,7 @@ class DimseDestination(Section):
 
     name: Name
     kind: Literal["dimse"]
+    profile: str = "default"
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
     ae_title: AeTitle
@@ -197,6 +207,7 @@ class StowDestination(Section):
 
     name: Name
     kind: Literal["stow"]
+    profile: str = "default"
     url: Annotated[str, StringConstraints(pattern=r"^https?://[^/]")]
     token: SecretStr = SecretStr("")
     username: str = ""
@@ -208,6 +219,23 @@ class StowDestination(Section):
 
 
 DestinationSection = Annotated[DimseDestination | StowDestination, Field(discriminator="kind")]
+
+
+class ProfileSection(Section):
+    """``[profiles.<name>]``: a built-in profile with changes; see ``dicom_out.profile``."""
+
+    base: Literal["default", "ohif", "weasis", "slicer", "pacs-basic"] = "default"
+    objects: Annotated[tuple[Role, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
+    segmentation: Literal["binary", "labelmap", "fractional"] | None = None
+    compression: Literal["none", "rle"] | None = None
+    report: Literal["comprehensive-3d", "comprehensive"] | None = None
+    text: Literal["basic", "enhanced", "comprehensive"] | None = None
+    empty_frames: bool | None = None
+    max_frames: Annotated[int, Field(ge=0)] | None = None
+    preliminary: Literal["", "preliminary", "final"] | None = None
+    identified: bool | None = None
+    superseded: Literal["keep", "reject"] | None = None
+    why: str = ""
 
 
 class PromptSection(Section):
@@ -260,6 +288,7 @@ class RouteSection(Section):
     priority: Annotated[int, Field(ge=1, le=1000)] = 10
     options: dict[str, str | int | float | bool] = {}
     prompt: Annotated[tuple[PromptSection, ...], BeforeValidator(_as_objects)] = ()
+    resample: Annotated[tuple[Resample, ...], BeforeValidator(_as_list)] = ()
 
     @model_validator(mode="after")
     def _one_space(self) -> Self:

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_out.profile import DEFAULT, Profile
 from domain.errors import GatewayError
 from domain.ports import Destination
 from gateway.config import Config
@@ -119,13 +120,17 @@ def parts(
     to: Mapping[str, Destination] | None = None,
     guard: EngineGuard | None = None,
     progress: Callable[[float], None] | None = None,
+    profile: Profile = DEFAULT,
 ) -> Parts:
     """Join planner, engines, writers and destinations (default: the configured ones) on an open store.
 
-    ``progress`` is told how much of a case is done, by engines that can tell.
+    ``progress`` is told how much of a case is done, by engines that can tell. ``profile`` says what is written of a
+    job without a destination.
     """
-    from dicom_out.writer import Writer, WriterSettings
+    from dicom_out.kind import WriterSettings
+    from dicom_out.writer import Writer
     from gateway.destinations import profiles
+    from gateway.profiles import profiles_of_destinations
     from pipeline.confirming import Confirming
     from pipeline.delivering import Delivering
     from pipeline.delivery import DeliverySettings
@@ -143,7 +148,11 @@ def parts(
         jobs=store.jobs,
         planner=planner,
         engines=engines,
-        writer=Writer(WriterSettings(software_version=version("voxgate"))),
+        writer=Writer(
+            WriterSettings(software_version=version("voxgate")),
+            profiles=profiles_of_destinations(config),
+            default=profile,
+        ),
         delivering=Delivering(jobs=store.jobs, destinations=to, settings=retries, confirming=confirming),
         retries=retries,
         results=store.results,

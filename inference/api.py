@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import logging
-import select
-import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import HTTPException
 
 from domain.engine import Case
 from domain.errors import EngineUnavailable, GatewayError, InferenceError
@@ -21,9 +19,11 @@ from domain.ports import Engine
 from domain.question import Answer, Answering, Question, Sampling
 from inference.context import context_used
 from inference.desk import Desk
+from inference.medsam2_api import Medsam2Service
 from inference.openapi import document
 from inference.predict_request import MODALITIES, TASKS, InvalidRequest, PredictRequest, parse
 from inference.predict_settings import PredictSettings
+from inference.wsgi import client_gone, json_body
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +61,7 @@ class PredictService:
         self._settings = settings
         self._device = device
         self._desk = Desk(settings.queue)
+        self._medsam2 = Medsam2Service(registry, settings, self._desk)
 
     @property
     def model_loaded(self) -> bool:
@@ -80,8 +81,9 @@ class PredictService:
         return said if obstacle is None else {**said, "unavailable": obstacle}
 
     def blueprint(self) -> Blueprint:
-        """Return ``/predict`` and ``/openapi.json``."""
+        """Return ``/predict``, ``/models/medsam2/predict`` and ``/openapi.json``."""
         blueprint = Blueprint("predict", __name__)
+        blueprint.register_blueprint(self._medsam2.blueprint())
         blueprint.post("/predict")(self._predict)
         blueprint.get("/openapi.json")(lambda: jsonify(document()))
         return blueprint
@@ -108,14 +110,7 @@ class PredictService:
             return _error(500, FAILED, [f"An unexpected fault; the log has it under {number}"])
 
     def _asked(self) -> PredictRequest:
-        request.max_content_length = self._settings.most_body_mb << 20
-        if not request.is_json:
-            raise InvalidRequest(415, ["Content-Type must be application/json"])
-        try:
-            body = request.get_json()
-        except BadRequest:
-            raise InvalidRequest(400, ["The body is not JSON"]) from None
-        return parse(body)
+        return parse(json_body(request, self._settings.most_body_mb))
 
     def _answered(self, asked: PredictRequest) -> dict[str, object]:
         name = asked.engine or self._settings.engine
@@ -139,7 +134,7 @@ class PredictService:
             request.remote_addr or "",
             lambda cancelled: self._work(name, question, inputs, cancelled),
             timeout_s=self._settings.timeout_s,
-            is_gone=_gone(request.environ),
+            is_gone=client_gone(request.environ),
         )
         return {**_body(asked, inputs, answer), "context_used": question.context, "engine": name}
 
@@ -185,22 +180,6 @@ def _error(status: int, what: str, details: list[str]) -> Response:
     response = jsonify(error=what, details=details)
     response.status_code = status
     return response
-
-
-def _gone(environ: Mapping[str, Any]) -> Callable[[], bool]:
-    """Return a function that tells whether the client has closed its connection, where the server shows it."""
-    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    if not isinstance(connection, socket.socket):
-        return lambda: False
-
-    def gone() -> bool:
-        readable, _, _ = select.select([connection], [], [], 0)
-        try:
-            return bool(readable) and connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except OSError:
-            return True
-
-    return gone
 
 
 # -- The answer -----------------------------------------------------------------------------------------------------

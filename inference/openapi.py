@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from inference.medsam2_request import medsam2_schema
 from inference.predict_request import schema
 
 _ERRORS = {
@@ -62,10 +63,57 @@ def document() -> dict[str, Any]:
                     "responses": responses,
                 }
             },
+            "/models/medsam2/predict": {"post": _medsam2(definitions)},
             "/health": {"get": {"responses": {"200": _json("Healthy", {"type": "object"})}}},
             "/info": {"get": {"responses": {"200": _json("What is served", {"type": "object"})}}},
         },
         "components": {"schemas": _moved(definitions)},
+    }
+
+
+def _medsam2(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the operation of MedSAM2's model card; its definitions join the others."""
+    request = medsam2_schema()
+    definitions.update(request.pop("$defs", {}))
+    numbers = {"type": "array", "items": {"type": "number"}}
+    metadata = {
+        "type": "object",
+        "properties": {
+            "shape": {**numbers, "description": "x, y, z"},
+            "key_slice_index": {"type": "integer"},
+            "adjusted_key_slice_index": {"type": "integer", "description": "key_slice_idx less slice_offset"},
+            "bbox": numbers,
+            "dicom_window": numbers,
+            "spacing": {**numbers, "description": "x, y, z in mm, as SimpleITK reads it"},
+            "origin": {**numbers, "description": "x, y, z in mm, LPS, as SimpleITK reads it"},
+        },
+    }
+    one = {
+        "type": "object",
+        "required": ["mask", "metadata"],
+        "properties": {"mask": {"type": "array", "description": "z, y, x of 0 and 1"}, "metadata": metadata},
+    }
+    error = {
+        "type": "object",
+        "required": ["error", "status", "details"],
+        "properties": {
+            "error": {"type": "string"},
+            "status": {"type": "integer"},
+            "details": {"type": "array", "items": {"type": "string"}},
+        },
+    }
+    ok = _json(
+        "One image: an object; several: a list",
+        {"anyOf": [one, {"type": "array", "items": one}]},
+    )
+    ok["content"] |= {
+        "application/x-npy": {"schema": {"description": "The mask by numpy.save; uint8, z, y, x; one image only"}},
+        "application/gzip": {"schema": {"description": "The mask as NIfTI, gzipped, in place; one image only"}},
+    }
+    ok["headers"] = {"X-Voxgate-Metadata": {"schema": {"type": "string"}, "description": "JSON beside a binary mask"}}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _moved(request)}}},
+        "responses": {"200": ok} | {str(status): _json(said, error) for status, said in _ERRORS.items()},
     }
 
 

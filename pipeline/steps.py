@@ -28,8 +28,9 @@ from domain.errors import (
 from domain.findings import Findings
 from domain.instance import Header, StoredInstance
 from domain.job import DeliveryState, Job, JobState
-from domain.ports import EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
-from domain.series import Stack
+from domain.ports import Analysed, EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
+from domain.prompt import Prompt
+from domain.series import Resample, Stack
 from pipeline.context import ContextBuilder
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
@@ -42,6 +43,8 @@ from pipeline.task import Task
 from volume.assembly import assemble
 from volume.frames import frame_numbers, frames_of
 from volume.geometry import geometry
+from volume.onto_source import findings_on_source
+from volume.resample import prompt_on_regular, resampling_of
 
 log = logging.getLogger(__name__)
 
@@ -158,13 +161,14 @@ class Steps:
         self._jobs.update(job.job_id, state=JobState.RUNNING, reason="")
         began, started_at = time.perf_counter(), self._clock()
         stack, paths = self._stack(job)
-        volume = assemble(stack, paths)
+        allowed = self._planner.resample(job.route)
+        volume = assemble(stack, paths, allowed)
         assembled = time.perf_counter()
         case = Case(
             volume=volume,
             context=self._context.of(stack, paths),
             options=self._planner.options(job.route),
-            prompt=self._planner.prompt(job.route),
+            prompt=_prompt(self._planner.prompt(job.route), stack, allowed),
             progress=self._progress,
         )
         findings = self._run_engine(job, case)
@@ -256,7 +260,12 @@ class Steps:
 
     def _result(self, job: Job, findings: Findings, started_at: datetime) -> Result:
         stack, paths = self._stack(job)
-        proven = geometry(stack)
+        proven = geometry(stack, self._planner.resample(job.route))
+        analysed = None
+        if proven.resample:
+            plan = resampling_of(proven)
+            analysed = Analysed(findings=findings, grid=plan.regular)
+            findings = findings_on_source(findings, plan)
         return Result(
             job_id=job.job_id,
             findings=findings,
@@ -270,6 +279,8 @@ class Steps:
             context=self._context.of(stack, paths),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
+            analysed=analysed,
+            destinations=job.destinations,
         )
 
     def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:
@@ -278,13 +289,14 @@ class Steps:
         following, settled = bring_on(job, destination, number)
         if not settled:
             return following
-        short = [item for item in self._jobs.deliveries(job.job_id) if not item.state.is_stored]
+        short = [item for item in self._jobs.deliveries(job.job_id) if not item.state.ended_well]
         reason = "; ".join(dict.fromkeys(f"{item.destination}: {item.reason}" for item in short))
         if any(item.state is DeliveryState.DEAD for item in short):
             return self._end(job, JobState.FAILED, "not-delivered", reason)
         if short:
             return self._end(job, JobState.UNCONFIRMED, "not-confirmed", reason)
-        return self._end(job, JobState.DONE, "", self._plans.conflict_note(job.series_instance_uid))
+        notes = (self._delivering.statement(job), self._plans.conflict_note(job.series_instance_uid))
+        return self._end(job, JobState.DONE, "", " ".join(note for note in notes if note))
 
     # ---------------------------------------------------------------------------------------------- endings
 
@@ -361,6 +373,14 @@ def _storage(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"Could not write {what} (errno {error.errno}).") from error
+
+
+def _prompt(prompt: Prompt | None, stack: Stack, allowed: Sequence[Resample]) -> Prompt | None:
+    """Return what the engine is pointed at, on the volume that it gets; whoever points sees the source's slices."""
+    if prompt is None:
+        return None
+    proven = geometry(stack, allowed)
+    return prompt_on_regular(prompt, resampling_of(proven)) if proven.resample else prompt
 
 
 def _images(job: Job, instances: Sequence[StoredInstance]) -> tuple[Header, ...]:
