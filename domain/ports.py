@@ -147,6 +147,14 @@ class SeriesIndex(Protocol):
         ...
 
 
+class PatientHistory(Protocol):
+    """Which stored studies belong to one patient; how that is known stays inside."""
+
+    def other_studies(self, study_instance_uid: str) -> tuple[StoredInstance, ...] | None:
+        """Return one instance of each series of the patient's other studies; ``None`` for an unknown patient."""
+        ...
+
+
 class JobLog(Protocol):
     """The record of every job: what ``voxgate jobs`` shows. Idempotent, durable on return."""
 

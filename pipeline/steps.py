@@ -28,7 +28,7 @@ from domain.errors import (
 from domain.findings import Findings
 from domain.instance import Header, StoredInstance
 from domain.job import DeliveryState, Job, JobState
-from domain.ports import Analysed, EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
+from domain.ports import Analysed, EngineRegistry, JobLog, PatientHistory, Result, ResultWriter, SeriesIndex
 from domain.prompt import Prompt
 from domain.series import Resample, Stack
 from pipeline.context import ContextBuilder
@@ -66,7 +66,7 @@ class Steps:
         clock: Callable[[], datetime],
         guard: EngineGuard | None = None,
         progress: Callable[[float], None] | None = None,
-        context: ContextBuilder | None = None,
+        history: PatientHistory | None = None,
     ) -> None:
         self._guard = guard or Unguarded()
         self._index = index
@@ -79,7 +79,7 @@ class Steps:
         self._results = results
         self._clock = clock
         self._progress = progress
-        self._context = context or ContextBuilder()
+        self._context = ContextBuilder(history)
         self._plans = PlanStep(index=index, jobs=jobs, planner=planner, next_task=self.next_task)
 
     def run(self, task: Task) -> list[Task]:
