@@ -24,6 +24,7 @@ from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import FilesReport, OnStep, take_files
 from gateway.sections import PromptSection, RouteSection
+from inference.registry import Registry
 from pipeline.task import Task
 from store.store import Store
 
@@ -79,11 +80,12 @@ def analyse(
     resample: tuple[Resample, ...] = (),
     profile: Profile = DEFAULT,
     on_step: OnStep | None = None,
+    registry: Registry | None = None,
 ) -> Analysis:
     """Run what the routes say (or ``engine``, on everything, with ``prompt`` and ``resample``) on the DICOM files.
 
     Writes what a destination with ``profile`` would get of each job below ``out``; reports on every stack, also on
-    those that nothing took, and on files.
+    those that nothing took, and on files. The engines are those of ``registry``, some of which may be loaded already.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def analyse(
         def tell(share: float) -> None:
             say("analysing", (analysed + share) / len(order))
 
-        joined = wiring.parts(config, store, to={}, progress=tell, profile=profile)
+        joined = wiring.parts(config, store, to={}, progress=tell, profile=profile, engines=registry)
         reports = []
         for analysed, uid in enumerate(order):  # noqa: B007  (tell reads it)
             tell(0.0)
