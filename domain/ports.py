@@ -43,6 +43,10 @@ class StagedInstance(Protocol):
         """
         ...
 
+    def finish(self) -> None:
+        """Say that all bytes are written, so that reading and syncing may begin; ``commit`` works without it too."""
+        ...
+
     def discard(self) -> None:
         """Remove the temporary file; harmless after ``commit`` and when called twice."""
         ...
