@@ -249,7 +249,7 @@ def _decoded_in_place(header: Header, path: Path, buffer: npt.NDArray[np.int16])
 def _decoded(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset) -> Stored:
     """Return encapsulated pixels, decoded."""
     if _decoded_in_place(header, path, buffer):
-        return buffer.view(_dtype(header))
+        return buffer.view(stored_dtype(header))
     syntax = UID(header.transfer_syntax_uid)
     try:
         decoder = get_decoder(syntax)
