@@ -10,8 +10,10 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
+from domain.context import StudyContext
 from domain.engine import Answer, Verdict
-from domain.errors import MalformedInstance
+from domain.errors import GatewayError, MalformedInstance
+from domain.image import Raster, UltrasoundRegion
 from domain.instance import Header, StoredInstance
 from domain.job import JobState
 from domain.series import Resample, Stack
@@ -20,11 +22,15 @@ from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import LeftOut, OnStep
 from gateway.offline import as_given, files_below
+from pipeline.context import ContextBuilder
 from pipeline.planning import Planner, StackPlan
+from volume.calibration import region_fault
 from volume.digest import inspect
+from volume.image_attributes import read_regions
+from volume.kinds import ULTRASOUND_CLASSES
 from volume.pet import suv_scale
 from volume.pixel_format import unit_of
-from volume.words import orientation_in_words, size_in_words
+from volume.words import orientation_in_words, raster_in_words, size_in_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +44,8 @@ class StackReport:
     paths: dict[str, Path] = field(repr=False)
     grid: Grid | None
     """``None`` where it is no volume."""
+    raster: Raster | None
+    """Of an image or a cine; ``None`` for anything else."""
     routes: tuple[str, ...]
     """That take it."""
     code: str
@@ -57,11 +65,24 @@ class StackReport:
         """Size and orientation of a volume, the matrix of anything else; empty where there is no image."""
         if self.grid is not None:
             return f"{size_in_words(self.grid)}, {orientation_in_words(self.grid)}"
+        if self.raster is not None:
+            return raster_in_words(self.raster)
         first = self._first
         if not first.has_pixel_data or not first.rows or not first.columns:
             return ""
         frames = f", {first.number_of_frames} frames" if (first.number_of_frames or 1) > 1 else ""
         return f"{first.columns} x {first.rows} pixels{frames}"
+
+    @property
+    def regions(self) -> tuple[tuple[UltrasoundRegion, str], ...]:
+        """In ultrasound the calibrated regions, read from the file, each with why it cannot be measured in."""
+        if self.raster is None or self._first.sop_class_uid not in ULTRASOUND_CLASSES:
+            return ()
+        try:
+            found = read_regions(self._first, self.paths[self._first.sop_instance_uid])
+        except GatewayError:
+            return ()
+        return tuple((region, region_fault(region, self.raster)) for region in found)
 
     @property
     def unit(self) -> str:
@@ -75,6 +96,11 @@ class StackReport:
             return None, ""
         scale = suv_scale(self.stack.headers)
         return scale.factor, scale.reason
+
+    @property
+    def context(self) -> StudyContext:
+        """What a model would be told beside the pixels; reads the header of one instance."""
+        return ContextBuilder().of(self.stack, self.paths)
 
     @property
     def verdict(self) -> str:
@@ -161,6 +187,7 @@ def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int)
         stack=plan.stack,
         paths=paths,
         grid=plan.grid,
+        raster=plan.raster,
         routes=tuple(name for name, verdict in plan.verdicts if verdict.answer is Answer.YES),
         code=job.code if is_refused else "",
         reason=job.reason if is_refused else "",

@@ -17,13 +17,13 @@ from pydicom.uid import CTImageStorage, generate_uid
 
 from domain.errors import AssemblyError, MalformedInstance
 from domain.instance import Header
-from domain.series import RefusalCode, Stack
+from domain.series import RefusalCode, Stack, StackKind
 from domain.volume import Volume
 from volume.assembly import assemble
 from volume.digest import inspect
+from volume.display import read_picture
 from volume.geometry import geometry
 from volume.grouping import group
-from volume.picture import read_picture
 from volume.pixels import read_frame
 
 Unpack = Callable[[str], Path]
@@ -107,7 +107,7 @@ def test_of_the_phantom_study_only_the_axial_series_is_a_volume(unpacked: Unpack
     series, paths = read(folder)
     stacks = {len(headers): group(headers) for headers in series.values()}
     assert [cause(stack) for stack in stacks[1]] == [(RefusalCode.LOCALIZER, (1,))]
-    assert [cause(stack) for stack in stacks[6]] == [(RefusalCode.SECONDARY_CAPTURE, (1, 2, 3, 4, 5, 6))]
+    assert [(stack.kind, cause(stack)) for stack in stacks[6]] == [(StackKind.IMAGE, None)] * 6
     (axial,) = stacks[28]
     volume = assemble(axial, paths)
     image = by_simple_itk(volume, paths)
@@ -122,7 +122,7 @@ def test_localizer_captures_and_slices_in_one_series_are_told_apart(unpacked: Un
     assert {stack.name: (cause(stack) or (None,))[0] for stack in stacks} == {
         "axial": None,
         "localizer": RefusalCode.LOCALIZER,
-        "secondary capture": RefusalCode.SECONDARY_CAPTURE,
+        **{f"image {number}": None for number in range(1, 7)},
     }
 
 
