@@ -294,13 +294,13 @@ def _check_volumes(voxels: dict[tuple[int, int], int], result: Result, place: _P
         if not math.isclose(volume, sum(c * float(expected_ml[k]) for k, c in counts.items()), rel_tol=1e-3):
             raise VerificationFailed(f"SEG: the volume of segment {number} is not the engine's.")
         if result.analysed is None:
-            _check_measured_volume(number, volume, result, slack_ml=8 * float(own_ml.max()))
+            check_measured_volume(number, volume, result.findings, slack_ml=8 * float(own_ml.max()))
 
 
-def _check_measured_volume(number: int, volume_ml: float, result: Result, *, slack_ml: float) -> None:
+def check_measured_volume(number: int, volume_ml: float, findings: Findings, *, slack_ml: float) -> None:
     """Compare the volume that the engine measured, where it did, with the volume of its mask."""
-    key = result.findings.segments[number - 1].key
-    for measurement in result.findings.measurements:
+    key = findings.segments[number - 1].key
+    for measurement in findings.measurements:
         scale = _PER_ML.get(measurement.unit.value)
         if (measurement.segment, measurement.concept) != (key, _VOLUME) or scale is None:
             continue

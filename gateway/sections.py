@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from dicom_out.profile import Role
+from domain.series import Resample
 
 
 def _as_list(value: object) -> object:
@@ -133,6 +134,7 @@ class HttpSection(Section):
     min_body_kb_s: Annotated[int, Field(ge=0)] = 4
     graceful_timeout_s: Annotated[int, Field(ge=0)] = 30
     retry_after_s: Annotated[int, Field(ge=1)] = 60
+    questions_per_minute: Annotated[int, Field(ge=1)] = 120
 
 
 class PredictSection(Section):
@@ -150,6 +152,7 @@ class PredictSection(Section):
     most_voxels: Annotated[int, Field(ge=1)] = 600_000_000
     most_entries: Annotated[int, Field(ge=1)] = 5000
     most_unpacked_mb: Annotated[int, Field(ge=1)] = 2048
+    keep_answers_h: Annotated[float, Field(gt=0)] = 24.0
 
 
 class DatabaseSection(Section):
@@ -287,6 +290,7 @@ class RouteSection(Section):
     priority: Annotated[int, Field(ge=1, le=1000)] = 10
     options: dict[str, str | int | float | bool] = {}
     prompt: Annotated[tuple[PromptSection, ...], BeforeValidator(_as_objects)] = ()
+    resample: Annotated[tuple[Resample, ...], BeforeValidator(_as_list)] = ()
 
     @model_validator(mode="after")
     def _one_space(self) -> Self:
