@@ -12,6 +12,7 @@ import numpy.typing as npt
 from factories import ct_series, ct_slice, save
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    UID,
     ComputedRadiographyImageStorage,
     UltrasoundMultiFrameImageStorage,
     VLPhotographicImageStorage,
@@ -87,7 +88,7 @@ def _image(pixels: npt.NDArray[np.generic], sop_class_uid: str, modality: str) -
         "ConvolutionKernel", "PatientPosition",
     ):  # fmt: skip
         delattr(ds, keyword)
-    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = sop_class_uid
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = UID(sop_class_uid)
     ds.Modality, ds.ImageType = modality, ["ORIGINAL", "PRIMARY"]
     ds.Rows, ds.Columns = pixels.shape[:2]
     ds.PixelRepresentation = 0
