@@ -16,19 +16,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from domain.engine import StudyContext
+from domain.context import StudyContext
 from domain.errors import AssemblyError, GatewayError, InstanceRejected
 from domain.instance import Header
-from domain.series import Stack
+from domain.series import Stack, StackKind
 from domain.volume import Volume
 from inference.nifti import nifti_volume, read_nifti
 from inference.predict_request import ImagePart, InvalidRequest, PredictRequest
 from inference.predict_settings import PredictSettings
 from volume.assembly import assemble
+from volume.context import read_context
 from volume.digest import inspect
 from volume.geometry import geometry
 from volume.repeats import group_stored
-from volume.view import read_context, read_picture
+from volume.view import read_picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -211,7 +212,7 @@ def _series(folder: Path, settings: PredictSettings) -> Inputs:
         raise InvalidRequest(413, [f"images: more than {settings.most_voxels} voxels"])
     try:
         volume = assemble(fitting[0], paths)
-        context = read_context(paths[volume.sop_instance_uids[0]])
+        context = read_context(paths[slices[0].sop_instance_uid], slices[0])
     except GatewayError as error:
         raise InvalidRequest(422, [f"images: {error}"]) from None
     return Inputs(volume=volume, context=context, slices=volume.sop_instance_uids)
@@ -243,6 +244,8 @@ def _unfit(stack: Stack) -> str:
     """Return why a stack is no CT volume; empty where it is one."""
     if stack.refusal is not None:
         return stack.refusal.reason
+    if stack.kind is not StackKind.VOLUME:
+        return f"this is {stack.kind.in_words}"
     if stack.headers[0].modality != "CT":
         return "Modality is not CT"
     try:
