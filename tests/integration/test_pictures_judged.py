@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from looking import NODULE, blob, box_on, cine, engine, image_result, writer
+from looking import NODULE, blob, box_on, cine, engine, image_result, phantom, radiograph_result, writer
+from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from results import VOLUME, ball, grid_of, result_of
@@ -96,6 +97,19 @@ def accept(result: Result, folder: Path, source: Path, judge: Judge) -> None:
     made = writer("SC", "PDF", "GSPS", "KOS")
     made.verify(result, made.write(result, folder))
     judge(folder, source)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("voi_lut", [False, True])
+def test_dcmtk_shows_the_image_through_the_presentation_state_as_it_was(
+    inverted: bool, voi_lut: bool, tmp_path: Path, peer: Callable[[str], str]
+) -> None:
+    result = radiograph_result(tmp_path / "source", inverted=inverted, voi_lut=voi_lut)
+    (state,) = writer("GSPS").write(result, tmp_path / "results")
+    shown = tmp_path / "shown.pgm"
+    command = [peer("dcmp2pgm"), "-p", str(state.path), str(result.source_paths[0]), str(shown)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert np.corrcoef(np.asarray(Image.open(shown)).ravel(), phantom(90, 70).ravel())[0, 1] > 0.99
 
 
 def test_objects_on_a_cine_pass(tmp_path: Path, judge: Judge) -> None:
