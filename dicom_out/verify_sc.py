@@ -190,9 +190,13 @@ def _distances(points: FloatArray, others: FloatArray) -> FloatArray:
 
 
 def _check_boxes(image: Picture, findings: Findings, k: int, lies: Placing, number: int) -> None:
-    for detection in (item for item in findings.detections if item.image == k):
-        drawn = _pixels_of(image, colour_of_box(findings, detection))
-        around = binary_dilation(drawn, iterations=3)
+    here = [item for item in findings.detections if item.image == k]
+    colours = {colour_of_box(findings, detection) for detection in here}  # one box may lie exactly on another
+    if not here:
+        return
+    drawn = np.logical_or.reduce([_pixels_of(image, colour) for colour in colours])
+    around = binary_dilation(drawn, iterations=3)
+    for detection in here:
         x0, y0, x1, y1 = detection.box
         steps = np.linspace(0, 1, 40)
         sides = [
