@@ -1,4 +1,4 @@
-"""Earlier studies of a patient, by modality, body part and distance in days; dates are read for the distance alone."""
+"""Earlier studies of a patient, by modality, body part and distance in days; no date leaves this module."""
 
 from __future__ import annotations
 

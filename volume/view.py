@@ -14,9 +14,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from domain.context import StudyContext
 from domain.errors import MalformedInstance, UnsupportedSopClass
-from volume.context import read_context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,7 +23,6 @@ class Picture:
 
     pixels: npt.NDArray[np.uint8]
     sop_instance_uid: str = field(repr=False)
-    context: StudyContext
 
 
 def read_picture(path: Path, *, most_pixels: int) -> Picture:
@@ -55,7 +52,7 @@ def read_picture(path: Path, *, most_pixels: int) -> Picture:
         raise
     except Exception as error:
         raise MalformedInstance(f"PixelData cannot be decoded ({type(error).__name__}).") from None
-    return Picture(pixels=pixels, sop_instance_uid=str(ds.get("SOPInstanceUID", "")), context=read_context(path))
+    return Picture(pixels=pixels, sop_instance_uid=str(ds.get("SOPInstanceUID", "")))
 
 
 def _read(path: Path) -> pydicom.Dataset:
