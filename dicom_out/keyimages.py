@@ -16,7 +16,7 @@ from dicom_out.picture import GREY, WARNING, Colour, Line, Mark, Sheet, draw, ma
 from dicom_out.places import Place, letters_of, places_of
 from domain.findings import Detection, Findings
 from domain.ports import Result
-from volume.picture import Picture
+from volume.display import Picture
 from volume.screen import Frame, Window, ct_window, read_frame, shown, window_of
 
 MOST = 4

@@ -18,7 +18,7 @@ from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleD
 
 from dicom_out.fonts import REGULAR, written
 from dicom_out.wording import NOT_FOR_DIAGNOSIS
-from volume.picture import Picture
+from volume.display import Picture
 
 _MARGIN, _WIDTH = 16 * mm, A4[0] - 32 * mm
 _FRAME_PADDING = 6

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dicom_out.outline import Polygon, outlines, smoothed
 from dicom_out.places import Letters
-from volume.picture import Picture
+from volume.display import Picture
 
 Colour = tuple[int, int, int]
 Ends = tuple[tuple[float, float], tuple[float, float]]

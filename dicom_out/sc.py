@@ -13,7 +13,7 @@ from dicom_out.general import describe_body_part, describe_loss, describe_refere
 from dicom_out.identity import identity
 from dicom_out.keyimages import KeyImage
 from dicom_out.source import Source
-from volume.picture import Picture
+from volume.display import Picture
 
 Begin = Callable[[int], Dataset]
 """Returns series, equipment and time of the object's n-th instance, from 1."""

@@ -26,7 +26,7 @@ from dicom_out.verify_references import SourceNames, named
 from domain.errors import VerificationFailed
 from domain.findings import Findings
 from domain.ports import Result
-from volume.picture import Picture
+from volume.display import Picture
 from volume.screen import Frame, read_frame
 
 _COVERED = 0.85

@@ -43,6 +43,10 @@ class StagedInstance(Protocol):
         """
         ...
 
+    def finish(self) -> None:
+        """Say that all bytes are written, so that reading and syncing may begin; ``commit`` works without it too."""
+        ...
+
     def discard(self) -> None:
         """Remove the temporary file; harmless after ``commit`` and when called twice."""
         ...
@@ -312,7 +316,8 @@ class Result:
     grid: Grid | Raster
     """Where the masks lie: in the patient, or only in the (first) image."""
     source_paths: tuple[Path, ...]
-    """Part 10 files of the source instances, in slice order of ``grid``; an enhanced one once for each frame."""
+    """Part 10 files of the source instances, in slice order of ``grid``; an enhanced one, or a cine, once for each
+    frame. Of several images one each, in the order of the case."""
     manifest: EngineManifest
     route: str
     stack: str

@@ -158,7 +158,7 @@ def _filled(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[tupl
         with wiring.opened_store(local) as store:
             unpacked = here / "unpacked"
             files = list(files_below(paths, unpacked))
-            report = take_files(files, wiring.intake(store), say, shown=lambda path: _as_given(path, paths, unpacked))
+            report = take_files(files, wiring.intake(store), say, shown=lambda path: as_given(path, paths, unpacked))
             if not report.taken and not report.refused:
                 raise ConfigurationError(f"no DICOM instance among {len(files)} file(s)")
             yield store, [arrival.series_instance_uid for arrival in store.series.arrivals()], report
@@ -179,7 +179,7 @@ def files_below(paths: Sequence[Path], unpacked: Path) -> Iterator[Path]:
             yield path
 
 
-def _as_given(path: Path, paths: Sequence[Path], unpacked: Path) -> Path:
+def as_given(path: Path, paths: Sequence[Path], unpacked: Path) -> Path:
     """Return a file's path as the user knows it: in an archive, below the archive's own path."""
     if not path.is_relative_to(unpacked):
         return path

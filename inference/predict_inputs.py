@@ -19,7 +19,7 @@ from PIL import Image
 from domain.context import StudyContext
 from domain.errors import AssemblyError, GatewayError, InstanceRejected
 from domain.instance import Header
-from domain.series import Stack
+from domain.series import Stack, StackKind
 from domain.volume import Volume
 from inference.nifti import nifti_volume, read_nifti
 from inference.predict_request import ImagePart, InvalidRequest, PredictRequest
@@ -255,6 +255,8 @@ def _unfit(stack: Stack) -> str:
     """Return why a stack is no CT volume; empty where it is one."""
     if stack.refusal is not None:
         return stack.refusal.reason
+    if stack.kind is not StackKind.VOLUME:
+        return f"this is {stack.kind.in_words}"
     if stack.headers[0].modality != "CT":
         return "Modality is not CT"
     try:

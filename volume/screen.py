@@ -1,6 +1,6 @@
 """Frames as a reader looks at them: windows by modality and tissue. For looking, not for measuring.
 
-Unlike ``volume.picture``, which shows what the header asks for, this chooses the window for what was found.
+Unlike ``volume.display``, which shows what the header asks for, this chooses the window for what was found.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, p
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from domain.errors import StorageError
-from volume.picture import Picture
+from volume.display import Picture
 
 LUNG, BRAIN, BONE, SOFT_TISSUE = (-600.0, 1500.0), (40.0, 80.0), (500.0, 2000.0), (40.0, 400.0)
 """Centre and width in HU, as usual in reading rooms."""
