@@ -30,6 +30,7 @@ from volume.image_attributes import read_regions
 from volume.kinds import ULTRASOUND_CLASSES
 from volume.pet import suv_scale
 from volume.pixel_format import unit_of
+from volume.priors import patient_of
 from volume.words import orientation_in_words, raster_in_words, size_in_words
 
 
@@ -98,11 +99,6 @@ class StackReport:
         return scale.factor, scale.reason
 
     @property
-    def context(self) -> StudyContext:
-        """What a model would be told beside the pixels; reads the header of one instance."""
-        return ContextBuilder().of(self.stack, self.paths)
-
-    @property
     def verdict(self) -> str:
         """Which routes take it, or the named cause why none does."""
         how = f", resampled ({', '.join(sorted(self.resample))})" if self.resample else ""
@@ -119,6 +115,32 @@ class Inspection:
 
     stacks: tuple[StackReport, ...]
     left_out: tuple[LeftOut, ...]
+    _patients: dict[Path, tuple[str, str] | None] = field(default_factory=dict, repr=False)
+
+    def context_of(self, report: StackReport) -> StudyContext:
+        """Return what a model would be told beside the pixels; these files stand for the store."""
+        return ContextBuilder(self).of(report.stack, report.paths)
+
+    def other_studies(self, study_instance_uid: str) -> tuple[StoredInstance, ...] | None:
+        """See ``PatientHistory.other_studies``; nobody knows what else the store holds, so that none is unknown."""
+        images = [(item.stack.headers[0], item.paths) for item in self.stacks]
+        found = [
+            StoredInstance(header=header, path=paths[header.sop_instance_uid], received_at=wiring.now())
+            for header, paths in images
+        ]
+        mine = next(item.path for item in found if item.header.study_instance_uid == study_instance_uid)
+        patient = self._patient_of(mine)
+        others = tuple(
+            item
+            for item in found
+            if item.header.study_instance_uid != study_instance_uid and self._patient_of(item.path) == patient
+        )
+        return others or None if patient else None
+
+    def _patient_of(self, path: Path) -> tuple[str, str] | None:
+        if path not in self._patients:
+            self._patients[path] = patient_of(path)
+        return self._patients[path]
 
 
 @contextmanager

@@ -45,8 +45,13 @@ def priors_of(path: Path, others: Iterable[Path]) -> tuple[Prior, ...] | None:
     return tuple(sorted(kept, key=lambda prior: (prior.days_before, str(prior)))[:_MOST])
 
 
+def patient_of(path: Path) -> tuple[str, str] | None:
+    """Return PatientID and its issuer, to be compared and nothing else; ``None`` where there is no PatientID."""
+    read = Attributes(path, ("PatientID", "IssuerOfPatientID"))
+    number = read.first("PatientID")
+    return (number, read.first("IssuerOfPatientID")) if number else None
+
+
 def is_same_patient(first: Path, second: Path) -> bool:
     """Tell whether two instances say the same PatientID of the same issuer, and do say one."""
-    wanted = ("PatientID", "IssuerOfPatientID")
-    said = [Attributes(path, wanted) for path in (first, second)]
-    return bool(said[0].first("PatientID")) and all(said[0].first(name) == said[1].first(name) for name in wanted)
+    return (patient := patient_of(first)) is not None and patient == patient_of(second)
