@@ -199,6 +199,39 @@ class SeriesTable:
                     found[row.sop_instance_uid] = self._stored(row)
         return tuple(found[uid] for uid in sop_instance_uids if uid in found)
 
+    def study(self, study_instance_uid: str) -> tuple[StoredInstance, ...]:
+        """See ``SeriesIndex.study``."""
+        query = select(_INSTANCES.header, _INSTANCES.path, _INSTANCES.received_at).where(
+            _INSTANCES.study_instance_uid == study_instance_uid
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(_INSTANCES.seq)).all()
+        return tuple(self._stored(row) for row in rows)
+
+    def study_arrivals(self, study_instance_uid: str) -> list[SeriesArrival]:
+        """See ``SeriesIndex.study_arrivals``."""
+        query = select(schema.series).where(_SERIES.study_instance_uid == study_instance_uid)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(_SERIES.series_instance_uid)).all()
+        return [_arrival(row) for row in rows if row.first_arrival_at is not None]
+
+    def other_studies(self, study_instance_uid: str) -> tuple[str, ...]:
+        """See ``SeriesIndex.other_studies``."""
+        with self._database.read() as connection:
+            mine = select(_INSTANCES.patient_key).where(_INSTANCES.study_instance_uid == study_instance_uid)
+            keys = set(connection.execute(mine.distinct()).scalars())
+            if len(keys) != 1 or None in keys:
+                return ()
+            same = select(_INSTANCES.study_instance_uid).where(_INSTANCES.patient_key.in_(keys)).distinct()
+            # Of a study whose instances name several patients, or leave one out, nobody can say whose it is.
+            doubtful = (
+                select(_INSTANCES.study_instance_uid)
+                .where(_INSTANCES.study_instance_uid.in_(same))
+                .where(_INSTANCES.patient_key.not_in(keys) | _INSTANCES.patient_key.is_(None))
+            )
+            found = connection.execute(same.where(_INSTANCES.study_instance_uid.not_in(doubtful))).scalars()
+            return tuple(sorted(set(found) - {study_instance_uid}))
+
     def conflicts(self, series_instance_uid: str) -> int:
         """See ``SeriesIndex.conflicts``."""
         query = select(_SERIES.conflicts).where(_SERIES.series_instance_uid == series_instance_uid)
