@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from domain.engine import Case, EngineManifest, StudyContext, Verdict
+from domain.context import StudyContext
+from domain.engine import Case, EngineManifest, Verdict
 from domain.errors import DeliveryError
 from domain.findings import Findings
 from domain.instance import Header, Outcome, Reception, StoredInstance
@@ -40,6 +41,10 @@ class StagedInstance(Protocol):
         StorageError
             The bytes could not be written.
         """
+        ...
+
+    def finish(self) -> None:
+        """Say that all bytes are written, so that reading and syncing may begin; ``commit`` works without it too."""
         ...
 
     def discard(self) -> None:
@@ -162,6 +167,14 @@ class SeriesIndex(Protocol):
         ...
 
 
+class PatientHistory(Protocol):
+    """Which stored studies belong to one patient; how that is known stays inside."""
+
+    def other_studies(self, study_instance_uid: str) -> tuple[StoredInstance, ...] | None:
+        """Return one instance of each series of the patient's other studies; ``None`` for an unknown patient."""
+        ...
+
+
 class JobLog(Protocol):
     """The record of every job: what ``voxgate jobs`` shows. Idempotent, durable on return."""
 
@@ -239,6 +252,15 @@ class JobLog(Protocol):
 
         Counts an attempt to send, unless ``attempted`` is false or the state is QUEUED without a reason, i.e. not
         tried.
+        """
+        ...
+
+    def replace_deliveries(
+        self, job_id: str, destination: str, *, replaced: Sequence[str], by: Sequence[str], reason: str
+    ) -> None:
+        """Queue the objects ``by`` for a destination in place of the objects ``replaced``, all at once.
+
+        Both are SOP Instance UIDs. Of ``by``, what is queued or further already stays as it is.
         """
         ...
 
@@ -328,6 +350,8 @@ class Result:
     analysed: Analysed | None = None
     """Set where the engine worked on a resampled volume; ``findings`` and ``grid`` are then those that were brought
     back to the source's slices, with the numbers measured on the regular grid."""
+    destinations: tuple[str, ...] = ()
+    """Names of those who get it: their profiles say what is written. Empty: what the default profile asks for."""
 
     @property
     def patient_grid(self) -> Grid:
@@ -343,7 +367,7 @@ class ResultWriter(Protocol):
     """Encodes findings as DICOM objects and proves that they say what the engine said."""
 
     def write(self, result: Result, folder: Path) -> tuple[ResultObject, ...]:
-        """Write SEG (where there are masks) and SR into ``folder``; the same result gives the same UIDs.
+        """Write what the profiles of the result's destinations ask for; the same result gives the same UIDs.
 
         Each file is written under a temporary name, synced and renamed.
         """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom.uid import UID
 
+from domain.context import StudyContext
 from domain.engine import Answer, Verdict
 from domain.errors import GatewayError, MalformedInstance
 from domain.image import Raster, UltrasoundRegion
@@ -20,7 +21,8 @@ from domain.volume import Grid
 from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import LeftOut, OnStep
-from gateway.offline import files_below
+from gateway.offline import as_given, files_below
+from pipeline.context import ContextBuilder
 from pipeline.planning import Planner, StackPlan
 from volume.calibration import region_fault
 from volume.digest import inspect
@@ -96,6 +98,11 @@ class StackReport:
         return scale.factor, scale.reason
 
     @property
+    def context(self) -> StudyContext:
+        """What a model would be told beside the pixels; reads the header of one instance."""
+        return ContextBuilder().of(self.stack, self.paths)
+
+    @property
     def verdict(self) -> str:
         """Which routes take it, or the named cause why none does."""
         how = f", resampled ({', '.join(sorted(self.resample))})" if self.resample else ""
@@ -118,8 +125,9 @@ class Inspection:
 def inspected(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[Inspection]:
     """Read all files and ask the planner; archives stay unpacked as long as the context is open."""
     with tempfile.TemporaryDirectory(prefix="voxgate-") as folder:
-        found = _Reader()
-        files = list(files_below(paths, Path(folder)))
+        unpacked = Path(folder)
+        found = _Reader(lambda path: as_given(path, paths, unpacked))
+        files = list(files_below(paths, unpacked))
         for number, path in enumerate(files):
             say("reading", number / len(files))
             found.read(path)
@@ -133,7 +141,8 @@ def inspected(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[In
 class _Reader:
     """Collects instances by series, as intake and store would."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: Callable[[Path], Path]) -> None:
+        self._shown = shown
         self.left_out: list[LeftOut] = []
         self._series: dict[str, list[StoredInstance]] = {}
         self._digests: dict[str, str] = {}
@@ -143,15 +152,15 @@ class _Reader:
         try:
             header, digest = inspect(path)
         except MalformedInstance as error:
-            self.left_out.append(LeftOut(path=path, reason=str(error)))
+            self.left_out.append(LeftOut(path=self._shown(path), reason=str(error)))
             return
         except OSError as error:
-            self.left_out.append(LeftOut(path=path, reason=f"cannot be read (errno {error.errno})"))
+            self.left_out.append(LeftOut(path=self._shown(path), reason=f"cannot be read (errno {error.errno})"))
             return
         first = self._digests.get(header.sop_instance_uid)
         if first is not None:
             same = "the same instance again" if first == digest else "SOPInstanceUID is there with another dataset"
-            self.left_out.append(LeftOut(path=path, reason=f"{same}; the first one is used"))
+            self.left_out.append(LeftOut(path=self._shown(path), reason=f"{same}; the first one is used"))
             return
         self._digests[header.sop_instance_uid] = digest
         instance = StoredInstance(header=header, path=path, received_at=wiring.now())

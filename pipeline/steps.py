@@ -28,9 +28,10 @@ from domain.errors import (
 from domain.findings import Findings
 from domain.instance import Header, StoredInstance
 from domain.job import DeliveryState, Job, JobState
-from domain.ports import EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
+from domain.ports import EngineRegistry, JobLog, PatientHistory, Result, ResultWriter, SeriesIndex
 from domain.series import Stack
 from pipeline.cases import decoded, misplaced, place_of, placed_prompt
+from pipeline.context import ContextBuilder
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.findings_file import FINDINGS, load_findings, save_findings
@@ -39,7 +40,6 @@ from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
 from pipeline.summary import summary
 from pipeline.task import Task
-from volume.facts import study_context
 from volume.frames import frames_of
 from volume.kinds import kind_of
 
@@ -63,6 +63,7 @@ class Steps:
         clock: Callable[[], datetime],
         guard: EngineGuard | None = None,
         progress: Callable[[float], None] | None = None,
+        history: PatientHistory | None = None,
     ) -> None:
         self._guard = guard or Unguarded()
         self._index = index
@@ -75,6 +76,7 @@ class Steps:
         self._results = results
         self._clock = clock
         self._progress = progress
+        self._context = ContextBuilder(history)
         self._plans = PlanStep(index=index, jobs=jobs, planner=planner, next_task=self.next_task)
 
     def run(self, task: Task) -> list[Task]:
@@ -161,6 +163,7 @@ class Steps:
         assembled = time.perf_counter()
         case = replace(
             read,
+            context=self._context.of(stack, paths),
             options=self._planner.options(job.route),
             prompt=placed_prompt(self._planner.prompt(job.route), stack, allowed),
             progress=self._progress,
@@ -268,10 +271,11 @@ class Steps:
             route=job.route,
             stack=job.stack,
             started_at=started_at,
-            context=study_context(stack.headers),
+            context=self._context.of(stack, paths),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
             analysed=analysed,
+            destinations=job.destinations,
         )
 
     def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:
@@ -280,13 +284,14 @@ class Steps:
         following, settled = bring_on(job, destination, number)
         if not settled:
             return following
-        short = [item for item in self._jobs.deliveries(job.job_id) if not item.state.is_stored]
+        short = [item for item in self._jobs.deliveries(job.job_id) if not item.state.ended_well]
         reason = "; ".join(dict.fromkeys(f"{item.destination}: {item.reason}" for item in short))
         if any(item.state is DeliveryState.DEAD for item in short):
             return self._end(job, JobState.FAILED, "not-delivered", reason)
         if short:
             return self._end(job, JobState.UNCONFIRMED, "not-confirmed", reason)
-        return self._end(job, JobState.DONE, "", self._plans.conflict_note(job.series_instance_uid))
+        notes = (self._delivering.statement(job), self._plans.conflict_note(job.series_instance_uid))
+        return self._end(job, JobState.DONE, "", " ".join(note for note in notes if note))
 
     # ---------------------------------------------------------------------------------------------- endings
 
