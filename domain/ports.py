@@ -142,14 +142,6 @@ class SeriesIndex(Protocol):
         """Return how far each series of a study has arrived, also those that were frozen."""
         ...
 
-    def other_studies(self, study_instance_uid: str) -> tuple[str, ...]:
-        """Return the other studies here of the same patient, in no order that means anything.
-
-        Same are PatientID, IssuerOfPatientID and PatientBirthDate, in every instance of both studies; nothing else
-        tells patients apart beyond doubt. Which study is earlier, their files say.
-        """
-        ...
-
     def conflicts(self, series_instance_uid: str) -> int:
         """Return how many instances of the series lie in quarantine."""
         ...
@@ -171,7 +163,11 @@ class PatientHistory(Protocol):
     """Which stored studies belong to one patient; how that is known stays inside."""
 
     def other_studies(self, study_instance_uid: str) -> tuple[StoredInstance, ...] | None:
-        """Return one instance of each series of the patient's other studies; ``None`` for an unknown patient."""
+        """Return one instance of each series of the patient's other studies; ``None`` for an unknown patient.
+
+        Same are PatientID, IssuerOfPatientID and PatientBirthDate, in every instance of both studies; nothing else
+        tells patients apart beyond doubt. Which study is earlier, their files say.
+        """
         ...
 
 

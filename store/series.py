@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from domain.instance import StoredInstance
 from domain.series import SeriesArrival
@@ -221,13 +221,13 @@ class SeriesTable:
             rows = connection.execute(query.order_by(_SERIES.series_instance_uid)).all()
         return [_arrival(row) for row in rows if row.first_arrival_at is not None]
 
-    def other_studies(self, study_instance_uid: str) -> tuple[str, ...]:
-        """See ``SeriesIndex.other_studies``."""
+    def other_studies(self, study_instance_uid: str) -> tuple[StoredInstance, ...] | None:
+        """See ``PatientHistory.other_studies``."""
         with self._database.read() as connection:
             mine = select(_INSTANCES.patient_key).where(_INSTANCES.study_instance_uid == study_instance_uid)
             keys = set(connection.execute(mine.distinct()).scalars())
             if len(keys) != 1 or None in keys:
-                return ()
+                return None
             same = select(_INSTANCES.study_instance_uid).where(_INSTANCES.patient_key.in_(keys)).distinct()
             # Of a study whose instances name several patients, or leave one out, nobody can say whose it is.
             doubtful = (
@@ -235,8 +235,16 @@ class SeriesTable:
                 .where(_INSTANCES.study_instance_uid.in_(same))
                 .where(_INSTANCES.patient_key.not_in(keys) | _INSTANCES.patient_key.is_(None))
             )
-            found = connection.execute(same.where(_INSTANCES.study_instance_uid.not_in(doubtful))).scalars()
-            return tuple(sorted(set(found) - {study_instance_uid}))
+            first_of_series = (
+                select(func.min(_INSTANCES.seq))
+                .where(_INSTANCES.study_instance_uid.in_(same))
+                .where(_INSTANCES.study_instance_uid.not_in(doubtful))
+                .where(_INSTANCES.study_instance_uid != study_instance_uid)
+                .group_by(_INSTANCES.series_instance_uid)
+            )
+            query = select(_INSTANCES.header, _INSTANCES.path, _INSTANCES.received_at)
+            found = query.where(_INSTANCES.seq.in_(first_of_series)).order_by(_INSTANCES.seq)
+            return tuple(self._stored(row) for row in connection.execute(found))
 
     def conflicts(self, series_instance_uid: str) -> int:
         """See ``SeriesIndex.conflicts``."""

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from sqlalchemy import create_engine, text
 from working import working
 
+from store.series import SeriesTable
 from volume.digest import inspect
 from volume.header import header_from_json, header_to_json
 from volume.patient import patient_digest
@@ -23,15 +24,19 @@ def of(patient: str = "P1", issuer: str = "", born: str = "19700101", study: str
     return ds
 
 
+def others(index: SeriesTable, ds: Dataset) -> list[str]:
+    return [item.header.sop_instance_uid for item in index.other_studies(ds.StudyInstanceUID) or ()]
+
+
 def test_studies_of_one_patient_find_each_other(tmp_path: Path) -> None:
     first, second, other = of(), of(" p1 "), of("P2")
     with working(tmp_path) as work:
         work.receive([first, second, other])
         index = work.store.series
-        assert index.other_studies(first.StudyInstanceUID) == (second.StudyInstanceUID,)
-        assert index.other_studies(second.StudyInstanceUID) == (first.StudyInstanceUID,)
-        assert index.other_studies(other.StudyInstanceUID) == ()
-        assert index.other_studies("1.2.3") == ()
+        assert others(index, first) == [second.SOPInstanceUID]
+        assert others(index, second) == [first.SOPInstanceUID]
+        assert others(index, other) == []
+        assert index.other_studies("1.2.3") is None
         assert [item.header.sop_instance_uid for item in index.study(first.StudyInstanceUID)] == [
             first.SOPInstanceUID
         ]
@@ -45,15 +50,15 @@ def test_what_differs_or_does_not_say_is_another_patient(other: Dataset, tmp_pat
     mine = of(issuer="A")
     with working(tmp_path) as work:
         work.receive([mine, other])
-        assert work.store.series.other_studies(mine.StudyInstanceUID) == ()
-        assert work.store.series.other_studies(other.StudyInstanceUID) == ()
+        assert not work.store.series.other_studies(mine.StudyInstanceUID)
+        assert not work.store.series.other_studies(other.StudyInstanceUID)
 
 
 def test_patients_without_a_number_are_not_one_patient(tmp_path: Path) -> None:
     one, two = of("anonymous"), of("anonymous")
     with working(tmp_path) as work:
         work.receive([one, two])
-        assert work.store.series.other_studies(one.StudyInstanceUID) == ()
+        assert not work.store.series.other_studies(one.StudyInstanceUID)
 
 
 def test_a_study_of_two_patients_is_nobodys(tmp_path: Path) -> None:
@@ -61,8 +66,8 @@ def test_a_study_of_two_patients_is_nobodys(tmp_path: Path) -> None:
     stranger = of("P2", study=study.StudyInstanceUID)
     with working(tmp_path) as work:
         work.receive([mine, study, stranger])
-        assert work.store.series.other_studies(mine.StudyInstanceUID) == ()
-        assert work.store.series.other_studies(study.StudyInstanceUID) == ()
+        assert not work.store.series.other_studies(mine.StudyInstanceUID)
+        assert not work.store.series.other_studies(study.StudyInstanceUID)
 
 
 def test_the_index_holds_no_identity_and_no_digest_that_can_be_guessed(tmp_path: Path) -> None:
