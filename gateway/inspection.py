@@ -15,7 +15,6 @@ from domain.engine import Answer, Verdict
 from domain.errors import GatewayError, MalformedInstance
 from domain.image import Raster, UltrasoundRegion
 from domain.instance import Header, StoredInstance
-from domain.job import JobState
 from domain.series import Resample, Stack
 from domain.volume import Grid
 from gateway import wiring
@@ -201,8 +200,7 @@ class _Reader:
 
 
 def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int) -> StackReport:
-    job = plan.jobs[0]
-    is_refused = job.state is JobState.NOT_RUN
+    refused = plan.refused_for
     return StackReport(
         study=study,
         series=series,
@@ -211,8 +209,8 @@ def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int)
         grid=plan.grid,
         raster=plan.raster,
         routes=tuple(name for name, verdict in plan.verdicts if verdict.answer is Answer.YES),
-        code=job.code if is_refused else "",
-        reason=job.reason if is_refused else "",
+        code=refused.code if refused else "",
+        reason=refused.reason if refused else "",
         verdicts=plan.verdicts,
         resample=plan.resample,
     )
