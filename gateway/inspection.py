@@ -29,7 +29,6 @@ from volume.image_attributes import read_regions
 from volume.kinds import ULTRASOUND_CLASSES
 from volume.pet import suv_scale
 from volume.pixel_format import unit_of
-from volume.priors import patient_of
 from volume.words import orientation_in_words, raster_in_words, size_in_words
 
 
@@ -114,7 +113,6 @@ class Inspection:
 
     stacks: tuple[StackReport, ...]
     left_out: tuple[LeftOut, ...]
-    _patients: dict[Path, tuple[str, str] | None] = field(default_factory=dict, repr=False)
 
     def context_of(self, report: StackReport) -> StudyContext:
         """Return what a model would be told beside the pixels; these files stand for the store."""
@@ -122,24 +120,14 @@ class Inspection:
 
     def other_studies(self, study_instance_uid: str) -> tuple[StoredInstance, ...] | None:
         """See ``PatientHistory.other_studies``; nobody knows what else the store holds, so that none is unknown."""
-        images = [(item.stack.headers[0], item.paths) for item in self.stacks]
         found = [
-            StoredInstance(header=header, path=paths[header.sop_instance_uid], received_at=wiring.now())
-            for header, paths in images
+            StoredInstance(header=first, path=item.paths[first.sop_instance_uid], received_at=wiring.now())
+            for item in self.stacks
+            for first in item.stack.headers[:1]
         ]
-        mine = next(item.path for item in found if item.header.study_instance_uid == study_instance_uid)
-        patient = self._patient_of(mine)
-        others = tuple(
-            item
-            for item in found
-            if item.header.study_instance_uid != study_instance_uid and self._patient_of(item.path) == patient
-        )
-        return others or None if patient else None
-
-    def _patient_of(self, path: Path) -> tuple[str, str] | None:
-        if path not in self._patients:
-            self._patients[path] = patient_of(path)
-        return self._patients[path]
+        mine = {item.header.patient for item in found if item.header.study_instance_uid == study_instance_uid}
+        others = tuple(item for item in found if item.header.study_instance_uid != study_instance_uid)
+        return tuple(item for item in others if mine == {item.header.patient}) or None if None not in mine else None
 
 
 @contextmanager

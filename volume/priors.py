@@ -8,6 +8,7 @@ from pathlib import Path
 from domain.context import Prior
 from volume.attributes import Attributes
 from volume.context import read_context, study_day
+from volume.patient import patient_digest
 
 _MOST = 8
 _IMAGING = frozenset(
@@ -45,13 +46,13 @@ def priors_of(path: Path, others: Iterable[Path]) -> tuple[Prior, ...] | None:
     return tuple(sorted(kept, key=lambda prior: (prior.days_before, str(prior)))[:_MOST])
 
 
-def patient_of(path: Path) -> tuple[str, str] | None:
-    """Return PatientID and its issuer, to be compared and nothing else; ``None`` where there is no PatientID."""
-    read = Attributes(path, ("PatientID", "IssuerOfPatientID"))
-    number = read.first("PatientID")
-    return (number, read.first("IssuerOfPatientID")) if number else None
-
-
 def is_same_patient(first: Path, second: Path) -> bool:
-    """Tell whether two instances say the same PatientID of the same issuer, and do say one."""
-    return (patient := patient_of(first)) is not None and patient == patient_of(second)
+    """Tell whether two instances are of one patient; where it is not certain they are not."""
+    patient = _patient_of(first)
+    return patient is not None and patient == _patient_of(second)
+
+
+def _patient_of(path: Path) -> str | None:
+    names = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
+    read = Attributes(path, names)
+    return patient_digest(*(read.first(name) for name in names))
