@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from domain.engine import Answer, Verdict, job_id
 from domain.errors import AssemblyError, GatewayError
@@ -21,9 +22,11 @@ from volume.facts import facts
 from volume.frames import frame_numbers
 from volume.geometry import geometry
 from volume.grouping import received_order
+from volume.image_attributes import read_view
 from volume.image_format import MOST_BYTES, bytes_needed, raster_of
 from volume.repeats import group_stored
 from volume.resample import resampling_of
+from volume.views import VIEW_POSITIONS
 
 PART_OF_STUDY = "part-of-study"
 """Code of the statement about images that a route takes together with the rest of their study."""
@@ -182,7 +185,7 @@ class Planner:
             paths = {instance.header.sop_instance_uid: instance.path for instance in members}
             for stack in group_stored([instance.header for instance in members], paths):
                 if stack.refusal is None and self._takes(route, stack, sender(uid)):
-                    found.append(stack.headers[0])
+                    found.append(_with_view(stack.headers[0], paths))
         return found
 
     def _takes(self, route: Route, stack: Stack, sender: str | None) -> bool:
@@ -233,6 +236,13 @@ class Planner:
             destinations=self._destinations if route.destinations is None else route.destinations,
             priority=min(route.priority, _requested_priority(stack.headers)),
         )
+
+
+def _with_view(header: Header, paths: Mapping[str, Path]) -> Header:
+    """Read from the file what the index does not know: the code of a view."""
+    if header.view_position in VIEW_POSITIONS:
+        return header
+    return replace(header, view_position=read_view(header, paths[header.sop_instance_uid]) or None)
 
 
 def view_order(header: Header) -> tuple[int, tuple[bool, int, str, int]]:

@@ -16,8 +16,10 @@ from pydicom.uid import generate_uid
 from working import BODY, MANIFEST, OneEngine, ThresholdEngine, Work, working
 
 from domain.engine import Answer, Case, Verdict
+from domain.errors import StorageError
 from domain.findings import Detection, Findings
 from domain.image import Raster
+from domain.instance import StoredInstance
 from domain.job import Job, JobState, ResultObject
 from domain.ports import Result
 from domain.series import SeriesFacts, StackKind
@@ -139,6 +141,19 @@ def test_frontal_and_lateral_of_two_series_are_one_case(tmp_path: Path) -> None:
     assert all("route 'chest'" in item.reason for item in said.values())
 
 
+def test_the_order_of_views_is_also_read_from_their_codes(tmp_path: Path) -> None:
+    lateral, frontal = (of_study(radiograph(number=n), "1.2.3") for n in (1, 2))
+    for ds, value in ((lateral, "399173006"), (frontal, "272479007")):
+        code = Dataset()
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "SCT", "a view"
+        ds.ViewCodeSequence = [code]
+        del ds.ViewPosition
+    with imaging(tmp_path) as (work, engine, _):
+        work.receive([lateral, frontal])
+        work.settle()
+    assert [image.view_position for image in engine.cases[0].images] == ["PA", "LL"]
+
+
 def test_nothing_begins_while_a_series_of_the_study_still_arrives(tmp_path: Path) -> None:
     first, second = of_study(radiograph(), "1.2.3"), of_study(radiograph(view="LL"), "1.2.3")
     with imaging(tmp_path) as (work, engine, _):
@@ -224,3 +239,70 @@ def test_a_plan_that_is_made_again_changes_nothing(tmp_path: Path) -> None:
         work.settle()
         assert {job.job_id: (job.state, job.attempt) for job in work.store.jobs.find()} == before
         assert len(engine.cases) == 1
+
+
+class Killed(BaseException):
+    """What ends a process ends a step without a word."""
+
+
+def work_off(work: Work) -> int:
+    """Run what is due; return how often a step was killed. A step that was killed is run again, as by another one."""
+    killed = 0
+    while (task := work.queue.take()) is not None:
+        try:
+            following = work.steps.run(task)
+        except Killed:
+            killed += 1
+            following = work.steps.run(task)
+        for item in following:
+            work.queue.enqueue(item)
+    return killed
+
+
+@pytest.mark.parametrize("dies_in", ["engine", "writer"])
+@pytest.mark.parametrize("unit", ["series", "study"])
+def test_a_worker_that_is_killed_leaves_one_result(
+    dies_in: str, unit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = STUDY if unit == "study" else Route(name="echo", engine="threshold")
+    sent = (
+        [of_study(radiograph(), "1.2.3"), of_study(radiograph(view="LL"), "1.2.3")] if unit == "study" else [cine()]
+    )
+    with imaging(tmp_path, route) as (work, engine, writer):
+        target, name = (engine, "run") if dies_in == "engine" else (writer, "write")
+        whole, calls = getattr(target, name), []
+
+        def dies_once(*args: object, **kwargs: object) -> object:
+            calls.append(1)
+            result = whole(*args, **kwargs)
+            if len(calls) == 1:
+                raise Killed
+            return result
+
+        monkeypatch.setattr(target, name, dies_once)
+        work.receive(sent)
+        work.clock.sleep(11)
+        work.watch.hand_on_complete_series()
+        assert work_off(work) == 1
+        (job,) = run_jobs(work)
+        assert job.state is JobState.DONE, job.reason
+        assert len(work.store.jobs.objects(job.job_id)) == 1
+        assert len(work.destination.sent) == 1
+
+
+def test_a_study_whose_store_fails_is_planned_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with imaging(tmp_path) as (work, engine, _):
+        whole, calls = work.store.series.study, []
+
+        def fails_once(study: str) -> tuple[StoredInstance, ...]:
+            calls.append(study)
+            if len(calls) == 1:
+                raise StorageError
+            return whole(study)
+
+        monkeypatch.setattr(type(work.store.series), "study", lambda self, study: fails_once(study))
+        work.receive([of_study(radiograph(), "1.2.3")])
+        work.settle()
+        assert engine.cases == []
+        work.settle(quiet_s=3600)
+        assert [job.state for job in run_jobs(work)] == [JobState.DONE]
