@@ -44,6 +44,16 @@ def tracking(series_instance_uid: str, manifest: EngineManifest, segment: str) -
     )
 
 
+def tracking_of(result: Result, series_instance_uid: str, number: int) -> Tracking:
+    """Return the tracking pair of segment ``number``, from 1: that of the drawing it was pointed at by, if any."""
+    own = tracking(series_instance_uid, result.manifest, result.findings.segments[number - 1].key)
+    prompt = result.prompt
+    if prompt is None or len(prompt.objects) < number or not prompt.objects[number - 1].tracking_uid:
+        return own
+    drawn = prompt.objects[number - 1]
+    return Tracking(drawn.tracking_identifier or own.identifier, drawn.tracking_uid)
+
+
 def code_item(code: Code) -> Dataset:
     """Return a Code Sequence item (PS3.3 Section 8); long values have an attribute of their own."""
     item = Dataset()
@@ -143,6 +153,8 @@ def codes_of(result: Result) -> list[Code]:
         codes += [measurement.concept, measurement.unit, measurement.derivation]
     for evaluation in findings.evaluations:
         codes += [evaluation.concept, evaluation.value]
+    for detection in findings.detections:
+        codes += [detection.category, detection.type]
     return [code for code in codes if isinstance(code, Code)]
 
 
@@ -152,7 +164,17 @@ def own_texts(result: Result) -> list[str]:
     said = [evaluation.value for evaluation in findings.evaluations if isinstance(evaluation.value, str)]
     names = [text for segment in findings.segments for text in (segment.key, segment.label)]
     about = [manifest.name, manifest.title, manifest.version, manifest.algorithm_name, manifest.manufacturer]
-    return [*about, *names, *said, findings.narrative, *(code.meaning for code in codes_of(result))]
+    names += [text for detection in findings.detections for text in (detection.key, detection.label)]
+    drawn = [] if result.prompt is None else [item.tracking_identifier for item in result.prompt.objects]
+    return [
+        *about,
+        *names,
+        *drawn,
+        *said,
+        findings.narrative,
+        findings.impression,
+        *(code.meaning for code in codes_of(result)),
+    ]
 
 
 def private_schemes(result: Result) -> list[Dataset]:

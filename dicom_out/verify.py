@@ -19,6 +19,8 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom_out.kind import Check, Kind
 from dicom_out.package import Piece
+from dicom_out.verify_analysed import check_analysed
+from dicom_out.verify_frames import voxel_counts
 from dicom_out.verify_seg import CheckedSeg
 from domain.errors import VerificationFailed
 from domain.image import Raster
@@ -77,6 +79,7 @@ def verify(result: Result, objects: Sequence[ResultObject], pieces: Sequence[Pie
                 raise VerificationFailed(f"{item.kind}: nobody gets such an object.")
             found[item.variant].append(_read(item, kinds[item.variant], first))
         checked: dict[str, CheckedSeg | None] = {"": None}
+        voxels = {} if result.findings.shape is None else voxel_counts(result.findings)
         for piece in pieces:
             if not found[piece.variant]:
                 raise VerificationFailed(f"{piece.kind.name}: it is missing.")
@@ -86,8 +89,10 @@ def verify(result: Result, objects: Sequence[ResultObject], pieces: Sequence[Pie
                 objects=found[piece.variant],
                 options=piece.options,
                 seg=checked[piece.needs],
+                voxels=voxels,
             )
             checked[piece.variant] = piece.kind.verify(check)
+        check_analysed(result)
 
 
 @contextmanager

@@ -64,6 +64,8 @@ class CheckedSeg:
     """Index of the slice by source instance and its frame."""
     findings: Findings = field(repr=False)
     """What was compared with the file, voxel by voxel."""
+    frames: dict[tuple[str, int], int] = field(repr=False, default_factory=dict)
+    """Index of the slice on which each frame, from 1, of each instance lies."""
 
     @property
     def sop_instance_uids(self) -> frozenset[str]:
@@ -108,13 +110,15 @@ def check_seg(seg: Dataset | Sequence[Dataset], result: Result, slices: Slices) 
     tracking, segments = _check_segments(parts, findings.segments)
     fractional = any(part.SegmentationType == "FRACTIONAL" for part in parts)
     comparison = Comparison(findings, fractional=fractional)
-    place = None
+    place: _Place | None = None
+    frames: dict[tuple[str, int], int] = {}
     for part, described in zip(parts, _numbers_in(parts), strict=True):
         if isinstance(result.grid, Raster):
             _check_picture(part, result.grid)
         else:
             place = check_geometry(part, result.grid, slices)
-        _compare(part, described, comparison, result.grid, slices)
+        lie = _compare(part, described, comparison, result.grid, slices)
+        frames |= {(str(part.SOPInstanceUID), number): k for number, k in enumerate(lie, start=1)}
         check_referenced_series(part, slices, shape[0])
     comparison.finish()
     voxels = voxel_counts(findings)
@@ -127,6 +131,7 @@ def check_seg(seg: Dataset | Sequence[Dataset], result: Result, slices: Slices) 
         spacing_mm=None if place is None else (place.row_mm, place.column_mm),
         slices={_image(slices, k): k for k in range(shape[0])},
         findings=findings,
+        frames=frames,
     )
 
 
@@ -225,13 +230,17 @@ def _code(item: Dataset) -> Code:
     return Code(str(value), str(item.get("CodingSchemeDesignator")), str(item.get("CodeMeaning")))
 
 
-def _compare(seg: Dataset, described: list[int], comparison: Comparison, grid: Grid | Raster, slices: Slices) -> None:
-    """Compare every frame of an instance with the findings, on the slice on which it lies."""
+def _compare(
+    seg: Dataset, described: list[int], comparison: Comparison, grid: Grid | Raster, slices: Slices
+) -> list[int]:
+    """Compare every frame of an instance with the findings, on the slice on which it lies; return these slices."""
+    lie = []
     kind = str(seg.SegmentationType)
     numbers = np.array([0, *described])
     groups = seg.PerFrameFunctionalGroupsSequence
     for number, (group, frame) in enumerate(zip(groups, frames_in(seg), strict=True), 1):
         k = slice_of(number, group, grid, slices)
+        lie.append(k)
         if kind == "LABELMAP":
             comparison.labels(numbers, k, frame)
             continue
@@ -240,6 +249,7 @@ def _compare(seg: Dataset, described: list[int], comparison: Comparison, grid: G
             comparison.fractions(segment, k, frame)
         else:
             comparison.mask(segment, k, frame.view(np.bool_))
+    return lie
 
 
 def slice_of(number: int, group: Dataset, grid: Grid | Raster, slices: Slices, *, what: str = "SEG") -> int:
@@ -294,13 +304,13 @@ def _check_volumes(voxels: dict[tuple[int, int], int], result: Result, place: _P
         if not math.isclose(volume, sum(c * float(expected_ml[k]) for k, c in counts.items()), rel_tol=1e-3):
             raise VerificationFailed(f"SEG: the volume of segment {number} is not the engine's.")
         if result.analysed is None:
-            _check_measured_volume(number, volume, result, slack_ml=8 * float(own_ml.max()))
+            check_measured_volume(number, volume, result.findings, slack_ml=8 * float(own_ml.max()))
 
 
-def _check_measured_volume(number: int, volume_ml: float, result: Result, *, slack_ml: float) -> None:
+def check_measured_volume(number: int, volume_ml: float, findings: Findings, *, slack_ml: float) -> None:
     """Compare the volume that the engine measured, where it did, with the volume of its mask."""
-    key = result.findings.segments[number - 1].key
-    for measurement in result.findings.measurements:
+    key = findings.segments[number - 1].key
+    for measurement in findings.measurements:
         scale = _PER_ML.get(measurement.unit.value)
         if (measurement.segment, measurement.concept) != (key, _VOLUME) or scale is None:
             continue

@@ -19,6 +19,7 @@ from dicom_out.profile import DEFAULT, Profile
 from domain.engine import Verdict
 from domain.errors import ConfigurationError
 from domain.job import Job, JobState
+from domain.series import Resample
 from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import FilesReport, OnStep, take_files
@@ -75,10 +76,11 @@ def analyse(
     config: Config,
     engine: str | None = None,
     prompt: tuple[PromptSection, ...] = (),
+    resample: tuple[Resample, ...] = (),
     profile: Profile = DEFAULT,
     on_step: OnStep | None = None,
 ) -> Analysis:
-    """Run what the routes (or ``engine``, on everything, with ``prompt``) say on the DICOM files below ``paths``.
+    """Run what the routes say (or ``engine``, on everything, with ``prompt`` and ``resample``) on the DICOM files.
 
     Writes what a destination with ``profile`` would get of each job below ``out``; reports on every stack, also on
     those that nothing took, and on files.
@@ -88,7 +90,7 @@ def analyse(
     ConfigurationError
         No file is DICOM, or there is no such engine.
     """
-    config = _with_engine(config, engine, prompt) if engine else config
+    config = _with_engine(config, engine, prompt, resample) if engine else config
     say = on_step or (lambda what, share: None)
     with _filled(paths, config, say) as (store, order, files):
         analysed = 0
@@ -128,7 +130,9 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
         ]
 
 
-def _with_engine(config: Config, engine: str, prompt: tuple[PromptSection, ...]) -> Config:
+def _with_engine(
+    config: Config, engine: str, prompt: tuple[PromptSection, ...], resample: tuple[Resample, ...]
+) -> Config:
     registry = wiring.engine_registry(config)
     obstacle = registry.unavailable().get(engine)
     if obstacle is not None:
@@ -136,7 +140,8 @@ def _with_engine(config: Config, engine: str, prompt: tuple[PromptSection, ...])
     known = [manifest.name for manifest in registry.manifests()]
     if engine not in known:
         raise ConfigurationError(f'no engine called "{engine}"; known: {", ".join(known)}')
-    return config.model_copy(update={"routes": (RouteSection(name=f"run {engine}", engine=engine, prompt=prompt),)})
+    route = RouteSection(name=f"run {engine}", engine=engine, prompt=prompt, resample=resample)
+    return config.model_copy(update={"routes": (route,)})
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from dicom_out.profile import Role
+from domain.series import Resample
 
 
 def _as_list(value: object) -> object:
@@ -232,6 +233,7 @@ class ProfileSection(Section):
     empty_frames: bool | None = None
     max_frames: Annotated[int, Field(ge=0)] | None = None
     preliminary: Literal["", "preliminary", "final"] | None = None
+    regionless: Literal["group", "statement"] | None = None
     superseded: Literal["keep", "reject"] | None = None
     why: str = ""
 
@@ -286,6 +288,7 @@ class RouteSection(Section):
     priority: Annotated[int, Field(ge=1, le=1000)] = 10
     options: dict[str, str | int | float | bool] = {}
     prompt: Annotated[tuple[PromptSection, ...], BeforeValidator(_as_objects)] = ()
+    resample: Annotated[tuple[Resample, ...], BeforeValidator(_as_list)] = ()
 
     @model_validator(mode="after")
     def _one_space(self) -> Self:
