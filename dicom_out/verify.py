@@ -19,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom_out.kind import Check, Kind
 from dicom_out.package import Piece
+from dicom_out.verify_analysed import check_analysed
 from dicom_out.verify_seg import CheckedSeg
 from domain.errors import VerificationFailed
 from domain.image import Raster
@@ -88,6 +89,7 @@ def verify(result: Result, objects: Sequence[ResultObject], pieces: Sequence[Pie
                 seg=checked[piece.needs],
             )
             checked[piece.variant] = piece.kind.verify(check)
+        check_analysed(result)
 
 
 @contextmanager

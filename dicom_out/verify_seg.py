@@ -288,19 +288,21 @@ def image_named(reference: Dataset) -> tuple[str, int | None]:
 def _check_volumes(voxels: dict[tuple[int, int], int], result: Result, place: _Place) -> None:
     """Compare the volume of each segment, by the segmentation's own geometry, with that on the findings' grid."""
     own_ml, expected_ml = place.voxel_ml, result.patient_grid.voxel_volumes_ml
-    for number in sorted({number for number, _ in voxels}):
-        counts = {k: count for (segment, k), count in voxels.items() if segment == number}
+    by_segment: dict[int, dict[int, int]] = {}
+    for (number, k), count in voxels.items():
+        by_segment.setdefault(number, {})[k] = count
+    for number, counts in by_segment.items():
         volume = sum(count * float(own_ml[k]) for k, count in counts.items())
         if not math.isclose(volume, sum(c * float(expected_ml[k]) for k, c in counts.items()), rel_tol=1e-3):
             raise VerificationFailed(f"SEG: the volume of segment {number} is not the engine's.")
         if result.analysed is None:
-            _check_measured_volume(number, volume, result, slack_ml=8 * float(own_ml.max()))
+            check_measured_volume(number, volume, result.findings, slack_ml=8 * float(own_ml.max()))
 
 
-def _check_measured_volume(number: int, volume_ml: float, result: Result, *, slack_ml: float) -> None:
+def check_measured_volume(number: int, volume_ml: float, findings: Findings, *, slack_ml: float) -> None:
     """Compare the volume that the engine measured, where it did, with the volume of its mask."""
-    key = result.findings.segments[number - 1].key
-    for measurement in result.findings.measurements:
+    key = findings.segments[number - 1].key
+    for measurement in findings.measurements:
         scale = _PER_ML.get(measurement.unit.value)
         if (measurement.segment, measurement.concept) != (key, _VOLUME) or scale is None:
             continue

@@ -11,6 +11,7 @@ import typer
 
 from domain.errors import ConfigurationError
 from domain.job import JobState
+from domain.series import Resample
 from gateway.help import PlainCommand, PlainGroup
 
 if TYPE_CHECKING:
@@ -129,6 +130,10 @@ def run(
     lps: Annotated[
         bool, typer.Option("--lps", help="--box X0,Y0,Z0,X1,Y1,Z1 and --point X,Y,Z are in patient mm.")
     ] = False,
+    resample: Annotated[
+        list[Resample] | None,
+        typer.Option(metavar="WHAT", help="gantry_tilt or variable_spacing: with --engine, take such series too."),
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -139,7 +144,11 @@ def run(
     prompt = prompt_given(
         boxes=box or (), points=point or (), background=background or (), slice_=slice_, lps=lps
     )  # fmt: skip
-    raise typer.Exit(run_offline(paths, out, config=_config(config), engine=engine, as_json=as_json, prompt=prompt))
+    status = run_offline(
+        paths, out, config=_config(config), engine=engine, as_json=as_json, prompt=prompt,
+        resample=tuple(resample or ()),
+    )  # fmt: skip
+    raise typer.Exit(status)
 
 
 @app.command(cls=PlainCommand)

@@ -52,7 +52,7 @@ def _views(report: StackReport) -> list[Picture]:
 
 def _planes(report: StackReport) -> list[Picture]:
     """Return the middle axial, coronal and sagittal plane, the patient's right at the left, as radiologists look."""
-    volume = assemble(report.stack, report.paths)
+    volume = assemble(report.stack, report.paths, report.resample)
     axes = Axes.of(volume.grid)
     voxels = axes.view(volume.voxels)
     z, y, x = (volume.grid.spacing_mm[axis] for axis in axes.order)

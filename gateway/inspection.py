@@ -14,7 +14,7 @@ from domain.engine import Answer, Verdict
 from domain.errors import MalformedInstance
 from domain.instance import Header, StoredInstance
 from domain.job import JobState
-from domain.series import Stack
+from domain.series import Resample, Stack
 from domain.volume import Grid
 from gateway import wiring
 from gateway.config import Config
@@ -44,6 +44,8 @@ class StackReport:
     reason: str
     """Why nothing would run; empty where a route takes it."""
     verdicts: tuple[tuple[str, Verdict], ...]
+    resample: frozenset[Resample] = frozenset()
+    """What the routes that take it have resampled; ``grid`` is then the resampled one."""
 
     @property
     def kind(self) -> str:
@@ -77,7 +79,8 @@ class StackReport:
     @property
     def verdict(self) -> str:
         """Which routes take it, or the named cause why none does."""
-        return "taken by " + ", ".join(self.routes) if self.routes else self.code
+        how = f", resampled ({', '.join(sorted(self.resample))})" if self.resample else ""
+        return "taken by " + ", ".join(self.routes) + how if self.routes else self.code
 
     @property
     def _first(self) -> Header:
@@ -160,6 +163,7 @@ def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int)
         code=job.code if is_refused else "",
         reason=job.reason if is_refused else "",
         verdicts=plan.verdicts,
+        resample=plan.resample,
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from domain.engine import Verdict
 from domain.errors import ConfigurationError
 from domain.job import Job, JobState
+from domain.series import Resample
 from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import FilesReport, OnStep, take_files
@@ -74,9 +75,10 @@ def analyse(
     config: Config,
     engine: str | None = None,
     prompt: tuple[PromptSection, ...] = (),
+    resample: tuple[Resample, ...] = (),
     on_step: OnStep | None = None,
 ) -> Analysis:
-    """Run what the routes (or ``engine``, on everything, with ``prompt``) say on the DICOM files below ``paths``.
+    """Run what the routes say (or ``engine``, on everything, with ``prompt`` and ``resample``) on the DICOM files.
 
     Writes each job's SEG and SR below ``out``; reports on every stack, also on those that nothing took, and on files.
 
@@ -85,7 +87,7 @@ def analyse(
     ConfigurationError
         No file is DICOM, or there is no such engine.
     """
-    config = _with_engine(config, engine, prompt) if engine else config
+    config = _with_engine(config, engine, prompt, resample) if engine else config
     say = on_step or (lambda what, share: None)
     with _filled(paths, config, say) as (store, order, files):
         analysed = 0
@@ -125,7 +127,9 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
         ]
 
 
-def _with_engine(config: Config, engine: str, prompt: tuple[PromptSection, ...]) -> Config:
+def _with_engine(
+    config: Config, engine: str, prompt: tuple[PromptSection, ...], resample: tuple[Resample, ...]
+) -> Config:
     registry = wiring.engine_registry(config)
     obstacle = registry.unavailable().get(engine)
     if obstacle is not None:
@@ -133,7 +137,8 @@ def _with_engine(config: Config, engine: str, prompt: tuple[PromptSection, ...])
     known = [manifest.name for manifest in registry.manifests()]
     if engine not in known:
         raise ConfigurationError(f'no engine called "{engine}"; known: {", ".join(known)}')
-    return config.model_copy(update={"routes": (RouteSection(name=f"run {engine}", engine=engine, prompt=prompt),)})
+    route = RouteSection(name=f"run {engine}", engine=engine, prompt=prompt, resample=resample)
+    return config.model_copy(update={"routes": (route,)})
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from domain.series import Resample
+
 
 def _as_list(value: object) -> object:
     """Take ``a, b`` or ``["a", "b"]`` where the environment gives a list as text."""
@@ -260,6 +262,7 @@ class RouteSection(Section):
     priority: Annotated[int, Field(ge=1, le=1000)] = 10
     options: dict[str, str | int | float | bool] = {}
     prompt: Annotated[tuple[PromptSection, ...], BeforeValidator(_as_objects)] = ()
+    resample: Annotated[tuple[Resample, ...], BeforeValidator(_as_list)] = ()
 
     @model_validator(mode="after")
     def _one_space(self) -> Self:

@@ -12,13 +12,14 @@ from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
 from domain.ports import EngineRegistry
 from domain.prompt import Prompt
-from domain.series import Stack
+from domain.series import Resample, Stack
 from domain.volume import Grid
 from pipeline.rules import Route
 from volume.facts import facts
 from volume.frames import frame_numbers
 from volume.geometry import geometry
 from volume.repeats import group_stored
+from volume.resample import resampling_of
 
 STAT = 1
 _PRIORITIES = {"STAT": STAT, "HIGH": 5}
@@ -33,6 +34,8 @@ class StackPlan:
     jobs: tuple[Job, ...]
     verdicts: tuple[tuple[str, Verdict], ...] = ()
     """Every route's answer, by route name."""
+    resample: frozenset[Resample] = frozenset()
+    """What is taken out of the slices for the routes that allow it; ``grid`` is then the resampled one."""
 
 
 class Planner:
@@ -59,6 +62,10 @@ class Planner:
         """Return the default prompt of a route."""
         return next((item.prompt for item in self._routes if item.name == route), None)
 
+    def resample(self, route: str) -> tuple[Resample, ...]:
+        """Return what a route allows to be resampled."""
+        return next((item.resample for item in self._routes if item.name == route), ())
+
     def plan(self, instances: Sequence[StoredInstance], *, sender: str | None) -> tuple[StackPlan, ...]:
         """Plan one series; every stack ends up in at least one job.
 
@@ -75,20 +82,48 @@ class Planner:
 
     def _plan_stack(self, stack: Stack, sender: str | None) -> StackPlan:
         # A geometric refusal takes precedence over a route's reason: it is what the administrator can act upon.
-        if stack.refusal is not None:
-            job = not_run(stack, stack.refusal.code.value, stack.refusal.reason)
-            return StackPlan(stack=stack, grid=None, jobs=(job,))
         try:
             proven = geometry(stack)
         except AssemblyError as error:
-            return StackPlan(stack=stack, grid=None, jobs=(not_run(stack, error.code, str(error)),))
+            return self._plan_irregular(stack, sender, error)
         ordered, grid = replace(stack, headers=proven.headers), proven.grid
         verdicts = self._ask(ordered, grid, sender)
-        taken = {name for name, verdict in verdicts if verdict.answer is Answer.YES}
-        jobs = tuple(self._job(ordered, route) for route in self._routes if route.name in taken)
+        jobs = self._jobs(ordered, verdicts)
         if not jobs:
             jobs = (not_run(ordered, "no-route", _why_no_route(verdicts)),)
         return StackPlan(stack=ordered, grid=grid, jobs=jobs, verdicts=tuple(verdicts))
+
+    def _plan_irregular(self, stack: Stack, sender: str | None, refusal: AssemblyError) -> StackPlan:
+        """Give a stack to the routes that allow it to be resampled; without one the refusal stands."""
+        try:
+            proven = geometry(stack, tuple(Resample))
+        except AssemblyError as error:
+            also = f" {error}" if error.code != refusal.code else ""
+            return StackPlan(stack=stack, grid=None, jobs=(not_run(stack, refusal.code, f"{refusal}{also}"),))
+        needed, grid = proven.resample, resampling_of(proven).regular
+        ordered = replace(stack, headers=proven.headers, refusal=None)
+        answers = self._ask(ordered, grid, sender)
+        unwilling = {route.name for route in self._routes if not needed <= set(route.resample)}
+        setting = f"resample = {_setting(needed)}"
+        verdicts = tuple(
+            (name, Verdict(Answer.NO, f"{refusal.code}: does not say {setting}"))
+            if name in unwilling and verdict.answer is Answer.YES
+            else (name, verdict)
+            for name, verdict in answers
+        )
+        jobs = self._jobs(ordered, verdicts, needed)
+        if jobs:
+            return StackPlan(stack=ordered, grid=grid, jobs=jobs, verdicts=verdicts, resample=needed)
+        willing = [name for name, verdict in answers if verdict.answer is Answer.YES]
+        here = f" (here: {', '.join(map(repr, willing))})" if willing else ""
+        reason = f"{refusal} Or let a route say {setting}{here}: it then works on a resampled volume."
+        return StackPlan(stack=stack, grid=None, jobs=(not_run(stack, refusal.code, reason),), verdicts=verdicts)
+
+    def _jobs(
+        self, stack: Stack, verdicts: Sequence[tuple[str, Verdict]], resample: frozenset[Resample] = frozenset()
+    ) -> tuple[Job, ...]:
+        taken = {name for name, verdict in verdicts if verdict.answer is Answer.YES}
+        return tuple(self._job(stack, route, resample) for route in self._routes if route.name in taken)
 
     def _ask(self, stack: Stack, grid: Grid, sender: str | None) -> list[tuple[str, Verdict]]:
         known = facts(stack, grid, sender)
@@ -103,10 +138,12 @@ class Planner:
             answers.append((route.name, verdict))
         return answers
 
-    def _job(self, stack: Stack, route: Route) -> Job:
+    def _job(self, stack: Stack, route: Route, resample: frozenset[Resample]) -> Job:
         manifest = self._engines.manifest(route.engine)
         uids = _uids(stack.headers)
         options = repr(sorted(route.options.items())) if route.options else ""
+        if resample:  # a regular stack gives the same result, and so the same job, whatever a route allows
+            options += f" resample {' '.join(sorted(resample))}"
         prompt = "" if route.prompt is None else route.prompt.digest
         return Job(
             job_id=job_id(_images(stack.headers), route=route.name, engine=manifest, options=options, prompt=prompt),
@@ -157,6 +194,12 @@ def _why_no_route(verdicts: Sequence[tuple[str, Verdict]]) -> str:
     if not verdicts:
         return "No route is configured."
     return "; ".join(f"route {name!r}: {verdict.reason}" for name, verdict in verdicts)
+
+
+def _setting(resample: frozenset[Resample]) -> str:
+    """Return the setting as a configuration file has it."""
+    words = ", ".join(f'"{word}"' for word in sorted(resample))
+    return words if len(resample) == 1 else f"[{words}]"
 
 
 def _uids(headers: Sequence[Header]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from domain.engine import Answer, Verdict
 from domain.prompt import Prompt
-from domain.series import SeriesFacts
+from domain.series import Resample, SeriesFacts
 
 YES = Verdict(Answer.YES, "takes it")
 
@@ -41,6 +41,8 @@ class Route:
     """Handed to the engine."""
     prompt: Prompt | None = None
     """What the engine is pointed at where nobody points at something."""
+    resample: tuple[Resample, ...] = ()
+    """What may be wrong with the slices' places so that the route still takes them, on a resampled volume."""
 
     def match(self, facts: SeriesFacts) -> Verdict:
         """Tell whether a stack with these facts goes to this route's engine; a NO wins over an UNKNOWN."""

@@ -28,8 +28,9 @@ from domain.errors import (
 from domain.findings import Findings
 from domain.instance import Header, StoredInstance
 from domain.job import DeliveryState, Job, JobState
-from domain.ports import EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
-from domain.series import Stack
+from domain.ports import Analysed, EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
+from domain.prompt import Prompt
+from domain.series import Resample, Stack
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.findings_file import FINDINGS, load_findings, save_findings
@@ -42,6 +43,8 @@ from volume.assembly import assemble
 from volume.facts import study_context
 from volume.frames import frame_numbers, frames_of
 from volume.geometry import geometry
+from volume.onto_source import findings_on_source
+from volume.resample import prompt_on_regular, resampling_of
 
 log = logging.getLogger(__name__)
 
@@ -156,13 +159,14 @@ class Steps:
         self._jobs.update(job.job_id, state=JobState.RUNNING, reason="")
         began, started_at = time.perf_counter(), self._clock()
         stack, paths = self._stack(job)
-        volume = assemble(stack, paths)
+        allowed = self._planner.resample(job.route)
+        volume = assemble(stack, paths, allowed)
         assembled = time.perf_counter()
         case = Case(
             volume=volume,
             context=study_context(stack.headers),
             options=self._planner.options(job.route),
-            prompt=self._planner.prompt(job.route),
+            prompt=_prompt(self._planner.prompt(job.route), stack, allowed),
             progress=self._progress,
         )
         findings = self._run_engine(job, case)
@@ -254,7 +258,12 @@ class Steps:
 
     def _result(self, job: Job, findings: Findings, started_at: datetime) -> Result:
         stack, paths = self._stack(job)
-        proven = geometry(stack)
+        proven = geometry(stack, self._planner.resample(job.route))
+        analysed = None
+        if proven.resample:
+            plan = resampling_of(proven)
+            analysed = Analysed(findings=findings, grid=plan.regular)
+            findings = findings_on_source(findings, plan)
         return Result(
             job_id=job.job_id,
             findings=findings,
@@ -269,6 +278,7 @@ class Steps:
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
             destinations=job.destinations,
+            analysed=analysed,
         )
 
     def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:
@@ -361,6 +371,14 @@ def _storage(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"Could not write {what} (errno {error.errno}).") from error
+
+
+def _prompt(prompt: Prompt | None, stack: Stack, allowed: Sequence[Resample]) -> Prompt | None:
+    """Return what the engine is pointed at, on the volume that it gets; whoever points sees the source's slices."""
+    if prompt is None:
+        return None
+    proven = geometry(stack, allowed)
+    return prompt_on_regular(prompt, resampling_of(proven)) if proven.resample else prompt
 
 
 def _images(job: Job, instances: Sequence[StoredInstance]) -> tuple[Header, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from domain.errors import AssemblyError
 from domain.instance import Header
-from domain.series import Refusal, RefusalCode, Stack
+from domain.series import RESAMPLABLE, Refusal, RefusalCode, Stack
 from domain.volume import FloatArray
 from volume.exclusion import exclusion
 from volume.frames import with_frames
@@ -205,7 +205,7 @@ def _undivided(name: str, members: Sequence[Header], places: Sequence[int]) -> S
         return _refused(name, members, RefusalCode.AMBIGUOUS_STACK, reason, crowded)
     stack = _judged(name, members)
     mixed = next((s for s in SPLITTERS if s.never_mixed and len({s.key(h) for h in members}) > 1), None)
-    if stack.refusal is None and mixed is not None:
+    if mixed is not None and (stack.refusal is None or stack.refusal.code in RESAMPLABLE):
         values = Counter(mixed.key(h) for h in members)
         usual = max(values, key=lambda value: (values[value], str(value)))
         others = [h for h in members if mixed.key(h) != usual]

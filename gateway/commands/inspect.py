@@ -102,6 +102,7 @@ def stack_as_json(number: int, report: StackReport) -> dict[str, object]:
         "suv_body_weight_factor": factor,
         "no_suv_because": why,
         "taken_by": report.routes,
+        "resampled": sorted(report.resample),
         "code": report.code,
         "reason": report.reason,
         "instance_numbers": () if refusal is None else refusal.instance_numbers,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from domain.errors import ConfigurationError
 from domain.job import JobState
+from domain.series import Resample
 from gateway.config import Config
 from gateway.file_intake import FilesReport
 from gateway.logs import silence_leaky_libraries
@@ -30,16 +31,19 @@ def run_offline(
     engine: str | None,
     as_json: bool,
     prompt: tuple[PromptSection, ...] = (),
+    resample: tuple[Resample, ...] = (),
 ) -> int:
     """Analyse; return 0 unless a job failed or an instance was refused."""
-    if prompt and not engine:
-        raise ConfigurationError("--engine is required beside --box and --point")
+    if (prompt or resample) and not engine:
+        raise ConfigurationError("--engine is required beside --box, --point and --resample")
     quiet_logs()
     silence_leaky_libraries()
     # What it says of a refused instance is said below, with the path that the log must not name
     logging.getLogger("pipeline.intake").setLevel(logging.ERROR)
     with steps_shown() as on_step:
-        analysis = analyse(paths, out, config=config, engine=engine, prompt=prompt, on_step=on_step)
+        analysis = analyse(
+            paths, out, config=config, engine=engine, prompt=prompt, resample=resample, on_step=on_step
+        )  # fmt: skip
     reports, files = analysis.series, analysis.files
     if as_json:
         print_json({"series": [report_as_json(report) for report in reports], "files": _files_as_json(files)})
