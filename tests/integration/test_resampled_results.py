@@ -19,7 +19,6 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from working import Work, working
 
-from dicom_out.verify import verify
 from dicom_out.writer import Writer
 from domain.errors import VerificationFailed
 from domain.job import Job, JobState, ResultObject
@@ -112,10 +111,10 @@ def test_a_mask_that_was_brought_back_to_the_wrong_place_is_not_sent(tmp_path: P
     with working(tmp_path, routes=[BOTH], writer=writer) as work:
         _jobs(work, tilted())
         result, objects = writer.seen[0]
-        verify(result, objects)
+        Writer().verify(result, objects)
         for changed, said in _wrong(result):
             with pytest.raises(VerificationFailed, match=said):
-                verify(changed, objects)
+                Writer().verify(changed, objects)
 
 
 def _wrong(result: Result) -> Iterator[tuple[Result, str]]:
