@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pydicom.dataset import Dataset
+from pydicom.uid import SegmentationStorage
 
 from dicom_out import codes
 from dicom_out.content import (
@@ -23,12 +24,13 @@ from dicom_out.content import (
 from dicom_out.derived import Tracking, tracking, tracking_of
 from dicom_out.kind import Order, Segmented
 from dicom_out.lines import Line, drawn_lines, rectangle
+from dicom_out.segoptions import LABEL_MAP_STORAGE
 from domain.codes import PERCENT, Code
 from domain.engine import EngineManifest
 from domain.findings import Detection, Evaluation, Measurement, SegmentDescription
 from domain.image import Raster
 
-_IMAGE_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+_IMAGE_CLASSES = (SegmentationStorage, LABEL_MAP_STORAGE)
 """Drawings that are images: segmentations."""
 
 
@@ -153,12 +155,23 @@ def _region(
     k = order.work.fullest[where.of]
     shown = order.source.images[k]
     region = [
-        image(codes.REFERENCED_SEGMENTATION_FRAME, *uids, segment=where.number, frame=where.frames[k]),
+        _frame_of(where, k),
         image(
             codes.SOURCE_IMAGE_FOR_SEGMENTATION, shown.sop_class_uid, shown.sop_instance_uid, frame=shown.frame_number
         ),
     ]
     return container(codes.MEASUREMENT_GROUP, [*subject, *region, *said], template="1410")
+
+
+def _frame_of(where: Segmented, k: int) -> Dataset:
+    """Return a reference to the segment: its frame, or in a label map, whose frames hold all segments, its number.
+
+    The two exclude each other (PS3.3 C.18.4).
+    """
+    uids = where.sop_class_uid, where.sop_instance_uid
+    if where.sop_class_uid == LABEL_MAP_STORAGE:
+        return image(codes.REFERENCED_SEGMENTATION_FRAME, *uids, segment=where.number)
+    return image(codes.REFERENCED_SEGMENTATION_FRAME, *uids, frame=where.frames[k])
 
 
 def _planar(line: Line, subject: Sequence[Dataset], about: Sequence[Dataset]) -> Dataset:

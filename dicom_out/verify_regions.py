@@ -41,10 +41,15 @@ def check_region(number: int, groups: list[Dataset], check: Check, seg: CheckedS
         return
     frames = [item.ReferencedSOPSequence[0] for item in items if name_of(item) == _SEGMENTATION_FRAME]
     images = [item.ReferencedSOPSequence[0] for item in items if name_of(item) == _SOURCE_IMAGE]
-    if [_segment_named(item) for item in frames] != [seg.segments[number]] or len(images) != 1:
+    if [str(item.ReferencedSOPInstanceUID) for item in frames] != [seg.segments[number][0]] or len(images) != 1:
         raise VerificationFailed(f"SR: segment {number} is not referred to in the SEG.")
-    k = seg.frames[str(frames[0].ReferencedSOPInstanceUID), int(frames[0].ReferencedFrameNumber)]
-    if _slices(check).get(image_named(images[0])) != k or not mask_of(check.result.findings, number, k).any():
+    k = _slices(check)[image_named(images[0])]
+    if "ReferencedSegmentNumber" in frames[0]:
+        is_its = _segment_named(frames[0]) == seg.segments[number]
+    else:
+        named = str(frames[0].ReferencedSOPInstanceUID), int(frames[0].ReferencedFrameNumber)
+        is_its = seg.frames[named] == (k, number)
+    if not is_its or not mask_of(check.result.findings, number, k).any():
         raise VerificationFailed(f"SR: the frame of segment {number} is not one on which it lies.")
 
 

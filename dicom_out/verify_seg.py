@@ -64,8 +64,8 @@ class CheckedSeg:
     """Index of the slice by source instance and its frame."""
     findings: Findings = field(repr=False)
     """What was compared with the file, voxel by voxel."""
-    frames: dict[tuple[str, int], int] = field(repr=False, default_factory=dict)
-    """Index of the slice on which each frame, from 1, of each instance lies."""
+    frames: dict[tuple[str, int], tuple[int, int]] = field(repr=False, default_factory=dict)
+    """Slice, from 0, and segment (0: all) of each frame, from 1, of each instance."""
 
     @property
     def sop_instance_uids(self) -> frozenset[str]:
@@ -111,14 +111,14 @@ def check_seg(seg: Dataset | Sequence[Dataset], result: Result, slices: Slices) 
     fractional = any(part.SegmentationType == "FRACTIONAL" for part in parts)
     comparison = Comparison(findings, fractional=fractional)
     place: _Place | None = None
-    frames: dict[tuple[str, int], int] = {}
+    frames: dict[tuple[str, int], tuple[int, int]] = {}
     for part, described in zip(parts, _numbers_in(parts), strict=True):
         if isinstance(result.grid, Raster):
             _check_picture(part, result.grid)
         else:
             place = check_geometry(part, result.grid, slices)
         lie = _compare(part, described, comparison, result.grid, slices)
-        frames |= {(str(part.SOPInstanceUID), number): k for number, k in enumerate(lie, start=1)}
+        frames |= {(str(part.SOPInstanceUID), number): place for number, place in enumerate(lie, start=1)}
         check_referenced_series(part, slices, shape[0])
     comparison.finish()
     voxels = voxel_counts(findings)
@@ -232,19 +232,20 @@ def _code(item: Dataset) -> Code:
 
 def _compare(
     seg: Dataset, described: list[int], comparison: Comparison, grid: Grid | Raster, slices: Slices
-) -> list[int]:
-    """Compare every frame of an instance with the findings, on the slice on which it lies; return these slices."""
-    lie = []
+) -> list[tuple[int, int]]:
+    """Compare every frame of an instance with the findings on its slice; return slice and segment (0: all)."""
+    lie: list[tuple[int, int]] = []
     kind = str(seg.SegmentationType)
     numbers = np.array([0, *described])
     groups = seg.PerFrameFunctionalGroupsSequence
     for number, (group, frame) in enumerate(zip(groups, frames_in(seg), strict=True), 1):
         k = slice_of(number, group, grid, slices)
-        lie.append(k)
         if kind == "LABELMAP":
+            lie.append((k, 0))
             comparison.labels(numbers, k, frame)
             continue
         segment = described[int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber) - 1]
+        lie.append((k, segment))
         if kind == "FRACTIONAL":
             comparison.fractions(segment, k, frame)
         else:
@@ -298,8 +299,10 @@ def image_named(reference: Dataset) -> tuple[str, int | None]:
 def _check_volumes(voxels: dict[tuple[int, int], int], result: Result, place: _Place) -> None:
     """Compare the volume of each segment, by the segmentation's own geometry, with that on the findings' grid."""
     own_ml, expected_ml = place.voxel_ml, result.patient_grid.voxel_volumes_ml
-    for number in sorted({number for number, _ in voxels}):
-        counts = {k: count for (segment, k), count in voxels.items() if segment == number}
+    by_segment: dict[int, dict[int, int]] = {}
+    for (number, k), count in voxels.items():
+        by_segment.setdefault(number, {})[k] = count
+    for number, counts in by_segment.items():
         volume = sum(count * float(own_ml[k]) for k, count in counts.items())
         if not math.isclose(volume, sum(c * float(expected_ml[k]) for k, c in counts.items()), rel_tol=1e-3):
             raise VerificationFailed(f"SEG: the volume of segment {number} is not the engine's.")

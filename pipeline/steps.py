@@ -277,8 +277,8 @@ class Steps:
             context=study_context(proven.headers),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
-            analysed=analysed,
             destinations=job.destinations,
+            analysed=analysed,
         )
 
     def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:
