@@ -164,17 +164,11 @@ def own_texts(result: Result) -> list[str]:
     said = [evaluation.value for evaluation in findings.evaluations if isinstance(evaluation.value, str)]
     names = [text for segment in findings.segments for text in (segment.key, segment.label)]
     about = [manifest.name, manifest.title, manifest.version, manifest.algorithm_name, manifest.manufacturer]
-    names += [text for detection in findings.detections for text in (detection.key, detection.label)]
+    names += [item.label for item in findings.measurements]
+    names += [text for item in findings.detections for text in (item.key, item.label)]
     drawn = [] if result.prompt is None else [item.tracking_identifier for item in result.prompt.objects]
-    return [
-        *about,
-        *names,
-        *drawn,
-        *said,
-        findings.narrative,
-        findings.impression,
-        *(code.meaning for code in codes_of(result)),
-    ]
+    texts = [*about, *names, *drawn, *said, findings.narrative, findings.impression]
+    return [*texts, *(code.meaning for code in codes_of(result))]
 
 
 def private_schemes(result: Result) -> list[Dataset]:

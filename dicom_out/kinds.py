@@ -14,6 +14,7 @@ from pydicom.uid import (
 )
 
 from dicom_out.kind import Check, Encoded, Kind, Order, Work
+from dicom_out.kinds_to_look_at import KINDS_TO_LOOK_AT
 from dicom_out.parametric import encode_parametric_map, mapped_segments
 from dicom_out.profile import Options
 from dicom_out.segkind import seg_applies, seg_encoder, verify_seg
@@ -138,4 +139,5 @@ KINDS: tuple[Kind, ...] = (
         encode=_maps,
         verify=_check_maps,
     ),
+    *KINDS_TO_LOOK_AT,
 )

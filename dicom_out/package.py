@@ -57,7 +57,8 @@ def _pieces(
     segs = [_variant(seg, options) for seg in _chain(kinds, work, _SEG, options, with_fallbacks=with_fallbacks)]
     bare = [""] if not segs else [_ALONE]  # a report of voxels that goes without its SEG is another report
     needed = segs if _SEG in profile.objects and segs else bare
-    for role in profile.objects:
+    also: tuple[Role, ...] = ("REJECTION",) if options.superseded == "reject" else ()
+    for role in dict.fromkeys((*profile.objects, *also)):
         chain = _chain(kinds, work, role, options, with_fallbacks=with_fallbacks)
         for place, needs in enumerate(needed if chain and chain[0].needs else [""]):
             variants = [_variant(kind, options, needs) for kind in chain]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Role = Literal["SEG", "SR", "TEXT-SR", "PMAP"]
+Role = Literal["SEG", "SR", "TEXT-SR", "PMAP", "SC", "PDF", "GSPS", "KOS", "REJECTION"]
 """What an object is for; how it is encoded is an option."""
 
 
@@ -30,6 +30,8 @@ class Options:
     """Preliminary Flag of reports (PS3.3 C.17.2.2); empty: it is not said."""
     regionless: Literal["group", "statement"] = "group"
     """Where a TID 1500 report has numbers without a place in the images: in groups, or outside of them."""
+    identified: bool = True
+    """Name the patient on the pages of a PDF; its DICOM header does so in any case."""
     superseded: Literal["keep", "reject"] = "keep"
     """What becomes of an earlier generation's SEG: kept, or rejected by a note (IHE IOCM)."""
 
@@ -71,7 +73,7 @@ BUILT_IN: Mapping[str, Profile] = {
         ),
         Profile(
             name="pacs-basic",
-            objects=("TEXT-SR",),
+            objects=("TEXT-SR", "PDF", "SC"),
             options=Options(text="basic"),
             why="Many PACS show neither SEG nor TID 1500: pictures, a text report and a PDF.",
         ),

@@ -134,6 +134,7 @@ class HttpSection(Section):
     min_body_kb_s: Annotated[int, Field(ge=0)] = 4
     graceful_timeout_s: Annotated[int, Field(ge=0)] = 30
     retry_after_s: Annotated[int, Field(ge=1)] = 60
+    questions_per_minute: Annotated[int, Field(ge=1)] = 120
 
 
 class PredictSection(Section):
@@ -151,6 +152,7 @@ class PredictSection(Section):
     most_voxels: Annotated[int, Field(ge=1)] = 600_000_000
     most_entries: Annotated[int, Field(ge=1)] = 5000
     most_unpacked_mb: Annotated[int, Field(ge=1)] = 2048
+    keep_answers_h: Annotated[float, Field(gt=0)] = 24.0
 
 
 class DatabaseSection(Section):
@@ -234,6 +236,7 @@ class ProfileSection(Section):
     max_frames: Annotated[int, Field(ge=0)] | None = None
     preliminary: Literal["", "preliminary", "final"] | None = None
     regionless: Literal["group", "statement"] | None = None
+    identified: bool | None = None
     superseded: Literal["keep", "reject"] | None = None
     why: str = ""
 

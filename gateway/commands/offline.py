@@ -45,8 +45,8 @@ def run_offline(
     logging.getLogger("pipeline.intake").setLevel(logging.ERROR)
     with steps_shown() as on_step:
         analysis = analyse(
-            paths, out, config=config, engine=engine, prompt=prompt, resample=resample, profile=wanted,
-            on_step=on_step,
+            paths, out, config=config, engine=engine, prompt=prompt, resample=resample,
+            profile=wanted, on_step=on_step,
         )  # fmt: skip
     reports, files = analysis.series, analysis.files
     if as_json:
