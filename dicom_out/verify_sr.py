@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from dicom_out.verify_seg import CheckedSeg, Slices, image_named
+from dicom_out.verify_groups import image_named
+from dicom_out.verify_seg import CheckedSeg, Slices
 from domain.codes import Code
 from domain.errors import VerificationFailed
 from domain.findings import SegmentDescription

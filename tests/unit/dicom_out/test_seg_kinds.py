@@ -229,8 +229,8 @@ def test_one_changed_pixel_fails(tmp_path: Path, kind: str) -> None:
     ("change", "match"),
     [
         (one_pixel, "2 voxel"),
-        (other_frame, "another TemporalPositionIndex"),
-        (other_time, "another TemporalPositionIndex"),
+        (other_frame, "another time"),
+        (other_time, "another time"),
         (claimed_place, "a place in the patient"),
     ],
 )
