@@ -197,6 +197,17 @@ def engines(config: ConfigFile = None, as_json: AsJson = False) -> None:
     list_engines(_config(config), as_json=as_json)
 
 
+@app.command(cls=PlainCommand)
+def terms(
+    words: Annotated[str, typer.Argument(help="Only structures with this in their name.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the structures whose codes and colour a manifest may take by name."""
+    from gateway.commands.terms import list_terms
+
+    list_terms(words, as_json=as_json)
+
+
 @routes_app.command("test", cls=PlainCommand)
 def routes_test(paths: Inputs, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Tell which route takes which series, and why the others do not."""
