@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.sr._concepts_dict import concepts
@@ -52,12 +53,8 @@ def test_every_structure_has_codes_of_the_standard_and_a_colour() -> None:
 
 def test_every_category_is_one_of_context_group_7150_and_every_type_is_in_some() -> None:
     categories = {str(getattr(codes.cid7150, name).value) for name in codes.cid7150.dir()}
-    in_a_group = {
-        value
-        for held in concepts["SCT"].values()
-        for value, (_, groups) in held.items()
-        if groups  # type: ignore[attr-defined]
-    }
+    dictionary: Any = concepts
+    in_a_group = {v for held in dictionary["SCT"].values() for v, (_, groups) in held.items() if groups}
     for item in TERMS.structures():
         assert item.category.value in categories, item.key
         assert item.type.value in in_a_group, item.key
