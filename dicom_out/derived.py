@@ -143,6 +143,8 @@ def codes_of(result: Result) -> list[Code]:
         codes += [measurement.concept, measurement.unit, measurement.derivation]
     for evaluation in findings.evaluations:
         codes += [evaluation.concept, evaluation.value]
+    for detection in findings.detections:
+        codes += [detection.category, detection.type]
     return [code for code in codes if isinstance(code, Code)]
 
 
@@ -152,7 +154,10 @@ def own_texts(result: Result) -> list[str]:
     said = [evaluation.value for evaluation in findings.evaluations if isinstance(evaluation.value, str)]
     names = [text for segment in findings.segments for text in (segment.key, segment.label)]
     about = [manifest.name, manifest.title, manifest.version, manifest.algorithm_name, manifest.manufacturer]
-    return [*about, *names, *said, findings.narrative, *(code.meaning for code in codes_of(result))]
+    names += [item.label for item in findings.measurements]
+    names += [item.label for item in findings.detections]
+    texts = [*about, *names, *said, findings.narrative, findings.impression]
+    return [*texts, *(code.meaning for code in codes_of(result))]
 
 
 def private_schemes(result: Result) -> list[Dataset]:

@@ -18,6 +18,7 @@ from dicom_out.derived import empty_object, own_texts
 from dicom_out.frames import Frame, frames_of
 from dicom_out.groups import Line
 from dicom_out.identity import character_set
+from dicom_out.keyimages import KeyImage, key_images
 from dicom_out.lines import lines_of
 from dicom_out.masks import Masks, masks_of
 from dicom_out.profile import Options, Role
@@ -70,6 +71,11 @@ class Work:
         if options not in self._parts:
             self._parts[options] = plan_seg(self.result.findings, self.masks, options)
         return self._parts[options]
+
+    @cached_property
+    def key_images(self) -> list[KeyImage]:
+        """Pictures of what was located."""
+        return key_images(self.result)
 
     @cached_property
     def lines(self) -> Mapping[int, Line]:

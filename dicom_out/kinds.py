@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, ParametricMapStorage, SegmentationStorage
+from pydicom.uid import (
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+    ParametricMapStorage,
+    SegmentationStorage,
+)
 
 from dicom_out.kind import Check, Encoded, Kind, Order, Work
+from dicom_out.kinds_to_look_at import KINDS_TO_LOOK_AT
 from dicom_out.parametric import encode_parametric_map, mapped_segments
 from dicom_out.profile import Options
 from dicom_out.segkind import seg_applies, seg_encoder, verify_seg
 from dicom_out.segoptions import LABEL_MAP_STORAGE, SegType
 from dicom_out.sr import encode_sr
+from dicom_out.textsr import encode_text_sr
 from dicom_out.verify_parametric import check_parametric_maps
 from dicom_out.verify_sr import check_sr
+from dicom_out.verify_textsr import check_text_sr
 
 
 def _always(work: Work, options: Options) -> bool:
@@ -43,6 +53,21 @@ def _check_maps(check: Check) -> None:
 def _check_sr(check: Check) -> None:
     (report,) = check.objects
     check_sr(report, check.result, check.slices, check.seg)
+
+
+def _text_sr(name: str, sop_class_uid: str, fallback: str = "") -> Kind:
+    return Kind(
+        name=name,
+        role="TEXT-SR",
+        sop_class_uid=sop_class_uid,
+        modality="SR",
+        series_offset=2,
+        applies=_always,
+        encode=encode_text_sr,
+        verify=check_text_sr,
+        settings=("preliminary",),
+        fallback=fallback,
+    )
 
 
 KINDS: tuple[Kind, ...] = (
@@ -106,14 +131,18 @@ KINDS: tuple[Kind, ...] = (
         settings=("preliminary",),
         needs="SEG",
     ),
+    _text_sr("TEXT-SR-COMPREH", ComprehensiveSRStorage, fallback="TEXT-SR-ENHANCED"),
+    _text_sr("TEXT-SR-ENHANCED", EnhancedSRStorage, fallback="TEXT-SR"),
+    _text_sr("TEXT-SR", BasicTextSRStorage),
     Kind(
         name="PMAP",
         role="PMAP",
         sop_class_uid=ParametricMapStorage,
         modality="OT",
-        series_offset=2,
+        series_offset=3,
         applies=_has_probabilities,
         encode=_maps,
         verify=_check_maps,
     ),
+    *KINDS_TO_LOOK_AT,
 )

@@ -57,7 +57,8 @@ def _pieces(
     segs = [_variant(seg, options) for seg in _chain(kinds, work, _SEG, options, with_fallbacks=with_fallbacks)]
     bare = [""] if not segs else [_ALONE]  # a report of voxels that goes without its SEG is another report
     needed = segs if _SEG in profile.objects and segs else bare
-    for role in profile.objects:
+    also: tuple[Role, ...] = ("REJECTION",) if options.superseded == "reject" else ()
+    for role in dict.fromkeys((*profile.objects, *also)):
         chain = _chain(kinds, work, role, options, with_fallbacks=with_fallbacks)
         for place, needs in enumerate(needed if chain and chain[0].needs else [""]):
             variants = [_variant(kind, options, needs) for kind in chain]
@@ -75,15 +76,16 @@ def _pieces(
 def _chain(kinds: Sequence[Kind], work: Work, role: Role, options: Options, *, with_fallbacks: bool) -> list[Kind]:
     """Return the kind that serves a role, then what stands in for it; nothing where the result has no such object.
 
-    A kind that the result does not allow (a label map of overlapping segments) gives way to what stands in for it. So
-    does one whose SOP class the destination refuses: then another kind of the same class would not help.
+    What a result does not allow (a label map of overlapping segments, fractions without probabilities) gives way to
+    its stand-in at once.
     """
     by_name = {kind.name: kind for kind in kinds}
     chain: list[Kind] = []
     name = kind_name(role, options)
     while name in by_name and (with_fallbacks or not chain):
         kind = by_name[name]
-        if kind.applies(work, options) and kind.sop_class_uid not in {other.sop_class_uid for other in chain}:
+        # Who refuses a SOP class refuses it in the stand-in too
+        if kind.applies(work, options) and kind.sop_class_uid not in [earlier.sop_class_uid for earlier in chain]:
             chain.append(kind)
         name = kind.fallback
     return chain

@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Role = Literal["SEG", "SR", "TEXT-SR", "PDF", "SC", "GSPS", "KOS", "PMAP"]
+Role = Literal["SEG", "SR", "TEXT-SR", "PMAP", "SC", "PDF", "GSPS", "KOS", "REJECTION"]
 """What an object is for; how it is encoded is an option."""
-
-ROLES: tuple[Role, ...] = ("SEG", "SR", "TEXT-SR", "PDF", "SC", "GSPS", "KOS", "PMAP")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +26,10 @@ class Options:
     """Keep the frames of a SEG that have no pixel, for viewers that place frames by counting them."""
     max_frames: int = 0
     """Split a SEG that has more frames into several instances, by segments; 0: never."""
-    grid: Literal["source", "regular"] = "source"
-    """Where a SEG of a resampled series lies: on the slices of the source, or on the regular grid."""
     preliminary: Literal["", "preliminary", "final"] = ""
     """Preliminary Flag of reports (PS3.3 C.17.2.2); empty: it is not said."""
+    identified: bool = True
+    """Name the patient on the pages of a PDF; its DICOM header does so in any case."""
     superseded: Literal["keep", "reject"] = "keep"
     """What becomes of an earlier generation's SEG: kept, or rejected by a note (IHE IOCM)."""
 

@@ -165,3 +165,7 @@ class AlreadyThere(PeerRefused):
 
 class ConfigurationError(GatewayError):
     """The configuration is faulty; the message lists every fault with its path."""
+
+
+class DrawingRefused(GatewayError):
+    """A received drawing cannot be used as a prompt; the message says why."""

@@ -61,6 +61,8 @@ class Header:
     image_type: tuple[str, ...] = ()
     # Image Pixel Module (PS3.3 C.7.6.3)
     has_pixel_data: bool = False
+    pixel_data_offset: int | None = field(default=None, repr=False, compare=False)
+    """Where the value of PixelData begins in the file, as intake walked it: a hint for who reads the pixels."""
     number_of_frames: int | None = None
     frames: tuple[FrameHeader, ...] = field(default=(), repr=False)
     """Of an enhanced image whose functional groups cover every frame; otherwise empty."""
@@ -86,6 +88,8 @@ class Header:
     pixel_spacing_mm: tuple[float, float] | None = None
     """(0028,0030): between rows, then between columns."""
     imager_pixel_spacing_mm: tuple[float, float] | None = None
+    nominal_scanned_pixel_spacing_mm: tuple[float, float] | None = None
+    pixel_spacing_calibration_type: str | None = None
     slice_thickness_mm: float | None = None
     gantry_detector_tilt_deg: float | None = None
     patient_position: str | None = None
@@ -127,6 +131,8 @@ class Header:
     """(7053,xx09): Bq/ml per rescaled count."""
     # What routes and engines look at
     body_part_examined: str | None = None
+    view_position: str | None = None
+    """(0018,5101), e.g. PA or LL."""
     series_description: str | None = field(default=None, repr=False)
     protocol_name: str | None = field(default=None, repr=False)
     scanning_sequence: str | None = None

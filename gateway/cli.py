@@ -127,6 +127,10 @@ def run(
         int | None,
         typer.Option("--slice", metavar="K", min=0, help="Slice of --box and --point, from 0 along the volume."),
     ] = None,
+    profile: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Write what a destination of this profile gets: see voxgate profiles."),
+    ] = "default",
     lps: Annotated[
         bool, typer.Option("--lps", help="--box X0,Y0,Z0,X1,Y1,Z1 and --point X,Y,Z are in patient mm.")
     ] = False,
@@ -146,7 +150,7 @@ def run(
     )  # fmt: skip
     status = run_offline(
         paths, out, config=_config(config), engine=engine, as_json=as_json, prompt=prompt,
-        resample=tuple(resample or ()),
+        resample=tuple(resample or ()), profile=profile,
     )  # fmt: skip
     raise typer.Exit(status)
 
@@ -157,13 +161,16 @@ def inspect(
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a picture with one numbered row of views a stack.")
     ] = None,
+    context: Annotated[
+        bool, typer.Option("--context", help="Also tell what a model would be told about each stack, and from where.")
+    ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell what DICOM files hold: every stack, its geometry, and which route takes it or why none does."""
     from gateway.commands.inspect import inspect_files
 
-    raise typer.Exit(inspect_files(paths, config=_config(config), png=png, as_json=as_json))
+    raise typer.Exit(inspect_files(paths, config=_config(config), png=png, context=context, as_json=as_json))
 
 
 @app.command(cls=PlainCommand)
@@ -206,6 +213,14 @@ def terms(
     from gateway.commands.terms import list_terms
 
     list_terms(words, as_json=as_json)
+
+
+@app.command(cls=PlainCommand)
+def profiles(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List what destinations can get: the objects of each profile, how they are encoded, and why."""
+    from gateway.commands.profiles import list_profiles
+
+    list_profiles(_config(config), as_json=as_json)
 
 
 @routes_app.command("test", cls=PlainCommand)
@@ -299,7 +314,7 @@ def check_config(config: ConfigFile = None) -> None:
     """Check the configuration; list every fault with its path."""
     settings = _config(config)
     routes = ", ".join(f"{route.name} ({route.engine})" for route in settings.routes) or "none"
-    destinations = ", ".join(destination.name for destination in settings.destinations) or "none"
+    destinations = ", ".join(f"{item.name} ({item.profile})" for item in settings.destinations) or "none"
     print("The configuration is in order.")
     print(f"routes: {routes}\ndestinations: {destinations}\nstore: {settings.store.path}")
 

@@ -15,7 +15,7 @@ from domain.errors import GatewayError
 from gateway.inspection import StackReport
 from volume.assembly import assemble
 from volume.axes import Axes
-from volume.picture import Picture, read_picture
+from volume.display import Picture, read_picture
 
 TILE_PX = 160
 VIEWS = 3

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicom_out.profile import DEFAULT, Profile
 from domain.engine import Verdict
 from domain.errors import ConfigurationError
 from domain.job import Job, JobState
@@ -23,6 +24,7 @@ from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import FilesReport, OnStep, take_files
 from gateway.sections import PromptSection, RouteSection
+from inference.registry import Registry
 from pipeline.task import Task
 from store.store import Store
 
@@ -76,11 +78,14 @@ def analyse(
     engine: str | None = None,
     prompt: tuple[PromptSection, ...] = (),
     resample: tuple[Resample, ...] = (),
+    profile: Profile = DEFAULT,
     on_step: OnStep | None = None,
+    registry: Registry | None = None,
 ) -> Analysis:
     """Run what the routes say (or ``engine``, on everything, with ``prompt`` and ``resample``) on the DICOM files.
 
-    Writes each job's SEG and SR below ``out``; reports on every stack, also on those that nothing took, and on files.
+    Writes what a destination with ``profile`` would get of each job below ``out``; reports on every stack, also on
+    those that nothing took, and on files. The engines are those of ``registry``, some of which may be loaded already.
 
     Raises
     ------
@@ -95,7 +100,7 @@ def analyse(
         def tell(share: float) -> None:
             say("analysing", (analysed + share) / len(order))
 
-        joined = wiring.parts(config, store, to={}, progress=tell)
+        joined = wiring.parts(config, store, to={}, progress=tell, profile=profile, engines=registry)
         reports = []
         for analysed, uid in enumerate(order):  # noqa: B007  (tell reads it)
             tell(0.0)
@@ -153,7 +158,7 @@ def _filled(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[tupl
         with wiring.opened_store(local) as store:
             unpacked = here / "unpacked"
             files = list(files_below(paths, unpacked))
-            report = take_files(files, wiring.intake(store), say, shown=lambda path: _as_given(path, paths, unpacked))
+            report = take_files(files, wiring.intake(store), say, shown=lambda path: as_given(path, paths, unpacked))
             if not report.taken and not report.refused:
                 raise ConfigurationError(f"no DICOM instance among {len(files)} file(s)")
             yield store, [arrival.series_instance_uid for arrival in store.series.arrivals()], report
@@ -174,7 +179,7 @@ def files_below(paths: Sequence[Path], unpacked: Path) -> Iterator[Path]:
             yield path
 
 
-def _as_given(path: Path, paths: Sequence[Path], unpacked: Path) -> Path:
+def as_given(path: Path, paths: Sequence[Path], unpacked: Path) -> Path:
     """Return a file's path as the user knows it: in an archive, below the archive's own path."""
     if not path.is_relative_to(unpacked):
         return path

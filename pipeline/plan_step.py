@@ -48,7 +48,9 @@ class PlanStep:
     def _planned(self, series_instance_uid: str, instances: Sequence[StoredInstance]) -> list[Task]:
         plans = self._planner.plan(instances, sender=self._index.sender(series_instance_uid))
         earlier = self._jobs.find(series_instance_uid=series_instance_uid)
-        planned = [_with_predecessor(job, earlier) for plan in plans for job in plan.jobs]
+        # Many stacks may share one statement.
+        jobs = {job.job_id: job for plan in plans for job in plan.jobs}
+        planned = [_with_predecessor(job, earlier) for job in jobs.values()]
         known = {instance.header.sop_instance_uid for instance in instances}
         # A plan of a later revision may have been quicker: what it made is not this one's to withdraw.
         outdated = [job for job in earlier if known.issuperset(job.sop_instance_uids)]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from domain.engine import Answer, Verdict, job_id
 from domain.errors import AssemblyError, GatewayError
+from domain.image import Raster
 from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
 from domain.ports import EngineRegistry
 from domain.prompt import Prompt
-from domain.series import Resample, Stack
+from domain.series import Resample, Stack, StackKind
 from domain.volume import Grid
 from pipeline.rules import Route
 from volume.facts import facts
 from volume.frames import frame_numbers
 from volume.geometry import geometry
+from volume.image_format import raster_of
 from volume.repeats import group_stored
 from volume.resample import resampling_of
 
@@ -31,6 +34,9 @@ class StackPlan:
 
     stack: Stack
     grid: Grid | None
+    """Of a volume."""
+    raster: Raster | None
+    """Of an image or a cine."""
     jobs: tuple[Job, ...]
     verdicts: tuple[tuple[str, Verdict], ...] = ()
     """Every route's answer, by route name."""
@@ -78,20 +84,19 @@ class Planner:
         """
         paths = {instance.header.sop_instance_uid: instance.path for instance in instances}
         stacks = group_stored([instance.header for instance in instances], paths)
-        return tuple(self._plan_stack(stack, sender) for stack in stacks)
+        return _with_joint_statements([self._plan_stack(stack, sender) for stack in stacks])
 
     def _plan_stack(self, stack: Stack, sender: str | None) -> StackPlan:
         # A geometric refusal takes precedence over a route's reason: it is what the administrator can act upon.
         try:
-            proven = geometry(stack)
+            ordered, grid, raster = _placed(stack)
         except AssemblyError as error:
             return self._plan_irregular(stack, sender, error)
-        ordered, grid = replace(stack, headers=proven.headers), proven.grid
         verdicts = self._ask(ordered, grid, sender)
         jobs = self._jobs(ordered, verdicts)
         if not jobs:
             jobs = (not_run(ordered, "no-route", _why_no_route(verdicts)),)
-        return StackPlan(stack=ordered, grid=grid, jobs=jobs, verdicts=tuple(verdicts))
+        return StackPlan(stack=ordered, grid=grid, raster=raster, jobs=jobs, verdicts=tuple(verdicts))
 
     def _plan_irregular(self, stack: Stack, sender: str | None, refusal: AssemblyError) -> StackPlan:
         """Give a stack to the routes that allow it to be resampled; without one the refusal stands."""
@@ -99,7 +104,8 @@ class Planner:
             proven = geometry(stack, tuple(Resample))
         except AssemblyError as error:
             also = f" {error}" if error.code != refusal.code else ""
-            return StackPlan(stack=stack, grid=None, jobs=(not_run(stack, refusal.code, f"{refusal}{also}"),))
+            job = not_run(stack, refusal.code, f"{refusal}{also}")
+            return StackPlan(stack=stack, grid=None, raster=None, jobs=(job,))
         needed, grid = proven.resample, resampling_of(proven).regular
         ordered = replace(stack, headers=proven.headers, refusal=None)
         answers = self._ask(ordered, grid, sender)
@@ -113,11 +119,12 @@ class Planner:
         )
         jobs = self._jobs(ordered, verdicts, needed)
         if jobs:
-            return StackPlan(stack=ordered, grid=grid, jobs=jobs, verdicts=verdicts, resample=needed)
+            return StackPlan(stack=ordered, grid=grid, raster=None, jobs=jobs, verdicts=verdicts, resample=needed)
         willing = [name for name, verdict in answers if verdict.answer is Answer.YES]
         here = f" (here: {', '.join(map(repr, willing))})" if willing else ""
         reason = f"{refusal} Or let a route say {setting}{here}: it then works on a resampled volume."
-        return StackPlan(stack=stack, grid=None, jobs=(not_run(stack, refusal.code, reason),), verdicts=verdicts)
+        job = not_run(stack, refusal.code, reason)
+        return StackPlan(stack=stack, grid=None, raster=None, jobs=(job,), verdicts=verdicts)
 
     def _jobs(
         self, stack: Stack, verdicts: Sequence[tuple[str, Verdict]], resample: frozenset[Resample] = frozenset()
@@ -125,7 +132,7 @@ class Planner:
         taken = {name for name, verdict in verdicts if verdict.answer is Answer.YES}
         return tuple(self._job(stack, route, resample) for route in self._routes if route.name in taken)
 
-    def _ask(self, stack: Stack, grid: Grid, sender: str | None) -> list[tuple[str, Verdict]]:
+    def _ask(self, stack: Stack, grid: Grid | None, sender: str | None) -> list[tuple[str, Verdict]]:
         known = facts(stack, grid, sender)
         answers = []
         for route in self._routes:
@@ -158,6 +165,29 @@ class Planner:
             destinations=self._destinations if route.destinations is None else route.destinations,
             priority=min(route.priority, _requested_priority(stack.headers)),
         )
+
+
+def _placed(stack: Stack) -> tuple[Stack, Grid | None, Raster | None]:
+    """Return the stack in order, with where its pixels lie."""
+    if stack.kind is not StackKind.VOLUME and stack.refusal is None:
+        return stack, None, raster_of(stack.headers[0])
+    proven = geometry(stack)
+    return replace(stack, headers=proven.headers), proven.grid, None
+
+
+def _with_joint_statements(plans: Sequence[StackPlan]) -> tuple[StackPlan, ...]:
+    """Say once what is to be said alike of many images: a series of ultrasound may hold hundreds, a stack each."""
+    alike: dict[tuple[str, str], list[StackPlan]] = defaultdict(list)
+    for plan in plans:
+        if plan.stack.kind is not StackKind.VOLUME and not plan.jobs[0].route:
+            alike[plan.jobs[0].code, plan.jobs[0].reason].append(plan)
+    joint: dict[str, Job] = {}
+    for (code, reason), members in alike.items():
+        headers = tuple(header for plan in members for header in plan.stack.headers)
+        name = members[0].stack.name if len(members) == 1 else f"{len(members)} images"
+        job = not_run(Stack(name=name, headers=headers), code, reason)
+        joint |= {plan.jobs[0].job_id: job for plan in members}
+    return tuple(replace(plan, jobs=tuple(joint.get(job.job_id, job) for job in plan.jobs)) for plan in plans)
 
 
 def not_run(stack: Stack, code: str, reason: str) -> Job:

@@ -28,9 +28,10 @@ from domain.errors import (
 from domain.findings import Findings
 from domain.instance import Header, StoredInstance
 from domain.job import DeliveryState, Job, JobState
-from domain.ports import Analysed, EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
-from domain.prompt import Prompt
-from domain.series import Resample, Stack
+from domain.ports import EngineRegistry, JobLog, PatientHistory, Result, ResultWriter, SeriesIndex
+from domain.series import Stack
+from pipeline.cases import decoded, misplaced, place_of, placed_prompt
+from pipeline.context import ContextBuilder
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.findings_file import FINDINGS, load_findings, save_findings
@@ -39,12 +40,8 @@ from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
 from pipeline.summary import summary
 from pipeline.task import Task
-from volume.assembly import assemble
-from volume.facts import study_context
-from volume.frames import frame_numbers, frames_of
-from volume.geometry import geometry
-from volume.onto_source import findings_on_source
-from volume.resample import prompt_on_regular, resampling_of
+from volume.frames import frames_of
+from volume.kinds import kind_of
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +63,7 @@ class Steps:
         clock: Callable[[], datetime],
         guard: EngineGuard | None = None,
         progress: Callable[[float], None] | None = None,
+        history: PatientHistory | None = None,
     ) -> None:
         self._guard = guard or Unguarded()
         self._index = index
@@ -78,6 +76,7 @@ class Steps:
         self._results = results
         self._clock = clock
         self._progress = progress
+        self._context = ContextBuilder(history)
         self._plans = PlanStep(index=index, jobs=jobs, planner=planner, next_task=self.next_task)
 
     def run(self, task: Task) -> list[Task]:
@@ -147,7 +146,7 @@ class Steps:
             return self._end(job, JobState.FAILED, _code_of(error), str(error))
 
     def _infer(self, job: Job, claim: int) -> list[Task]:
-        """Assemble the volume and run the engine; leaves the findings on disk, in a folder of this claim's own."""
+        """Decode what the job is about and run the engine; the findings go into a folder of this claim's own."""
         crashes = self._guard.crashes(job.job_id, job.attempt)
         if len(crashes) >= MAX_CRASHES:
             reason = f"The engine ended {len(crashes)} times on this series: {'; '.join(crashes)}."
@@ -160,13 +159,13 @@ class Steps:
         began, started_at = time.perf_counter(), self._clock()
         stack, paths = self._stack(job)
         allowed = self._planner.resample(job.route)
-        volume = assemble(stack, paths, allowed)
+        read = decoded(stack, paths, allowed)
         assembled = time.perf_counter()
-        case = Case(
-            volume=volume,
-            context=study_context(stack.headers),
+        case = replace(
+            read,
+            context=self._context.of(stack, paths),
             options=self._planner.options(job.route),
-            prompt=_prompt(self._planner.prompt(job.route), stack, allowed),
+            prompt=placed_prompt(self._planner.prompt(job.route), stack, allowed),
             progress=self._progress,
         )
         findings = self._run_engine(job, case)
@@ -193,14 +192,16 @@ class Steps:
         except Exception as error:
             log.exception("engine broke down", extra={"job": job.job_id, "engine": job.engine})
             raise EngineFailed(f"The engine broke down with {type(error).__name__}; see the log.") from error
-        if findings.shape is not None and findings.shape != case.the_volume().grid.shape:
-            raise EngineFailed("The engine's mask does not lie on the grid of the images.")
+        fault = misplaced(findings, case)
+        if fault:
+            raise EngineFailed(fault)
         return findings
 
     def _stack(self, job: Job) -> tuple[Stack, dict[str, Path]]:
         instances = self._instances(job)
         paths = {instance.header.sop_instance_uid: instance.path for instance in instances}
-        return Stack(name=job.stack, headers=_images(job, instances)), paths
+        headers = _images(job, instances)
+        return Stack(name=job.stack, headers=headers, kind=kind_of(headers[0])), paths
 
     def _instances(self, job: Job) -> tuple[StoredInstance, ...]:
         instances = self._index.instances_by_uid(job.sop_instance_uids)
@@ -258,27 +259,23 @@ class Steps:
 
     def _result(self, job: Job, findings: Findings, started_at: datetime) -> Result:
         stack, paths = self._stack(job)
-        proven = geometry(stack, self._planner.resample(job.route))
-        analysed = None
-        if proven.resample:
-            plan = resampling_of(proven)
-            analysed = Analysed(findings=findings, grid=plan.regular)
-            findings = findings_on_source(findings, plan)
+        place = place_of(stack, paths, self._planner.resample(job.route))
+        lying, analysed = place.findings_on_source(findings)
         return Result(
             job_id=job.job_id,
-            findings=findings,
-            grid=proven.grid,
-            source_paths=tuple(paths[header.sop_instance_uid] for header in proven.headers),
-            source_frames=frame_numbers(proven.headers),
+            findings=lying,
+            grid=place.grid,
+            source_paths=place.source_paths,
+            source_frames=place.source_frames,
             manifest=self._engines.manifest(job.engine),
             route=job.route,
             stack=job.stack,
             started_at=started_at,
-            context=study_context(proven.headers),
+            context=self._context.of(stack, paths),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
-            destinations=job.destinations,
             analysed=analysed,
+            destinations=job.destinations,
         )
 
     def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:
@@ -371,14 +368,6 @@ def _storage(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"Could not write {what} (errno {error.errno}).") from error
-
-
-def _prompt(prompt: Prompt | None, stack: Stack, allowed: Sequence[Resample]) -> Prompt | None:
-    """Return what the engine is pointed at, on the volume that it gets; whoever points sees the source's slices."""
-    if prompt is None:
-        return None
-    proven = geometry(stack, allowed)
-    return prompt_on_regular(prompt, resampling_of(proven)) if proven.resample else prompt
 
 
 def _images(job: Job, instances: Sequence[StoredInstance]) -> tuple[Header, ...]:

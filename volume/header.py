@@ -20,7 +20,6 @@ from pydicom.tag import Tag
 from domain.engine import OWN_MANUFACTURER
 from domain.errors import MalformedInstance
 from domain.instance import Header
-from volume.exclusion import ENHANCED_CLASSES
 from volume.functional_groups import (
     SHARED_KEY,
     VRS,
@@ -31,6 +30,7 @@ from volume.functional_groups import (
     frames_from,
     groups_of,
 )
+from volume.kinds import ENHANCED_CLASSES
 from volume.pet import seconds_between
 from volume.private import PHILIPS_ACTIVITY, PHILIPS_SUV, Encoded, private_values
 from volume.private import is_wanted as is_wanted_privately
@@ -67,6 +67,8 @@ _TEXT = {
     "decay_correction": "DecayCorrection",
     "suv_type": "SUVType",
     "pixel_presentation": "PixelPresentation",
+    "pixel_spacing_calibration_type": "PixelSpacingCalibrationType",
+    "view_position": "ViewPosition",
 }
 _INTEGER = {
     "instance_number": "InstanceNumber",
@@ -106,6 +108,7 @@ _NUMBERS = {
     "image_orientation": ("ImageOrientationPatient", 6),
     "pixel_spacing_mm": ("PixelSpacing", 2),
     "imager_pixel_spacing_mm": ("ImagerPixelSpacing", 2),
+    "nominal_scanned_pixel_spacing_mm": ("NominalScannedPixelSpacing", 2),
     "diffusion_direction": ("DiffusionGradientOrientation", 3),
 }
 _REQUIRED = {
@@ -270,7 +273,13 @@ def _decode(value: bytes, charset: str) -> str:
         return value.decode("latin-1")
 
 
-def header_from_values(values: Values, transfer_syntax_uid: str, groups: Groups | None = None) -> Header:
+def header_from_values(
+    values: Values,
+    transfer_syntax_uid: str,
+    groups: Groups | None = None,
+    *,
+    pixel_data_offset: int | None = None,
+) -> Header:
     """Return the header that ``values`` and functional groups say; see ``header_of``."""
     found: dict[str, Any] = _identity(values)
     for name, tag in _TEXT_TAGS.items():
@@ -290,6 +299,7 @@ def header_from_values(values: Values, transfer_syntax_uid: str, groups: Groups 
         transfer_syntax_uid=_shared(transfer_syntax_uid),
         frames=frames_from(groups, found["number_of_frames"]),
         has_pixel_data=any(values.get(tag) for tag in PIXEL_DATA),
+        pixel_data_offset=pixel_data_offset,
         lossy=_first(values, _LOSSY) == "01",
         has_modality_lut_sequence=bool(values.get(_MODALITY_LUT)),
         is_own_result=_is_own(values),

@@ -21,15 +21,18 @@ from pydicom.uid import (
     HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGExtended12Bit,
     JPEGLSLossless,
     RLELossless,
 )
 
+import volume.jpeg12
 from domain.errors import AssemblyError, StorageError
 from domain.instance import Header
 from domain.series import RefusalCode
+from volume.codecs import Wanted, decoders
 from volume.numbers import instance_numbers, listed
-from volume.pixel_span import pixel_span
+from volume.pixel_span import PixelSpan, pixel_span, recorded_span, sole_frame
 
 Stored = npt.NDArray[np.signedinteger | np.unsignedinteger]
 
@@ -39,17 +42,20 @@ _NATIVE = frozenset(
 _IN_PLACE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian})
 
 # The first decoder that pydicom would try is the slow one (RLE in Python) or needs more memory (GDCM).
-_PREFERRED = {
+PREFERRED = {
     RLELossless: "pylibjpeg",
     JPEG2000Lossless: "pylibjpeg",
     HTJ2KLossless: "pylibjpeg",
     HTJ2KLosslessRPCL: "pylibjpeg",
     JPEGLSLossless: "pyjpegls",
+    JPEGExtended12Bit: volume.jpeg12.LABEL,
 }
+"""Decoder by transfer syntax, where the one that pydicom would take is worse."""
 
 
 # pydicom would drop the unused bits, which may hold padding. (Its annotation of the keywords is not the one meant.)
-_AS_STORED: Any = {"correct_unused_bits": False}
+AS_STORED: Any = {"correct_unused_bits": False}
+"""Options of pydicom's decoders that leave unused bits as they are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +102,8 @@ def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: 
     last
         Spares reading the file again for every frame.
     buffer
-        Contiguous, shape ``(rows, columns)``. Overwritten; 16-bit uncompressed pixels are read straight into it.
+        Contiguous, shape ``(rows, columns)``. Overwritten; pixels of 16 bits, uncompressed or of some compressions,
+        go straight into it.
 
     Raises
     ------
@@ -108,10 +115,18 @@ def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: 
     """
     is_native = header.transfer_syntax_uid in _NATIVE
     try:
-        last = last or LastDataset()
-        words = _native_words(header, path, buffer, last) if is_native else _decoded(header, path, last)
+        read = _native_words if is_native else _decoded
+        words = read(header, path, buffer, last or LastDataset())
     except OSError as error:
         raise StorageError("The stored file of an instance cannot be read") from error
+    return frame_of(header, words)
+
+
+def frame_of(header: Header, words: Stored) -> Frame:
+    """Return what the pixels of one image say, as they stand in the file or as the decoder gave them.
+
+    ``words`` are overwritten; BitsStored and the others are those that ``volume.pixel_format`` accepts.
+    """
     if _is_padding_stored(header):
         values = _without_unused_bits(header, words)
         return Frame(values, _padding(header, values))
@@ -133,7 +148,8 @@ def unreadable(header: Header, why: str) -> AssemblyError:
     )
 
 
-def _dtype(header: Header) -> np.dtype[np.signedinteger | np.unsignedinteger]:
+def stored_dtype(header: Header) -> np.dtype[np.signedinteger | np.unsignedinteger]:
+    """Return the type of the stored values, by BitsAllocated and PixelRepresentation."""
     kind = "i" if header.pixel_representation == 1 else "u"
     return np.dtype(f"{kind}{(header.bits_allocated or 16) // 8}")
 
@@ -145,11 +161,11 @@ def _index(header: Header) -> int:
 
 def _native_words(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset) -> Stored:
     """Return uncompressed pixels as they stand in the file, unused bits included."""
-    dtype = _dtype(header)
+    dtype = stored_dtype(header)
     if header.transfer_syntax_uid in _IN_PLACE and dtype.itemsize == 2:
         fd = os.open(path, os.O_RDONLY)
         try:
-            span = pixel_span(fd, implicit=header.transfer_syntax_uid == ImplicitVRLittleEndian)
+            span = _span(header, fd)
             if span is not None:
                 start = _index(header) * buffer.nbytes
                 end = start + buffer.nbytes
@@ -159,6 +175,14 @@ def _native_words(header: Header, path: Path, buffer: npt.NDArray[np.int16], las
         finally:
             os.close(fd)
     return _native_words_by_pydicom(header, path, buffer.shape, dtype, last)
+
+
+def _span(header: Header, fd: int) -> PixelSpan | None:
+    """Return where PixelData lies: where intake saw it, or else where a look at the file finds it."""
+    implicit = header.transfer_syntax_uid == ImplicitVRLittleEndian
+    offset = header.pixel_data_offset
+    span = None if offset is None else recorded_span(fd, offset, implicit=implicit)
+    return span or pixel_span(fd, implicit=implicit)
 
 
 def _fill(fd: int, buffer: npt.NDArray[np.int16], offset: int) -> int:
@@ -195,19 +219,48 @@ def _native_words_by_pydicom(
     return np.frombuffer(data, encoded, count, start).reshape(shape).astype(dtype)
 
 
-def _decoded(header: Header, path: Path, last: LastDataset) -> Stored:
+def decodes_without_lock(header: Header) -> bool:
+    """Tell whether ``read_frame`` decodes an image without Python's lock, so that several threads gain by it."""
+    return (
+        header.transfer_syntax_uid in decoders()
+        and header.frame_number is None
+        and header.number_of_frames in (None, 1)
+        and header.bits_allocated == 16
+        and header.bits_stored is not None
+        and header.bits_stored > 8
+        and header.high_bit == header.bits_stored - 1
+    )
+
+
+def _decoded_in_place(header: Header, path: Path, buffer: npt.NDArray[np.int16]) -> bool:
+    """Decode the plain cases of two compressions straight into ``buffer``; return whether this was one."""
+    if not decodes_without_lock(header):
+        return False
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        data = sole_frame(fd, header.pixel_data_offset)
+    finally:
+        os.close(fd)
+    rows, columns = buffer.shape
+    wanted = Wanted(rows, columns, header.bits_stored or 16, header.pixel_representation == 1)
+    return data is not None and decoders()[header.transfer_syntax_uid](data, buffer, wanted)
+
+
+def _decoded(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset) -> Stored:
     """Return encapsulated pixels, decoded."""
+    if _decoded_in_place(header, path, buffer):
+        return buffer.view(stored_dtype(header))
     syntax = UID(header.transfer_syntax_uid)
     try:
         decoder = get_decoder(syntax)
         ds = last.read(path)
-        plugin = _PREFERRED.get(syntax, "")
+        plugin = PREFERRED.get(syntax, "")
         try:
-            values, _ = decoder.as_array(ds, index=_index(header), raw=True, decoding_plugin=plugin, **_AS_STORED)
+            values, _ = decoder.as_array(ds, index=_index(header), raw=True, decoding_plugin=plugin, **AS_STORED)
         except Exception:
             if not plugin:
                 raise
-            values, _ = decoder.as_array(ds, index=_index(header), raw=True, **_AS_STORED)
+            values, _ = decoder.as_array(ds, index=_index(header), raw=True, **AS_STORED)
     except OSError:
         raise
     except NotImplementedError as error:
@@ -216,17 +269,32 @@ def _decoded(header: Header, path: Path, last: LastDataset) -> Stored:
         raise unreadable(header, "the compressed data is damaged or of a kind that no decoder takes") from error
     if values.shape != (header.rows, header.columns) or values.dtype.kind not in "iu":
         raise unreadable(header, "the decoded image has another size than Rows and Columns say")
-    return values.astype(_dtype(header), copy=not values.flags.writeable)
+    return values.astype(stored_dtype(header), copy=not values.flags.writeable)
 
 
 def _without_unused_bits(header: Header, words: Stored) -> Stored:
     """Drop the bits outside BitsStored and HighBit and extend the sign, in place."""
     allocated, stored, high = header.bits_allocated or 16, header.bits_stored or 16, header.high_bit or 15
-    if stored == allocated:
+    if stored == allocated or (high == stored - 1 and _is_within(words, *stored_range(header))):
         return words
     words <<= allocated - 1 - high
     words >>= allocated - stored  # arithmetic where the dtype is signed
     return words
+
+
+def stored_range(header: Header) -> tuple[int, int]:
+    """Return the lowest and highest value that BitsStored bits can hold."""
+    stored = header.bits_stored or 16
+    return (
+        (-(1 << (stored - 1)), (1 << (stored - 1)) - 1)
+        if header.pixel_representation == 1
+        else (0, (1 << stored) - 1)
+    )
+
+
+def _is_within(words: Stored, lowest: int, highest: int) -> bool:
+    """Tell whether unused bits hold the sign or nothing, so that there is nothing to drop."""
+    return bool((words.dtype.kind == "u" or words.min() >= lowest) and words.max() <= highest)
 
 
 def _padding_range(header: Header) -> tuple[int, int] | None:
@@ -252,10 +320,7 @@ def _padding_range(header: Header) -> tuple[int, int] | None:
 
 def _is_padding_stored(header: Header) -> bool:
     """Tell whether BitsStored bits can hold the padding values."""
-    bounds, stored = _padding_range(header), header.bits_stored or 16
-    lowest, highest = (-(1 << (stored - 1)), (1 << (stored - 1)) - 1)
-    if header.pixel_representation != 1:
-        lowest, highest = 0, (1 << stored) - 1
+    bounds, (lowest, highest) = _padding_range(header), stored_range(header)
     return bounds is None or (lowest <= bounds[0] and bounds[1] <= highest)
 
 

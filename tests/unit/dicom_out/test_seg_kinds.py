@@ -10,7 +10,7 @@ import highdicom
 import numpy as np
 import pytest
 from factories import ct_series
-from pictures import picture_result, xa_cine
+from picture_results import picture_result, xa_cine
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
