@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 from dicom_out.kind import Check
 from dicom_out.verify_content import Number, children, name_of, number_of, same_number, walk
 from dicom_out.verify_frames import mask_of
-from dicom_out.verify_seg import CheckedSeg, image_named
+from dicom_out.verify_groups import image_named
+from dicom_out.verify_seg import CheckedSeg
 from domain.codes import Code
 from domain.errors import VerificationFailed
 from domain.findings import Measurement

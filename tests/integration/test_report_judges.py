@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pictures import picture_result
+from picture_results import picture_result
 from pydicom import dcmread
 from results import ANATOMY, LUNG
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import SimpleITK
 from factories import ct_series
-from pictures import picture_result
+from picture_results import picture_result
 from pydicom import dcmread
 from results import ball, grid_of, lung, manifest, result_of
 

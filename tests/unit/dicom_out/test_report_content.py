@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from factories import ct_series
-from pictures import picture_result, xa_cine
+from picture_results import picture_result, xa_cine
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from results import ANATOMY, LUNG, VOLUME, grid_of, manifest, result_of
