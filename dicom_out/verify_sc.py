@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from scipy import stats
 from scipy.ndimage import (  # type: ignore[attr-defined]  # its stubs leave them out
     binary_dilation,
     binary_erosion,
@@ -97,22 +96,30 @@ def _aspect_of(frame: Frame) -> float:
 def _check_likeness(image: Picture, frame: Frame, number: int) -> None:
     """The picture must be more like its source than like the source turned or mirrored."""
     source = frame.values.astype(float) if not frame.is_colour else frame.values.mean(axis=2)
-    shown, original = _coarse(image.mean(axis=2)), _coarse(source)
+    steps = min(_COARSE, *source.shape)
+    shown, original = _coarse(image.mean(axis=2), steps), _coarse(source, steps)
     if np.ptp(original) == 0 or np.ptp(shown) == 0:
         return
     inverted = frame.modality == "PT" or frame.header.PhotometricInterpretation == "MONOCHROME1"
     likeness = [
-        float(stats.spearmanr(shown.ravel(), turned.ravel()).statistic) * (-1 if inverted else 1)
+        float(np.corrcoef(_ranks(shown), _ranks(turned))[0, 1]) * (-1 if inverted else 1)
         for turned in (original, original[:, ::-1], original[::-1], original[::-1, ::-1])
     ]
     if likeness[0] < _LIKENESS or max(likeness) > likeness[0]:
         raise VerificationFailed(f"SC: key image {number} does not show its source image, or not that way round.")
 
 
-def _coarse(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the means of about ``_COARSE`` x ``_COARSE`` parts."""
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the rank of each value, equal ones sharing theirs: a window keeps ranks, whatever it does to values."""
+    _, place, count = np.unique(values.ravel(), return_inverse=True, return_counts=True)
+    ranks: npt.NDArray[np.float64] = (np.cumsum(count) - count / 2)[place]
+    return ranks
+
+
+def _coarse(values: npt.NDArray[np.float64], steps: int) -> npt.NDArray[np.float64]:
+    """Return the means of ``steps`` x ``steps`` parts."""
     for axis in (0, 1):
-        edges = np.unique(np.linspace(0, values.shape[axis], _COARSE + 1).astype(int))
+        edges = np.unique(np.linspace(0, values.shape[axis], steps + 1).astype(int))
         sums = np.add.reduceat(values, edges[:-1], axis=axis)
         counts = np.diff(edges)
         values = sums / (counts[:, None] if axis == 0 else counts[None, :])
