@@ -23,8 +23,8 @@ from volume.display import Picture
 _MARGIN, _WIDTH = 16 * mm, A4[0] - 32 * mm
 _FRAME_PADDING = 6
 """Points that reportlab leaves inside of the margins."""
-_TALLEST, _TALLEST_OF_SEVERAL = 110 * mm, 92 * mm
-"""Heights of key images: two fill a page together with the model's facts."""
+_TALLEST, _TALLEST_OF_SEVERAL = 110 * mm, 108 * mm
+"""Heights of key images: two fill a page."""
 _ACCENT, _WARNING, _FAINT = colors.HexColor("#1F3A5F"), colors.HexColor("#8A4B00"), colors.HexColor("#666666")
 _TINT, _RULE = colors.HexColor("#FFF4DC"), colors.HexColor("#C8CED6")
 _INCOMPLETE = "? stands for a character that these pages have no font for; the DICOM header holds it."

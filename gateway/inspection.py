@@ -97,11 +97,6 @@ class StackReport:
         return scale.factor, scale.reason
 
     @property
-    def context(self) -> StudyContext:
-        """What a model would be told beside the pixels; reads the header of one instance."""
-        return ContextBuilder().of(self.stack, self.paths)
-
-    @property
     def verdict(self) -> str:
         """Which routes take it, or the named cause why none does."""
         how = f", resampled ({', '.join(sorted(self.resample))})" if self.resample else ""
@@ -118,6 +113,21 @@ class Inspection:
 
     stacks: tuple[StackReport, ...]
     left_out: tuple[LeftOut, ...]
+
+    def context_of(self, report: StackReport) -> StudyContext:
+        """Return what a model would be told beside the pixels; these files stand for the store."""
+        return ContextBuilder(self).of(report.stack, report.paths)
+
+    def other_studies(self, study_instance_uid: str) -> tuple[StoredInstance, ...] | None:
+        """See ``PatientHistory.other_studies``; nobody knows what else the store holds, so that none is unknown."""
+        found = [
+            StoredInstance(header=first, path=item.paths[first.sop_instance_uid], received_at=wiring.now())
+            for item in self.stacks
+            for first in item.stack.headers[:1]
+        ]
+        mine = {item.header.patient for item in found if item.header.study_instance_uid == study_instance_uid}
+        others = tuple(item for item in found if item.header.study_instance_uid != study_instance_uid)
+        return tuple(item for item in others if mine == {item.header.patient}) or None if None not in mine else None
 
 
 @contextmanager

@@ -235,6 +235,7 @@ class ProfileSection(Section):
     empty_frames: bool | None = None
     max_frames: Annotated[int, Field(ge=0)] | None = None
     preliminary: Literal["", "preliminary", "final"] | None = None
+    regionless: Literal["group", "statement"] | None = None
     identified: bool | None = None
     superseded: Literal["keep", "reject"] | None = None
     why: str = ""

@@ -285,8 +285,8 @@ class Steps:
             context=self._context.of(stack, paths),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
-            analysed=analysed,
             destinations=job.destinations,
+            analysed=analysed,
         )
 
     def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:
