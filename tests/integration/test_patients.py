@@ -28,9 +28,14 @@ def others(index: SeriesTable, ds: Dataset) -> list[str]:
     return [item.header.sop_instance_uid for item in index.other_studies(ds.StudyInstanceUID) or ()]
 
 
-def test_studies_of_one_patient_find_each_other(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue("postgres_url")) if request.param == "postgresql" else ""
+
+
+def test_studies_of_one_patient_find_each_other(database_url: str, tmp_path: Path) -> None:
     first, second, other = of(), of(" p1 "), of("P2")
-    with working(tmp_path) as work:
+    with working(tmp_path, database_url=database_url) as work:
         work.receive([first, second, other])
         index = work.store.series
         assert others(index, first) == [second.SOPInstanceUID]
