@@ -14,7 +14,7 @@ from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
 from domain.ports import EngineRegistry
 from domain.prompt import Prompt
-from domain.series import Resample, Stack, StackKind
+from domain.series import RefusalCode, Resample, Stack, StackKind
 from domain.volume import Grid
 from pipeline.rules import Route
 from volume.facts import facts
@@ -25,6 +25,13 @@ from volume.repeats import group_stored
 from volume.resample import resampling_of
 
 STAT = 1
+_TOLD = frozenset(
+    (
+        RefusalCode.MISSING_SLICES, RefusalCode.VARIABLE_SPACING, RefusalCode.DUPLICATE_POSITION,
+        RefusalCode.GANTRY_TILT, RefusalCode.IN_PLANE_DRIFT,
+    )
+)  # fmt: skip
+"""Refusals of what is a series of slices and does not form a volume: to be told where a route asks for it."""
 _PRIORITIES = {"STAT": STAT, "HIGH": 5}
 
 
@@ -72,6 +79,10 @@ class Planner:
         """Return what a route allows to be resampled."""
         return next((item.resample for item in self._routes if item.name == route), ())
 
+    def reports_refusals(self, route: str) -> bool:
+        """Tell whether a route's destinations are to be told why there is no result."""
+        return any(item.report_refusals for item in self._routes if item.name == route)
+
     def plan(self, instances: Sequence[StoredInstance], *, sender: str | None) -> tuple[StackPlan, ...]:
         """Plan one series; every stack ends up in at least one job.
 
@@ -105,7 +116,7 @@ class Planner:
         except AssemblyError as error:
             also = f" {error}" if error.code != refusal.code else ""
             job = not_run(stack, refusal.code, f"{refusal}{also}")
-            return StackPlan(stack=stack, grid=None, raster=None, jobs=(job,))
+            return StackPlan(stack=stack, grid=None, raster=None, jobs=self._told(stack, sender) or (job,))
         needed, grid = proven.resample, resampling_of(proven).regular
         ordered = replace(stack, headers=proven.headers, refusal=None)
         answers = self._ask(ordered, grid, sender)
@@ -123,8 +134,21 @@ class Planner:
         willing = [name for name, verdict in answers if verdict.answer is Answer.YES]
         here = f" (here: {', '.join(map(repr, willing))})" if willing else ""
         reason = f"{refusal} Or let a route say {setting}{here}: it then works on a resampled volume."
-        job = not_run(stack, refusal.code, reason)
-        return StackPlan(stack=stack, grid=None, raster=None, jobs=(job,), verdicts=verdicts)
+        jobs = self._told(stack, sender) or (not_run(stack, refusal.code, reason),)
+        return StackPlan(stack=stack, grid=None, raster=None, jobs=jobs, verdicts=verdicts)
+
+    def _told(self, stack: Stack, sender: str | None) -> tuple[Job, ...]:
+        """Return jobs that find the refusal again and tell destinations: on routes that ask for it."""
+        try:
+            geometry(replace(stack, refusal=None))
+            return ()
+        except AssemblyError as error:
+            if error.code not in _TOLD:
+                return ()  # not one set of slices of a patient: none of its images is what a route is for
+        known = facts(stack, None, sender)
+        asking = [route for route in self._routes if route.report_refusals]
+        taking = [route for route in asking if route.match(known).answer is Answer.YES]
+        return tuple(self._job(stack, route, frozenset()) for route in taking)
 
     def _jobs(
         self, stack: Stack, verdicts: Sequence[tuple[str, Verdict]], resample: frozenset[Resample] = frozenset()
