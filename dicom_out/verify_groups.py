@@ -5,22 +5,22 @@ An object has thousands of frames that repeat a few hundred groups: each differe
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import TypeVar, cast
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from domain.errors import VerificationFailed
 
 _GROUPS = Tag(0x52009230)
 _DERIVATION, _CONTENT, _POSITION, _SEGMENT = 0x00089124, 0x00209111, 0x00209113, 0x0062000A
+_SOURCES, _INSTANCE, _FRAME = 0x00082112, 0x00081155, 0x00081160
+_IMAGE_POSITION, _TIME, _NUMBER = 0x00200032, 0x00209128, 0x0062000B
 _PLACING = frozenset({0x00209113, 0x00209116, 0x00289110})
+_ITEM = b"\xfe\xff\x00\xe0"
 _UNDEFINED = 0xFFFFFFFF
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 
@@ -74,28 +74,42 @@ class _Decoder:
     def __init__(self) -> None:
         self._known: dict[bytes, object] = {}
 
-    def __call__(self, element: bytes | None, meaning: Callable[[Dataset], Found]) -> Found | None:
+    def __call__(self, element: bytes | None, meaning: Callable[[bytes], Found]) -> Found | None:
         if element is None:
             return None
         if element not in self._known:
-            self._known[element] = meaning(read_dataset(BytesIO(element), False, True))
+            self._known[element] = meaning(element)
         return cast("Found", self._known[element])
 
 
-def _images(ds: Dataset) -> tuple[Image, ...]:
-    return tuple(image_named(item) for derived in ds.DerivationImageSequence for item in derived.SourceImageSequence)
+def _images(element: bytes) -> tuple[Image, ...]:
+    sources = (item for derived in _children(element) for item in _children(derived[_SOURCES]))
+    named = ((_text(item[_INSTANCE]), _text(item.get(_FRAME, b""))) for item in sources)
+    return tuple((uid, int(frame) if frame else None) for uid, frame in named)
 
 
-def _position(ds: Dataset) -> tuple[float, ...]:
-    return tuple(float(value) for value in ds.PlanePositionSequence[0].ImagePositionPatient)
+def _position(element: bytes) -> tuple[float, ...]:
+    (item,) = _children(element)
+    return tuple(float(value) for value in _text(item[_IMAGE_POSITION]).split("\\"))
 
 
-def _time(ds: Dataset) -> int | None:
-    return cast("int | None", ds.FrameContentSequence[0].get("TemporalPositionIndex"))
+def _time(element: bytes) -> int | None:
+    (item,) = _children(element)
+    return int.from_bytes(item[_TIME][8:12], "little") if _TIME in item else None
 
 
-def _segment(ds: Dataset) -> int:
-    return int(ds.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+def _segment(element: bytes) -> int:
+    (item,) = _children(element)
+    return int.from_bytes(item[_NUMBER][8:10], "little")
+
+
+def _children(sequence: bytes) -> Iterator[dict[int, bytes]]:
+    """Yield the elements, by tag, of each item of a sequence."""
+    return (dict(_elements(item)) for item in _items(sequence[12:]))
+
+
+def _text(element: bytes) -> str:
+    return element[8:].decode("ascii").strip(" \0")
 
 
 def _value(ds: Dataset) -> bytes:
@@ -112,21 +126,22 @@ def _value(ds: Dataset) -> bytes:
 def _items(value: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(value):
-        group, element, length = struct.unpack_from("<HHL", value, start)
-        if (group, element) != (0xFFFE, 0xE000) or length == _UNDEFINED:
-            raise VerificationFailed("An item of functional groups has no defined length.")
-        yield value[start + 8 : start + 8 + length]
-        start += 8 + length
+        end = start + 8 + int.from_bytes(value[start + 4 : start + 8], "little")
+        if value[start : start + 4] != _ITEM or end > len(value):
+            raise VerificationFailed("An item of functional groups is cut short, or has no defined length.")
+        yield value[start + 8 : end]
+        start = end
 
 
 def _elements(item: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield tag and bytes, from the tag on, of each element (PS3.5 Section 7.1.2)."""
     start = 0
     while start < len(item):
-        group, element = struct.unpack_from("<HH", item, start)
-        if item[start + 4 : start + 6] in _LONG:
-            end = start + 12 + int(struct.unpack_from("<L", item, start + 8)[0])
-        else:
-            end = start + 8 + int(struct.unpack_from("<H", item, start + 6)[0])
-        yield group << 16 | element, item[start:end]
+        long = item[start + 4 : start + 6] in _LONG
+        head, size = (12, item[start + 8 : start + 12]) if long else (8, item[start + 6 : start + 8])
+        end = start + head + int.from_bytes(size, "little")
+        if start + head > len(item) or end > len(item):
+            raise VerificationFailed("An element of functional groups is cut short, or has no defined length.")
+        group, element = int.from_bytes(item[start : start + 2], "little"), item[start + 2 : start + 4]
+        yield group << 16 | int.from_bytes(element, "little"), item[start:end]
         start = end

@@ -105,6 +105,7 @@ def analyse(
         for analysed, uid in enumerate(order):  # noqa: B007  (tell reads it)
             tell(0.0)
             _work_off(joined, uid)
+        for uid in order:  # when all are done: a study's job comes with its last series
             for job in reversed(store.jobs.find(series_instance_uid=uid)):
                 reports.append(_report(job, order.index(uid) + 1, _kept(job, store, out)))
         say("analysing", 1.0)
@@ -123,8 +124,8 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
                 series=position,
                 instances=len(plan.stack.headers),
                 stack=plan.stack.name,
-                code=plan.jobs[0].code if plan.jobs[0].state is JobState.NOT_RUN else "",
-                reason=plan.jobs[0].reason if plan.jobs[0].state is JobState.NOT_RUN else "",
+                code=plan.refused_for.code if plan.refused_for else "",
+                reason=plan.refused_for.reason if plan.refused_for else "",
                 verdicts=plan.verdicts,
             )
             for position, uid in enumerate(order, start=1)

@@ -280,6 +280,8 @@ class RouteSection(Section):
 
     name: Name
     engine: str
+    unit: Literal["series", "study"] = "series"
+    priors: Annotated[int, Field(ge=0, le=8)] = 0
     modality: Texts = ()
     body_part_examined: Texts = ()
     series_description: Texts = ()
@@ -293,6 +295,12 @@ class RouteSection(Section):
     options: dict[str, str | int | float | bool] = {}
     prompt: Annotated[tuple[PromptSection, ...], BeforeValidator(_as_objects)] = ()
     resample: Annotated[tuple[Resample, ...], BeforeValidator(_as_list)] = ()
+
+    @model_validator(mode="after")
+    def _priors_of_studies(self) -> Self:
+        if self.priors and self.unit != "study":
+            raise ValueError('priors need unit = "study"')
+        return self
 
     @model_validator(mode="after")
     def _one_space(self) -> Self:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from domain.codes import Code
 from domain.engine import EngineManifest
-from domain.errors import VerificationFailed
+from domain.errors import EngineFailed, GatewayError, VerificationFailed
 from domain.findings import Evaluation, Findings
 from domain.image import Raster
 from domain.instance import Header
@@ -31,6 +31,18 @@ _STATUS = {
 _CAUSE = Code("CAUSE", "99VOXGATE", "Cause")
 _COMMENT = Code("121106", "DCM", "Comment")
 _FAILURES = frozenset({"engine-failed", "engine-crashed", "failed", "verification-failed"})
+
+
+_CODES: Mapping[type[GatewayError], str] = {
+    VerificationFailed: "verification-failed",
+    EngineFailed: "engine-failed",
+    GatewayError: "failed",
+}
+
+
+def code_of(error: GatewayError) -> str:
+    """Return the named cause of a job that an error ends."""
+    return next(_CODES[cls] for cls in type(error).__mro__ if cls in _CODES)
 
 
 def is_notice(item: ResultObject) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -36,10 +36,11 @@ from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.findings_file import load_findings, save_findings
 from pipeline.guard import MAX_CRASHES, EngineGuard, Unguarded
-from pipeline.notices import is_notice, outcome, write_notice
+from pipeline.notices import code_of, is_notice, outcome, write_notice
 from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
 from pipeline.result_folder import keep_only, newest_findings, storage
+from pipeline.study_step import StudyStep
 from pipeline.summary import summary
 from pipeline.task import Task
 from volume.frames import frames_of
@@ -80,12 +81,22 @@ class Steps:
         self._progress = progress
         self._context = ContextBuilder(history)
         self._plans = PlanStep(index=index, jobs=jobs, planner=planner, next_task=self.next_task)
+        self._studies = StudyStep(
+            index=index,
+            jobs=jobs,
+            planner=planner,
+            plans=self._plans,
+            next_task=self.next_task,
+            history=history,
+        )
 
     def run(self, task: Task) -> list[Task]:
         """Run one step; return what comes next."""
         try:
             if task.step == "plan":
                 return self._attempt(task, lambda: self._plans.run(task))
+            if task.step == "plan-study":
+                return self._attempt(task, lambda: self._studies.run(task))
             # Destinations are worked off side by side, so each delivery is a part of its own.
             part = f"deliver/{task.args[1]}" if task.step in ("deliver", "confirm") else task.step
             with self._jobs.claiming(str(task.args[0]), part) as claim:
@@ -145,7 +156,7 @@ class Steps:
         except GatewayError as error:
             if error.retryable:
                 return self._again(task, error)
-            return self._refuse(job, claim, JobState.FAILED, _code_of(error), str(error))
+            return self._refuse(job, claim, JobState.FAILED, code_of(error), str(error))
 
     def _infer(self, job: Job, claim: int) -> list[Task]:
         """Decode what the job is about and run the engine; the findings go into a folder of this claim's own."""
@@ -384,14 +395,3 @@ def _images(job: Job, instances: Sequence[StoredInstance]) -> tuple[Header, ...]
             split[header.sop_instance_uid] = frames_of(header)
         images.append(split[header.sop_instance_uid][(number or 1) - 1])
     return tuple(images)
-
-
-_CODES: Mapping[type[GatewayError], str] = {
-    VerificationFailed: "verification-failed",
-    EngineFailed: "engine-failed",
-    GatewayError: "failed",
-}
-
-
-def _code_of(error: GatewayError) -> str:
-    return next(_CODES[cls] for cls in type(error).__mro__ if cls in _CODES)

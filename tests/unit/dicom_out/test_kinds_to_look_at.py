@@ -8,10 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from looking import cine_result, photograph_result, radiograph_result, volume_result, writer, written
+from factories import ct_series
+from looking import (
+    NODULE,
+    box_on,
+    cine_result,
+    engine,
+    phantom,
+    photograph_result,
+    radiograph_result,
+    volume_result,
+    writer,
+    written,
+)
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ColorSoftcopyPresentationStateStorage, GrayscaleSoftcopyPresentationStateStorage
+from results import result_of
 
 from dicom_out.profile import Options, Profile, Role
 from dicom_out.writer import Writer
@@ -59,6 +72,19 @@ def test_every_object_says_that_it_is_annotated_and_whose_it_is(tmp_path: Path) 
         assert (ds.PatientName, ds.PatientID, ds.AccessionNumber) == ("CANARY^PHI", "CANARYID", "CANARYACC")
         assert ds.SeriesDescription.startswith("AI ")
         assert "Laterality" not in ds or item.kind in ("SC", "GSPS")
+
+
+def test_a_hundred_segments_that_touch_and_boxes_that_coincide_pass(tmp_path: Path) -> None:
+    """Outlines hide one another, and not all fit the legend; that is no fault."""
+    series = ct_series(voxels=np.stack([phantom(100, 100) * 400 + k for k in range(3)]).astype(np.int16))
+    rows, columns = np.mgrid[:100, :100] // 10
+    labels = np.repeat((rows * 10 + columns + 1).astype(np.uint8)[None], 3, axis=0)
+    segments = tuple(replace(NODULE, key=str(n), label=f"Structure {n}") for n in range(1, 101))
+    boxes = (box_on(1), replace(box_on(1, key="other"), type=NODULE.type))
+    findings = Findings(labels=labels, segments=segments, detections=boxes)
+    result = result_of(series, tmp_path / "source", findings=findings, engine=engine(*segments))
+    _, objects = written(result, tmp_path / "results", "SC", "PDF")
+    writer("SC", "PDF").verify(result, objects)
 
 
 def test_colour_has_a_colour_presentation_state_and_grey_a_grey_one(tmp_path: Path) -> None:

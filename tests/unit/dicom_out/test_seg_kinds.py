@@ -291,3 +291,14 @@ def test_probabilities_that_are_no_numbers_are_not_sent(tmp_path: Path) -> None:
     result = replace(result, findings=replace(result.findings, probabilities=values))
     with pytest.raises(VerificationFailed):
         write(result, tmp_path / "results", Options(segmentation="fractional"))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+def test_a_segmentation_that_is_cut_short_fails(tmp_path: Path, share: float) -> None:
+    result = three(tmp_path)
+    writer = writer_of(Options())
+    (written,) = writer.write(result, tmp_path / "results")
+    data = written.path.read_bytes()
+    written.path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(VerificationFailed):
+        writer.verify(result, [written])
