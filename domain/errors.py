@@ -20,6 +20,7 @@
     - PeerUnreachable           retryable
     - PeerOutOfResources        retryable
     - PeerRefused
+      - ClassRefused            it takes no objects of this SOP class, or not in this transfer syntax
       - AlreadyThere            it holds an object of this SOP Instance UID
   - ConfigurationError
 
@@ -154,9 +155,17 @@ class PeerRefused(DeliveryError):
     """The destination refused the object for good."""
 
 
+class ClassRefused(PeerRefused):
+    """The destination takes no objects of this SOP class, or not in this transfer syntax."""
+
+
 class AlreadyThere(PeerRefused):
     """The destination refused the object because it holds one of the same SOP Instance UID."""
 
 
 class ConfigurationError(GatewayError):
     """The configuration is faulty; the message lists every fault with its path."""
+
+
+class DrawingRefused(GatewayError):
+    """A received drawing cannot be used as a prompt; the message says why."""

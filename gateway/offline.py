@@ -15,13 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicom_out.profile import DEFAULT, Profile
 from domain.engine import Verdict
 from domain.errors import ConfigurationError
 from domain.job import Job, JobState
+from domain.series import Resample
 from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import FilesReport, OnStep, take_files
 from gateway.sections import PromptSection, RouteSection
+from inference.registry import Registry
 from pipeline.task import Task
 from store.store import Store
 
@@ -74,18 +77,22 @@ def analyse(
     config: Config,
     engine: str | None = None,
     prompt: tuple[PromptSection, ...] = (),
+    resample: tuple[Resample, ...] = (),
+    profile: Profile = DEFAULT,
     on_step: OnStep | None = None,
+    registry: Registry | None = None,
 ) -> Analysis:
-    """Run what the routes (or ``engine``, on everything, with ``prompt``) say on the DICOM files below ``paths``.
+    """Run what the routes say (or ``engine``, on everything, with ``prompt`` and ``resample``) on the DICOM files.
 
-    Writes each job's SEG and SR below ``out``; reports on every stack, also on those that nothing took, and on files.
+    Writes what a destination with ``profile`` would get of each job below ``out``; reports on every stack, also on
+    those that nothing took, and on files. The engines are those of ``registry``, some of which may be loaded already.
 
     Raises
     ------
     ConfigurationError
         No file is DICOM, or there is no such engine.
     """
-    config = _with_engine(config, engine, prompt) if engine else config
+    config = _with_engine(config, engine, prompt, resample) if engine else config
     say = on_step or (lambda what, share: None)
     with _filled(paths, config, say) as (store, order, files):
         analysed = 0
@@ -93,11 +100,12 @@ def analyse(
         def tell(share: float) -> None:
             say("analysing", (analysed + share) / len(order))
 
-        joined = wiring.parts(config, store, to={}, progress=tell)
+        joined = wiring.parts(config, store, to={}, progress=tell, profile=profile, engines=registry)
         reports = []
         for analysed, uid in enumerate(order):  # noqa: B007  (tell reads it)
             tell(0.0)
             _work_off(joined, uid)
+        for uid in order:  # when all are done: a study's job comes with its last series
             for job in reversed(store.jobs.find(series_instance_uid=uid)):
                 reports.append(_report(job, order.index(uid) + 1, _kept(job, store, out)))
         say("analysing", 1.0)
@@ -116,8 +124,8 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
                 series=position,
                 instances=len(plan.stack.headers),
                 stack=plan.stack.name,
-                code=plan.jobs[0].code if plan.jobs[0].state is JobState.NOT_RUN else "",
-                reason=plan.jobs[0].reason if plan.jobs[0].state is JobState.NOT_RUN else "",
+                code=plan.refused_for.code if plan.refused_for else "",
+                reason=plan.refused_for.reason if plan.refused_for else "",
                 verdicts=plan.verdicts,
             )
             for position, uid in enumerate(order, start=1)
@@ -125,7 +133,9 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
         ]
 
 
-def _with_engine(config: Config, engine: str, prompt: tuple[PromptSection, ...]) -> Config:
+def _with_engine(
+    config: Config, engine: str, prompt: tuple[PromptSection, ...], resample: tuple[Resample, ...]
+) -> Config:
     registry = wiring.engine_registry(config)
     obstacle = registry.unavailable().get(engine)
     if obstacle is not None:
@@ -133,7 +143,8 @@ def _with_engine(config: Config, engine: str, prompt: tuple[PromptSection, ...])
     known = [manifest.name for manifest in registry.manifests()]
     if engine not in known:
         raise ConfigurationError(f'no engine called "{engine}"; known: {", ".join(known)}')
-    return config.model_copy(update={"routes": (RouteSection(name=f"run {engine}", engine=engine, prompt=prompt),)})
+    route = RouteSection(name=f"run {engine}", engine=engine, prompt=prompt, resample=resample)
+    return config.model_copy(update={"routes": (route,)})
 
 
 @contextmanager
@@ -148,7 +159,7 @@ def _filled(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[tupl
         with wiring.opened_store(local) as store:
             unpacked = here / "unpacked"
             files = list(files_below(paths, unpacked))
-            report = take_files(files, wiring.intake(store), say, shown=lambda path: _as_given(path, paths, unpacked))
+            report = take_files(files, wiring.intake(store), say, shown=lambda path: as_given(path, paths, unpacked))
             if not report.taken and not report.refused:
                 raise ConfigurationError(f"no DICOM instance among {len(files)} file(s)")
             yield store, [arrival.series_instance_uid for arrival in store.series.arrivals()], report
@@ -169,7 +180,7 @@ def files_below(paths: Sequence[Path], unpacked: Path) -> Iterator[Path]:
             yield path
 
 
-def _as_given(path: Path, paths: Sequence[Path], unpacked: Path) -> Path:
+def as_given(path: Path, paths: Sequence[Path], unpacked: Path) -> Path:
     """Return a file's path as the user knows it: in an archive, below the archive's own path."""
     if not path.is_relative_to(unpacked):
         return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from domain.codes import Code
 from domain.engine import Answer, EngineManifest, Verdict
 from domain.errors import ConfigurationError
 from domain.findings import SegmentDescription
-from domain.series import SeriesFacts
+from domain.series import SeriesFacts, StackKind
+from inference.terminology import Terminology
 from inference.weighting import native_t1
 from inference.weights import WeightsFile, WeightsPackage
 
@@ -21,6 +22,8 @@ from inference.weights import WeightsFile, WeightsPackage
 class Inputs:
     """Which series an engine takes, as far as headers tell. Empty or ``None``: no condition."""
 
+    kinds: tuple[str, ...] = (StackKind.VOLUME,)
+    """``volume``, ``image``, ``cine``."""
     modality: tuple[str, ...] = ()
     min_instances: int = 1
     max_slice_spacing_mm: float | None = None
@@ -31,11 +34,24 @@ class Inputs:
 
     def accepts(self, facts: SeriesFacts) -> Verdict:
         """Tell whether the engine can work on a series with these facts."""
-        for condition in (self._modality, self._image_type, self._weighting, self._instances, self._spacing):
+        for condition in (
+            self._kind,
+            self._modality,
+            self._image_type,
+            self._weighting,
+            self._instances,
+            self._spacing,
+        ):
             verdict = condition(facts)
             if verdict is not None:
                 return verdict
         return Verdict(Answer.YES, "the headers fit the engine's inputs")
+
+    def _kind(self, facts: SeriesFacts) -> Verdict | None:
+        if facts.kind in self.kinds:
+            return None
+        wanted = " and ".join(StackKind(kind).plural for kind in self.kinds)
+        return Verdict(Answer.NO, f"the engine works on {wanted}; this is {facts.kind.in_words}")
 
     def _modality(self, facts: SeriesFacts) -> Verdict | None:
         if not self.modality or facts.modality in self.modality:
@@ -101,8 +117,13 @@ def licence_sentence(engine: str, licence: str) -> str:
     )
 
 
-def read_declaration(path: Path) -> EngineDeclaration:
+def read_declaration(path: Path, terms: Terminology | None = None) -> EngineDeclaration:
     """Read one ``manifest.toml``.
+
+    Parameters
+    ----------
+    terms
+        What its codes are looked up in; one for several manifests is read once.
 
     Raises
     ------
@@ -113,7 +134,7 @@ def read_declaration(path: Path) -> EngineDeclaration:
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: not readable as TOML") from error
-    reader = _Reader()
+    reader = _Reader(terms or Terminology())
     declaration = _declaration(reader, table)
     if reader.faults:
         raise ConfigurationError("\n".join(f"{path}: {fault}" for fault in reader.faults))
@@ -178,7 +199,12 @@ def _inputs(read: _Reader, inputs: Mapping[str, Any]) -> Inputs:
         for key in ("max_slice_spacing_mm", "max_pixel_spacing_mm")
         if key in inputs
     }
+    kinds = read.texts(inputs, "inputs.kinds") or (StackKind.VOLUME,)
+    if not set(kinds) <= set(StackKind):
+        read.faults.append(f"inputs.kinds: not all of them are {', '.join(StackKind)}")
+        kinds = (StackKind.VOLUME,)
     return Inputs(
+        kinds=kinds,
         modality=read.texts(inputs, "inputs.modality"),
         min_instances=int(read.number(inputs, "inputs.min_instances", 1)),
         excluded_image_types=read.texts(inputs, "inputs.excluded_image_types"),
@@ -209,6 +235,8 @@ def _prompts(read: _Reader, table: Mapping[str, Any]) -> dict[str, dict[str, str
 
 
 def _segment(read: _Reader, item: Mapping[str, Any], path: str) -> SegmentDescription:
+    if "structure" in item:
+        return _structure(read, item, path)
     read.refuse_unknown(item, SegmentDescription.__dataclass_fields__, f"{path}.")
     return SegmentDescription(
         key=read.text(item, f"{path}.key"),
@@ -223,11 +251,29 @@ def _segment(read: _Reader, item: Mapping[str, Any], path: str) -> SegmentDescri
     )
 
 
+def _structure(read: _Reader, item: Mapping[str, Any], path: str) -> SegmentDescription:
+    """Return a segment that takes codes and colour from the table of structures; key and label may be its own."""
+    read.refuse_unknown(item, ("structure", "key", "label", "colour_rgb"), f"{path}.")
+    name = read.text(item, f"{path}.structure")
+    found = read.terms.structure(name)
+    if found is None:
+        omitted = read.terms.omitted().get(name)
+        why = "its code is not in the DICOM Standard" if omitted else "voxgate terms lists those that there are"
+        read.faults.append(f"{path}.structure: no structure is called {name!r}; {why}")
+        nothing = Code("", "", "")
+        found = SegmentDescription(key=name, label=name, category=nothing, type=nothing)
+    own: dict[str, Any] = {key: read.text(item, f"{path}.{key}") for key in ("key", "label") if key in item}
+    if "colour_rgb" in item:
+        own["colour_rgb"] = read.colour(item, f"{path}.colour_rgb")
+    return replace(found, **own)
+
+
 class _Reader:
     """Takes values out of parsed TOML and collects what is wrong with them, so that all faults are told at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, terms: Terminology) -> None:
         self.faults: list[str] = []
+        self.terms = terms
 
     def text(self, table: Mapping[str, Any], path: str) -> str:
         return str(self._take(table, path, lambda value: isinstance(value, str) and value != "", "a text", ""))
@@ -263,7 +309,11 @@ class _Reader:
             and all(isinstance(v, str) and v for v in value),
             "[value, scheme, meaning]", ["", "", ""],
         )  # fmt: skip
-        return Code(*parts)
+        code = Code(*parts)
+        fault = self.terms.fault(code) if code.value else None
+        if fault is not None:
+            self.faults.append(f"{path}: {fault}")
+        return code
 
     def colour(self, table: Mapping[str, Any], path: str) -> tuple[int, int, int]:
         red, green, blue = self._take(

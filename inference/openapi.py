@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from inference.medsam2_request import medsam2_schema
 from inference.predict_request import schema
 
 _ERRORS = {
@@ -11,6 +12,7 @@ _ERRORS = {
     413: "Too large",
     415: "Unsupported format",
     422: "Not decodable, or nothing that the model can look at",
+    429: "Too many requests of one client; see Retry-After",
     500: "Unexpected fault, with its number in the log",
     503: "No model, or busy; see Retry-After",
 }
@@ -50,7 +52,15 @@ def document() -> dict[str, Any]:
             "slices": {"type": "array", "items": {"type": "object"}},
         },
     }
-    responses: dict[str, Any] = {"200": _json("The answer", answer)}
+    accepted = {
+        "type": "object",
+        "required": ["job_id", "state", "url"],
+        "properties": {name: {"type": "string"} for name in ("job_id", "state", "url")},
+    }
+    responses: dict[str, Any] = {
+        "200": {**_json("The answer", answer), "content": {**_json("", answer)["content"], "application/zip": {}}},
+        "202": _json("With ?async=1: kept, and answered later", accepted),
+    }
     responses |= {str(status): _json(said, error) for status, said in _ERRORS.items()}
     return {
         "openapi": "3.1.0",
@@ -58,14 +68,64 @@ def document() -> dict[str, Any]:
         "paths": {
             "/predict": {
                 "post": {
+                    "parameters": [
+                        {"name": "async", "in": "query", "schema": {"type": "string", "enum": ["0", "1"]}}
+                    ],
                     "requestBody": {"required": True, "content": {"application/json": {"schema": _moved(request)}}},
                     "responses": responses,
                 }
             },
+            "/models/medsam2/predict": {"post": _medsam2(definitions)},
             "/health": {"get": {"responses": {"200": _json("Healthy", {"type": "object"})}}},
             "/info": {"get": {"responses": {"200": _json("What is served", {"type": "object"})}}},
         },
         "components": {"schemas": _moved(definitions)},
+    }
+
+
+def _medsam2(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the operation of MedSAM2's model card; its definitions join the others."""
+    request = medsam2_schema()
+    definitions.update(request.pop("$defs", {}))
+    numbers = {"type": "array", "items": {"type": "number"}}
+    metadata = {
+        "type": "object",
+        "properties": {
+            "shape": {**numbers, "description": "x, y, z"},
+            "key_slice_index": {"type": "integer"},
+            "adjusted_key_slice_index": {"type": "integer", "description": "key_slice_idx less slice_offset"},
+            "bbox": numbers,
+            "dicom_window": numbers,
+            "spacing": {**numbers, "description": "x, y, z in mm, as SimpleITK reads it"},
+            "origin": {**numbers, "description": "x, y, z in mm, LPS, as SimpleITK reads it"},
+        },
+    }
+    one = {
+        "type": "object",
+        "required": ["mask", "metadata"],
+        "properties": {"mask": {"type": "array", "description": "z, y, x of 0 and 1"}, "metadata": metadata},
+    }
+    error = {
+        "type": "object",
+        "required": ["error", "status", "details"],
+        "properties": {
+            "error": {"type": "string"},
+            "status": {"type": "integer"},
+            "details": {"type": "array", "items": {"type": "string"}},
+        },
+    }
+    ok = _json(
+        "One image: an object; several: a list",
+        {"anyOf": [one, {"type": "array", "items": one}]},
+    )
+    ok["content"] |= {
+        "application/x-npy": {"schema": {"description": "The mask by numpy.save; uint8, z, y, x; one image only"}},
+        "application/gzip": {"schema": {"description": "The mask as NIfTI, gzipped, in place; one image only"}},
+    }
+    ok["headers"] = {"X-Voxgate-Metadata": {"schema": {"type": "string"}, "description": "JSON beside a binary mask"}}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _moved(request)}}},
+        "responses": {"200": ok} | {str(status): _json(said, error) for status, said in _ERRORS.items()},
     }
 
 

@@ -5,36 +5,32 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import math
-import shutil
-import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from domain.engine import StudyContext
+from domain.context import StudyContext
 from domain.errors import AssemblyError, GatewayError, InstanceRejected
 from domain.instance import Header
-from domain.series import Stack
-from domain.volume import Grid, Volume
+from domain.series import Stack, StackKind
+from domain.volume import Volume
+from inference.nifti import nifti_volume, read_nifti
 from inference.predict_request import ImagePart, InvalidRequest, PredictRequest
 from inference.predict_settings import PredictSettings
 from volume.assembly import assemble
+from volume.context import read_context
 from volume.digest import inspect
 from volume.geometry import geometry
+from volume.priors import is_same_patient, priors_of
 from volume.repeats import group_stored
-from volume.view import read_context, read_picture
-
-_NIFTI_HEADER = 348
+from volume.view import read_picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,11 +73,36 @@ def _bytes(part: ImagePart, index: int) -> bytes:
         raise InvalidRequest(422, [f"images[{index}].data: not base64"]) from None
 
 
+def dicom_files(request: PredictRequest, settings: PredictSettings, folder: Path) -> list[Path]:
+    """Write what was sent below ``folder``; return the files, whose names are numbers.
+
+    Raises
+    ------
+    InvalidRequest
+        415 where an image is no DICOM; otherwise as ``decode``.
+    """
+    odd = [f"images[{i}].format: output dicom needs dcm" for i, p in enumerate(request.images) if p.format != "dcm"]
+    if odd:
+        raise InvalidRequest(415, odd)
+    files: list[Path] = []
+    for index, part in enumerate(request.images):
+        place = folder / str(index)
+        if part.is_series:
+            place.mkdir()
+            _unpack(_bytes(part, index), place, settings)
+            files += sorted(place.iterdir())
+        else:
+            place.write_bytes(_bytes(part, index))
+            files.append(place)
+    return files
+
+
 # -- Pictures -------------------------------------------------------------------------------------------------------
 
 
 def _pictures(parts: Sequence[ImagePart], files: Sequence[bytes], settings: PredictSettings) -> Inputs:
-    pictures, uids, context = [], [], StudyContext()
+    pictures, uids = [], []
+    sent: list[Path] = []
     with tempfile.TemporaryDirectory(prefix="voxgate-predict-") as folder:
         for index, (part, data) in enumerate(zip(parts, files, strict=True)):
             if part.format != "dcm":
@@ -95,9 +116,18 @@ def _pictures(parts: Sequence[ImagePart], files: Sequence[bytes], settings: Pred
                 raise InvalidRequest(422, [f"images[{index}].data: {error}"]) from None
             pictures.append(found.pixels)
             uids.append(found.sop_instance_uid)
-            context = found.context if len(uids) == 1 else context
+            sent.append(path)
+        context = _context(sent)
     known = uids if len(uids) == len(pictures) else []
     return Inputs(pictures=tuple(pictures), context=context, slices=tuple(known))
+
+
+def _context(sent: Sequence[Path]) -> StudyContext:
+    """Return the context of the first image; further ones of the same patient may be what it is compared with."""
+    if not sent:
+        return StudyContext()
+    earlier = priors_of(sent[0], [path for path in sent[1:] if is_same_patient(sent[0], path)])
+    return replace(read_context(sent[0]), priors=earlier or None)
 
 
 def _picture(data: bytes, index: int, kind: str, settings: PredictSettings) -> npt.NDArray[np.uint8]:
@@ -131,7 +161,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _volume(parts: Sequence[ImagePart], files: Sequence[bytes], settings: PredictSettings) -> Inputs:
     kinds = {(part.format, part.is_series) for part in parts}
     if len(files) == 1 and kinds == {("nii.gz", False)}:
-        return Inputs(volume=_nifti(files[0], settings))
+        return Inputs(volume=nifti_volume(read_nifti(files[0], settings)))
     if not kinds <= {("dcm", True), ("dcm", False)} or (len(files) > 1 and ("dcm", True) in kinds):
         raise InvalidRequest(
             415, ["images: the modality ct takes one nii.gz, one zip of a DICOM series (is_series), or its dcm files"]
@@ -189,10 +219,11 @@ def _series(folder: Path, settings: PredictSettings) -> Inputs:
         ]
         raise InvalidRequest(400 if fitting else 422, ["images: not exactly one CT volume", *listing])
     slices = fitting[0].headers
-    _limit((slices[0].rows or 0) * (slices[0].columns or 0) * len(slices), settings)
+    if (slices[0].rows or 0) * (slices[0].columns or 0) * len(slices) > settings.most_voxels:
+        raise InvalidRequest(413, [f"images: more than {settings.most_voxels} voxels"])
     try:
         volume = assemble(fitting[0], paths)
-        context = read_context(paths[volume.sop_instance_uids[0]])
+        context = read_context(paths[slices[0].sop_instance_uid], slices[0])
     except GatewayError as error:
         raise InvalidRequest(422, [f"images: {error}"]) from None
     return Inputs(volume=volume, context=context, slices=volume.sop_instance_uids)
@@ -224,6 +255,8 @@ def _unfit(stack: Stack) -> str:
     """Return why a stack is no CT volume; empty where it is one."""
     if stack.refusal is not None:
         return stack.refusal.reason
+    if stack.kind is not StackKind.VOLUME:
+        return f"this is {stack.kind.in_words}"
     if stack.headers[0].modality != "CT":
         return "Modality is not CT"
     try:
@@ -231,72 +264,3 @@ def _unfit(stack: Stack) -> str:
     except AssemblyError as error:
         return str(error)
     return ""
-
-
-def _limit(voxels: int, settings: PredictSettings) -> None:
-    if voxels > settings.most_voxels:
-        raise InvalidRequest(413, [f"images: more than {settings.most_voxels} voxels"])
-
-
-def _nifti(data: bytes, settings: PredictSettings) -> Volume:
-    """Return the volume of a gzipped NIfTI-1 file, its slices along the third axis of the file."""
-    import SimpleITK as sitk
-
-    with _unzipped(data, settings) as path:
-        _check_nifti(path, settings)
-        try:
-            image: Any = sitk.ReadImage(str(path), sitk.sitkFloat32)
-        except RuntimeError:
-            raise InvalidRequest(422, ["images[0].data: not decodable as nii.gz"]) from None
-    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
-        image = image[:, :, :, 0]
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InvalidRequest(422, ["images[0].data: not one volume of one value a voxel"])
-    voxels: npt.NDArray[np.float32] = np.array(sitk.GetArrayViewFromImage(image), np.float32)
-    if not np.isfinite(voxels).all():
-        raise InvalidRequest(422, ["images[0].data: a voxel is not a number"])
-    affine = np.eye(4)
-    axes = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
-    affine[:3, :3], affine[:3, 3] = axes[:, ::-1], image.GetOrigin()
-    slices, rows, columns = voxels.shape
-    grid = Grid(shape=(slices, rows, columns), affine=affine, frame_of_reference_uid="")
-    return Volume(voxels=voxels, grid=grid, sop_instance_uids=("",) * slices, unit="HU")
-
-
-def _check_nifti(path: Path, settings: PredictSettings) -> None:
-    """Look at the header before anything is allocated by it (NIfTI-1: sizeof_hdr, then dim at byte 40)."""
-    with path.open("rb") as file:
-        header = file.read(_NIFTI_HEADER)
-    order = next(
-        (o for o in "<>" if len(header) == _NIFTI_HEADER and struct.unpack(f"{o}i", header[:4])[0] == 348), ""
-    )
-    if not order:
-        raise InvalidRequest(422, ["images[0].data: not a NIfTI-1 file"])
-    count, *dims = struct.unpack(f"{order}8h", header[40:56])
-    if not 3 <= count <= 4 or min(dims[:count]) < 1:
-        raise InvalidRequest(422, ["images[0].data: not one volume"])
-    voxels = math.prod(dims[:count])
-    _limit(voxels, settings)
-    bits, offset = struct.unpack(f"{order}h", header[72:74])[0], struct.unpack(f"{order}f", header[108:112])[0]
-    # The reader would fill what is missing with zeros.
-    if not path.stat().st_size >= offset + voxels * bits / 8:
-        raise InvalidRequest(422, ["images[0].data: shorter than its header says"])
-
-
-@contextmanager
-def _unzipped(data: bytes, settings: PredictSettings) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="voxgate-predict-"))
-    try:
-        path = folder / "volume.nii"
-        unpacker = zlib.decompressobj(wbits=31)
-        room = settings.most_unpacked_mb << 20
-        try:
-            plain = unpacker.decompress(data, room + 1)
-        except zlib.error:
-            raise InvalidRequest(422, ["images[0].data: not gzipped"]) from None
-        if len(plain) > room:
-            raise InvalidRequest(413, [f"images[0].data: unpacks to more than {settings.most_unpacked_mb} MiB"])
-        path.write_bytes(plain)
-        yield path
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

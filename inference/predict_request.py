@@ -63,6 +63,11 @@ class PredictRequest(_Part):
     prompt: Annotated[str, Field(max_length=4000, repr=False)] = ""
     hyperparams: Hyperparams = Hyperparams()
     engine: Annotated[str, Field(max_length=64)] = ""
+    output: Annotated[
+        Literal["json", "dicom"],
+        BeforeValidator(_lower),
+        Field(description="dicom: a zip archive of SEG and SR, for images that are DICOM."),
+    ] = "json"
 
 
 class InvalidRequest(Exception):
@@ -89,10 +94,13 @@ def parse(body: object) -> PredictRequest:
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         formats = [fault for fault in faults if fault["loc"][-1:] == ("format",) and fault["type"] == "literal_error"]
-        raise InvalidRequest(415 if len(formats) == len(faults) else 400, [_said(f) for f in faults]) from None
+        raise InvalidRequest(
+            415 if len(formats) == len(faults) else 400, [fault_in_words(f) for f in faults]
+        ) from None
 
 
-def _said(fault: ErrorDetails) -> str:
+def fault_in_words(fault: ErrorDetails) -> str:
+    """Return where a fault is and what it is; no value is quoted."""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
     if fault["type"] == "missing":
         return f"Missing required field: {path}"

@@ -14,6 +14,7 @@ from domain.ports import Engine
 from domain.series import SeriesFacts
 from inference.checkpoints import container_of, digest_of, folder_of
 from inference.manifest import EngineDeclaration, licence_sentence, read_declaration
+from inference.terminology import Terminology
 from inference.weights import WeightsPackage
 
 ENGINES = Path(__file__).parent
@@ -106,6 +107,10 @@ class Registry:
             self._engines[name] = engine
         return self._engines[name]
 
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all engines, whatever stands in their way."""
+        return tuple(self._known)
+
     def obstacle(self, name: str) -> str | None:
         """Return why an engine cannot be used, ``None`` where it can."""
         return self._obstacle(name) if name in self._known else "there is no such engine"
@@ -188,7 +193,8 @@ class Registry:
 
 
 def _declarations(folder: Path) -> dict[str, EngineDeclaration]:
-    found = [read_declaration(path) for path in sorted(folder.glob("*/manifest.toml"))]
+    terms = Terminology()
+    found = [read_declaration(path, terms) for path in sorted(folder.glob("*/manifest.toml"))]
     by_name = {declaration.manifest.name: declaration for declaration in found}
     if len(by_name) != len(found):
         raise ConfigurationError(f"{folder}: two engines have the same name")

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from domain.engine import Answer, Verdict, job_id
 from domain.errors import AssemblyError, GatewayError
+from domain.image import Raster
 from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
 from domain.ports import EngineRegistry
 from domain.prompt import Prompt
-from domain.series import Stack
+from domain.series import RefusalCode, Resample, SeriesFacts, Stack, StackKind
 from domain.volume import Grid
 from pipeline.rules import Route
 from volume.facts import facts
 from volume.frames import frame_numbers
 from volume.geometry import geometry
+from volume.grouping import received_order
+from volume.image_attributes import read_view
+from volume.image_format import MOST_BYTES, bytes_needed, raster_of
 from volume.repeats import group_stored
+from volume.resample import resampling_of
+from volume.views import VIEW_POSITIONS
+
+PART_OF_STUDY = "part-of-study"
+"""Code of the statement about images that a route takes together with the rest of their study."""
+
+Sender = Callable[[str], str | None]
+"""Calling AE title that a series came from."""
 
 STAT = 1
+_TOLD = frozenset(
+    (
+        RefusalCode.MISSING_SLICES, RefusalCode.VARIABLE_SPACING, RefusalCode.DUPLICATE_POSITION,
+        RefusalCode.GANTRY_TILT, RefusalCode.IN_PLANE_DRIFT,
+    )
+)  # fmt: skip
+"""Refusals of what is a series of slices and does not form a volume: to be told where a route asks for it."""
 _PRIORITIES = {"STAT": STAT, "HIGH": 5}
 
 
@@ -30,9 +51,20 @@ class StackPlan:
 
     stack: Stack
     grid: Grid | None
+    """Of a volume."""
+    raster: Raster | None
+    """Of an image or a cine."""
     jobs: tuple[Job, ...]
     verdicts: tuple[tuple[str, Verdict], ...] = ()
     """Every route's answer, by route name."""
+    resample: frozenset[Resample] = frozenset()
+    """What is taken out of the slices for the routes that allow it; ``grid`` is then the resampled one."""
+
+    @property
+    def refused_for(self) -> Job | None:
+        """The statement why nothing works on the stack; ``None`` where a route takes it, alone or with its study."""
+        first = self.jobs[0]
+        return first if first.state is JobState.NOT_RUN and first.code != PART_OF_STUDY else None
 
 
 class Planner:
@@ -59,6 +91,19 @@ class Planner:
         """Return the default prompt of a route."""
         return next((item.prompt for item in self._routes if item.name == route), None)
 
+    def resample(self, route: str) -> tuple[Resample, ...]:
+        """Return what a route allows to be resampled."""
+        return next((item.resample for item in self._routes if item.name == route), ())
+
+    def reports_refusals(self, route: str) -> bool:
+        """Tell whether a route's destinations are to be told why there is no result."""
+        return any(item.report_refusals for item in self._routes if item.name == route)
+
+    @property
+    def study_routes(self) -> tuple[Route, ...]:
+        """The routes that work on studies."""
+        return tuple(route for route in self._routes if route.unit == "study")
+
     def plan(self, instances: Sequence[StoredInstance], *, sender: str | None) -> tuple[StackPlan, ...]:
         """Plan one series; every stack ends up in at least one job.
 
@@ -71,42 +116,136 @@ class Planner:
         """
         paths = {instance.header.sop_instance_uid: instance.path for instance in instances}
         stacks = group_stored([instance.header for instance in instances], paths)
-        return tuple(self._plan_stack(stack, sender) for stack in stacks)
+        return _with_joint_statements([self._plan_stack(stack, sender) for stack in stacks])
 
     def _plan_stack(self, stack: Stack, sender: str | None) -> StackPlan:
         # A geometric refusal takes precedence over a route's reason: it is what the administrator can act upon.
-        if stack.refusal is not None:
-            job = not_run(stack, stack.refusal.code.value, stack.refusal.reason)
-            return StackPlan(stack=stack, grid=None, jobs=(job,))
         try:
-            proven = geometry(stack)
+            ordered, grid, raster = _placed(stack)
         except AssemblyError as error:
-            return StackPlan(stack=stack, grid=None, jobs=(not_run(stack, error.code, str(error)),))
-        ordered, grid = replace(stack, headers=proven.headers), proven.grid
+            return self._plan_irregular(stack, sender, error)
         verdicts = self._ask(ordered, grid, sender)
-        taken = {name for name, verdict in verdicts if verdict.answer is Answer.YES}
-        jobs = tuple(self._job(ordered, route) for route in self._routes if route.name in taken)
+        jobs = self._jobs(ordered, verdicts)
         if not jobs:
-            jobs = (not_run(ordered, "no-route", _why_no_route(verdicts)),)
-        return StackPlan(stack=ordered, grid=grid, jobs=jobs, verdicts=tuple(verdicts))
+            jobs = (self._why_not(ordered, verdicts),)
+        return StackPlan(stack=ordered, grid=grid, raster=raster, jobs=jobs, verdicts=tuple(verdicts))
 
-    def _ask(self, stack: Stack, grid: Grid, sender: str | None) -> list[tuple[str, Verdict]]:
+    def _plan_irregular(self, stack: Stack, sender: str | None, refusal: AssemblyError) -> StackPlan:
+        """Give a stack to the routes that allow it to be resampled; without one the refusal stands."""
+        try:
+            proven = geometry(stack, tuple(Resample))
+        except AssemblyError as error:
+            also = f" {error}" if error.code != refusal.code else ""
+            job = not_run(stack, refusal.code, f"{refusal}{also}")
+            return StackPlan(stack=stack, grid=None, raster=None, jobs=self._told(stack, sender) or (job,))
+        needed, grid = proven.resample, resampling_of(proven).regular
+        ordered = replace(stack, headers=proven.headers, refusal=None)
+        answers = self._ask(ordered, grid, sender)
+        unwilling = {route.name for route in self._routes if not needed <= set(route.resample)}
+        setting = f"resample = {_setting(needed)}"
+        verdicts = tuple(
+            (name, Verdict(Answer.NO, f"{refusal.code}: does not say {setting}"))
+            if name in unwilling and verdict.answer is Answer.YES
+            else (name, verdict)
+            for name, verdict in answers
+        )
+        jobs = self._jobs(ordered, verdicts, needed)
+        if jobs:
+            return StackPlan(stack=ordered, grid=grid, raster=None, jobs=jobs, verdicts=verdicts, resample=needed)
+        willing = [name for name, verdict in answers if verdict.answer is Answer.YES]
+        here = f" (here: {', '.join(map(repr, willing))})" if willing else ""
+        reason = f"{refusal} Or let a route say {setting}{here}: it then works on a resampled volume."
+        jobs = self._told(stack, sender) or (not_run(stack, refusal.code, reason),)
+        return StackPlan(stack=stack, grid=None, raster=None, jobs=jobs, verdicts=verdicts)
+
+    def _told(self, stack: Stack, sender: str | None) -> tuple[Job, ...]:
+        """Return jobs that find the refusal again and tell destinations: on routes that ask for it."""
+        try:
+            geometry(replace(stack, refusal=None))
+            return ()
+        except AssemblyError as error:
+            if error.code not in _TOLD:
+                return ()  # not one set of slices of a patient: none of its images is what a route is for
+        known = facts(stack, None, sender)
+        asking = [route for route in self._routes if route.report_refusals and route.unit != "study"]
+        taking = [route for route in asking if route.match(known).answer is Answer.YES]
+        return tuple(self._job(stack, route, frozenset()) for route in taking)
+
+    def _why_not(self, stack: Stack, verdicts: Sequence[tuple[str, Verdict]]) -> Job:
+        takers = [name for name, verdict in verdicts if verdict.answer is Answer.YES]
+        if not takers:
+            return not_run(stack, "no-route", _why_no_route(verdicts))
+        reason = f"Part of the study's job on route {', '.join(map(repr, takers))}, with the study's other images."
+        return not_run(stack, PART_OF_STUDY, reason)
+
+    def study_job(self, route: Route, images: Sequence[Header], priors: Sequence[Header]) -> Job:
+        """Return the job of a study: its images, frontal ones first, then those of earlier studies.
+
+        Parameters
+        ----------
+        images
+            At least one, in any order.
+        priors
+            In the order that they are to have.
+        """
+        ordered = sorted(images, key=view_order)
+        stack = Stack(name="study", headers=(*ordered, *priors), kind=StackKind.IMAGE)
+        needed = sum(map(bytes_needed, stack.headers))
+        if needed > MOST_BYTES:
+            reason = (
+                f"The images of the study on route {route.name!r} need {needed >> 20} MiB of memory together, more "
+                f"than {MOST_BYTES >> 20} MiB. Let the route take fewer of them."
+            )
+            return not_run(stack, RefusalCode.TOO_LARGE, reason)
+        return self._job(stack, route, frozenset())
+
+    def images_of_study(self, route: Route, instances: Sequence[StoredInstance], sender: Sender) -> list[Header]:
+        """Return the images of one study that a route takes; ``sender`` is asked for each series."""
+        series: dict[str, list[StoredInstance]] = defaultdict(list)
+        for instance in instances:
+            series[instance.header.series_instance_uid].append(instance)
+        found = []
+        for uid, members in series.items():
+            paths = {instance.header.sop_instance_uid: instance.path for instance in members}
+            for stack in group_stored([instance.header for instance in members], paths):
+                if stack.refusal is None and self._takes(route, stack, sender(uid)):
+                    found.append(_with_view(stack.headers[0], paths))
+        return found
+
+    def _takes(self, route: Route, stack: Stack, sender: str | None) -> bool:
+        return self._verdict(route, facts(stack, None, sender)).answer is Answer.YES
+
+    def _jobs(
+        self, stack: Stack, verdicts: Sequence[tuple[str, Verdict]], resample: frozenset[Resample] = frozenset()
+    ) -> tuple[Job, ...]:
+        taken = {name for name, verdict in verdicts if verdict.answer is Answer.YES}
+        return tuple(
+            self._job(stack, route, resample)
+            for route in self._routes
+            if route.name in taken and route.unit == "series"
+        )
+
+    def _ask(self, stack: Stack, grid: Grid | None, sender: str | None) -> list[tuple[str, Verdict]]:
         known = facts(stack, grid, sender)
-        answers = []
-        for route in self._routes:
-            verdict = route.match(known)
-            if verdict.answer is Answer.YES:
-                try:
-                    verdict = self._engines.accepts(route.engine, known)
-                except GatewayError as error:
-                    verdict = Verdict(Answer.NO, str(error))
-            answers.append((route.name, verdict))
-        return answers
+        return [(route.name, self._verdict(route, known)) for route in self._routes]
 
-    def _job(self, stack: Stack, route: Route) -> Job:
+    def _verdict(self, route: Route, known: SeriesFacts) -> Verdict:
+        if route.unit == "study" and known.kind is not StackKind.IMAGE:
+            return Verdict(Answer.NO, f"works on the single images of a study; this is {known.kind.in_words}")
+        verdict = route.match(known)
+        if verdict.answer is not Answer.YES:
+            return verdict
+        try:
+            return self._engines.accepts(route.engine, known)
+        except GatewayError as error:
+            return Verdict(Answer.NO, str(error))
+
+    def _job(self, stack: Stack, route: Route, resample: frozenset[Resample]) -> Job:
         manifest = self._engines.manifest(route.engine)
         uids = _uids(stack.headers)
         options = repr(sorted(route.options.items())) if route.options else ""
+        if resample:  # a regular stack gives the same result, and so the same job, whatever a route allows
+            options += f" resample {' '.join(sorted(resample))}"
         prompt = "" if route.prompt is None else route.prompt.digest
         return Job(
             job_id=job_id(_images(stack.headers), route=route.name, engine=manifest, options=options, prompt=prompt),
@@ -121,6 +260,43 @@ class Planner:
             destinations=self._destinations if route.destinations is None else route.destinations,
             priority=min(route.priority, _requested_priority(stack.headers)),
         )
+
+
+def _with_view(header: Header, paths: Mapping[str, Path]) -> Header:
+    """Read from the file what the index does not know: the code of a view."""
+    if header.view_position in VIEW_POSITIONS:
+        return header
+    return replace(header, view_position=read_view(header, paths[header.sop_instance_uid]) or None)
+
+
+def view_order(header: Header) -> tuple[int, tuple[bool, int, str, int]]:
+    """Put frontal projections first and lateral ones last; what does not say stays between."""
+    view = (header.view_position or "").upper()
+    rank = 0 if view in ("PA", "AP") else 2 if view in ("LL", "RL", "LLO", "RLO", "LATERAL", "LAT") else 1
+    return rank, received_order(header)
+
+
+def _placed(stack: Stack) -> tuple[Stack, Grid | None, Raster | None]:
+    """Return the stack in order, with where its pixels lie."""
+    if stack.kind is not StackKind.VOLUME and stack.refusal is None:
+        return stack, None, raster_of(stack.headers[0])
+    proven = geometry(stack)
+    return replace(stack, headers=proven.headers), proven.grid, None
+
+
+def _with_joint_statements(plans: Sequence[StackPlan]) -> tuple[StackPlan, ...]:
+    """Say once what is to be said alike of many images: a series of ultrasound may hold hundreds, a stack each."""
+    alike: dict[tuple[str, str], list[StackPlan]] = defaultdict(list)
+    for plan in plans:
+        if plan.stack.kind is not StackKind.VOLUME and not plan.jobs[0].route:
+            alike[plan.jobs[0].code, plan.jobs[0].reason].append(plan)
+    joint: dict[str, Job] = {}
+    for (code, reason), members in alike.items():
+        headers = tuple(header for plan in members for header in plan.stack.headers)
+        name = members[0].stack.name if len(members) == 1 else f"{len(members)} images"
+        job = not_run(Stack(name=name, headers=headers), code, reason)
+        joint |= {plan.jobs[0].job_id: job for plan in members}
+    return tuple(replace(plan, jobs=tuple(joint.get(job.job_id, job) for job in plan.jobs)) for plan in plans)
 
 
 def not_run(stack: Stack, code: str, reason: str) -> Job:
@@ -157,6 +333,12 @@ def _why_no_route(verdicts: Sequence[tuple[str, Verdict]]) -> str:
     if not verdicts:
         return "No route is configured."
     return "; ".join(f"route {name!r}: {verdict.reason}" for name, verdict in verdicts)
+
+
+def _setting(resample: frozenset[Resample]) -> str:
+    """Return the setting as a configuration file has it."""
+    words = ", ".join(f'"{word}"' for word in sorted(resample))
+    return words if len(resample) == 1 else f"[{words}]"
 
 
 def _uids(headers: Sequence[Header]) -> tuple[str, ...]:

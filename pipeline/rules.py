@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from domain.engine import Answer, Verdict
 from domain.prompt import Prompt
-from domain.series import SeriesFacts
+from domain.series import Resample, SeriesFacts
+
+Unit = Literal["series", "study"]
 
 YES = Verdict(Answer.YES, "takes it")
 
@@ -24,6 +27,10 @@ class Route:
 
     name: str
     engine: str
+    unit: Unit = "series"
+    """``study``: all images of a study that the route takes are one case, frontal views first."""
+    priors: int = 0
+    """With ``study``: the images of so many earlier studies of the patient come behind them."""
     modality: tuple[str, ...] = ()
     body_part_examined: tuple[str, ...] = ()
     series_description: tuple[str, ...] = ()
@@ -41,6 +48,11 @@ class Route:
     """Handed to the engine."""
     prompt: Prompt | None = None
     """What the engine is pointed at where nobody points at something."""
+    resample: tuple[Resample, ...] = ()
+    """What may be wrong with the slices' places so that the route still takes them, on a resampled volume."""
+
+    report_refusals: bool = False
+    """Say to its destinations why a stack that the route takes has no result."""
 
     def match(self, facts: SeriesFacts) -> Verdict:
         """Tell whether a stack with these facts goes to this route's engine; a NO wins over an UNKNOWN."""

@@ -60,6 +60,9 @@ instances = Table(
     Column("sender", String(64), nullable=False),
     Column("address", String(255), nullable=False),
     Column("received_at", Moment, nullable=False),
+    # Who the patient is, keyed with the installation's secret; empty where that is not known.
+    Column("patient_key", String(64)),
+    Index("instances_by_patient", "patient_key"),
     Index("instances_by_series", "series_instance_uid", "revision"),
     Index("instances_by_study", "study_instance_uid"),
     sqlite_autoincrement=True,
@@ -154,6 +157,12 @@ objects = Table(
     Column("sop_class_uid", String(64), nullable=False),
     Column("series_instance_uid", String(64), nullable=False),
     Column("path", Text, nullable=False),
+    # Which of the job's objects it is, to which it refers, and which takes its place where it is refused.
+    Column("variant", Text, nullable=False, server_default=""),
+    Column("needs", Text, nullable=False, server_default=""),
+    Column("fallback", Text, nullable=False, server_default=""),
+    # JSON; empty for every destination of the job.
+    Column("destinations", Text),
     Index("objects_by_uid", "sop_instance_uid"),
 )
 

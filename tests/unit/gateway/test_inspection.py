@@ -74,6 +74,16 @@ def test_what_is_in_no_stack_is_listed_with_its_reason(tmp_path: Path) -> None:
     }
 
 
+def test_files_in_an_archive_are_named_by_the_archive(tmp_path: Path) -> None:
+    (path,) = save(ct_series(1), tmp_path / "ct")
+    whole = tmp_path / "study.zip"
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.write(path, "images/a.dcm")
+        archive.write(path, "images/b.dcm")
+        archive.writestr("images/notes.txt", "notes")
+    assert [item.path for item in look(whole).left_out] == [whole / "images/b.dcm", whole / "images/notes.txt"]
+
+
 def test_json_has_the_grid_and_the_factor_to_suv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(pet_series(3), tmp_path / "pt")
     assert inspect_files([tmp_path / "pt"], config=CONFIG, png=None, as_json=True) == 0
@@ -121,3 +131,37 @@ def test_the_contact_sheet_has_a_row_for_every_stack(tmp_path: Path) -> None:
     axial = picture[60:100, :160]
     assert axial[:, :20].mean() < 20  # the patient's right, dark here, is on the left
     assert axial[:, -20:].mean() > 230
+
+
+def test_the_context_is_shown_with_its_sources_and_without_the_patient(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = ct_series(4)
+    for ds in series:
+        ds.ReasonForStudy, ds.PatientAge, ds.PatientSize = "CANARY with cough", "053Y", "170"
+    save(series, tmp_path / "ct")
+    inspect_files([tmp_path / "ct"], config=CONFIG, png=None, as_json=False, context=True)
+    out, err = capsys.readouterr()
+    assert "53 years" in out
+    assert "ReasonForStudy of InstanceNumber 1 (1 identifying part removed)" in out
+    assert "Chest (816094009, SCT)" in out
+    assert "#1: PatientSize: is no height in metres" in err
+    inspect_files([tmp_path / "ct"], config=CONFIG, png=None, as_json=True, context=True)
+    said = capsys.readouterr().out
+    (stack,) = json.loads(said)["stacks"]
+    assert stack["context"]["values"]["indication"] == "___ with cough"
+    assert stack["context"]["schema_version"] == 1
+    assert "CANARY" not in out + err + said
+
+
+def test_an_earlier_study_among_the_files_is_the_comparison(tmp_path: Path) -> None:
+    before, now, stranger = ct_series(3), ct_series(3), ct_series(3)
+    for ds in before:
+        ds.StudyDate, ds.BodyPartExamined = "20230102", "ABDOMEN"
+    for ds in stranger:
+        ds.StudyDate, ds.PatientID = "20220102", "SOMEBODY"
+    for name, series in (("a", before), ("b", now), ("c", stranger)):
+        save(series, tmp_path / name)
+    with inspected([tmp_path], CONFIG, lambda what, share: None) as found:
+        said = [found.context_of(report).comparison for report in found.stacks]
+    assert said == ["None.", "CT abdomen, 12 months earlier.", None]

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from inference.api import _gone
 from inference.desk import Busy, Desk, TimedOut
+from inference.wsgi import client_gone
 
 
 def _in_threads(*asks: threading.Thread) -> None:
@@ -82,7 +82,7 @@ def test_an_error_reaches_the_one_who_asked_and_the_worker_goes_on() -> None:
 def test_a_closed_connection_is_seen(key: str) -> None:
     ours, theirs = socket.socketpair()
     with ours:
-        gone = _gone({key: ours})
+        gone = client_gone({key: ours})
         assert not gone()
         theirs.send(b"the next request")
         assert not gone()
@@ -92,4 +92,4 @@ def test_a_closed_connection_is_seen(key: str) -> None:
 
 
 def test_a_server_that_shows_no_connection_sees_nobody_go() -> None:
-    assert not _gone({})()
+    assert not client_gone({})()

@@ -178,7 +178,8 @@ def test_what_is_finished_before_the_request_ends_is_kept_as_if_it_were_not(
         Disposition.STORED, Disposition.REFUSED, Disposition.STORED,
     ]  # fmt: skip
     assert len(store.kept) == 2
-    assert not good.path.exists() and not bad.path.exists()
+    assert not good.path.exists()
+    assert not bad.path.exists()
 
 
 def test_what_is_finished_and_thrown_away_leaves_nothing(intake: Intake, store: KeepingStore) -> None:
