@@ -67,6 +67,8 @@ class EngineManifest:
     """SHA-256 of the weights; empty for an algorithm without weights."""
     deadline_s: int = 1800
     """A case that runs longer is taken to hang."""
+    takes_prompts: bool = False
+    """It segments what it is pointed at (``domain.prompt``)."""
 
     @property
     def device_uid(self) -> str:

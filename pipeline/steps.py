@@ -19,6 +19,7 @@ from domain.engine import Case
 from domain.errors import (
     AssemblyError,
     ClaimLost,
+    DrawingRefused,
     EngineFailed,
     GatewayError,
     NotApplicable,
@@ -29,9 +30,11 @@ from domain.findings import Findings
 from domain.instance import Header, StoredInstance
 from domain.job import DeliveryState, Job, JobState
 from domain.ports import EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
+from domain.prompt import Prompt
 from domain.series import Stack
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
+from pipeline.drawings import DrawingPlans
 from pipeline.findings_file import FINDINGS, load_findings, save_findings
 from pipeline.guard import MAX_CRASHES, EngineGuard, Unguarded
 from pipeline.plan_step import PlanStep
@@ -63,6 +66,7 @@ class Steps:
         clock: Callable[[], datetime],
         guard: EngineGuard | None = None,
         progress: Callable[[float], None] | None = None,
+        drawing_wait_s: float = 3600.0,
     ) -> None:
         self._guard = guard or Unguarded()
         self._index = index
@@ -75,7 +79,10 @@ class Steps:
         self._results = results
         self._clock = clock
         self._progress = progress
-        self._plans = PlanStep(index=index, jobs=jobs, planner=planner, next_task=self.next_task)
+        self._drawings = DrawingPlans(index=index, jobs=jobs, planner=planner, clock=clock, wait_s=drawing_wait_s)
+        self._plans = PlanStep(
+            index=index, jobs=jobs, planner=planner, next_task=self.next_task, drawings=self._drawings
+        )
 
     def run(self, task: Task) -> list[Task]:
         """Run one step; return what comes next."""
@@ -150,7 +157,7 @@ class Steps:
             reason = f"The engine ended {len(crashes)} times on this series: {'; '.join(crashes)}."
             return self._end(job, JobState.FAILED, "engine-crashed", reason)
         if self._engines.manifest(job.engine).version != job.engine_version:
-            self._index.thaw(job.series_instance_uid)
+            self._plan_again(job)
             reason = "The engine was replaced by another version before it began; the series is planned again."
             return self._end(job, JobState.CANCELLED, "superseded", reason)
         self._jobs.update(job.job_id, state=JobState.RUNNING, reason="")
@@ -162,7 +169,7 @@ class Steps:
             volume=volume,
             context=study_context(stack.headers),
             options=self._planner.options(job.route),
-            prompt=self._planner.prompt(job.route),
+            prompt=self._prompt(job, stack),
             progress=self._progress,
         )
         findings = self._run_engine(job, case)
@@ -176,6 +183,15 @@ class Steps:
                 summary=summary(findings),
             )
         return [Task(step="encode", args=(job.job_id, job.attempt, 1), queue="cpu", priority=job.priority)]
+
+    def _prompt(self, job: Job, stack: Stack) -> Prompt | None:
+        """Return what the engine is pointed at: what was drawn, else the route's default."""
+        return self._drawings.prompt(job, stack) if job.drawing else self._planner.prompt(job.route)
+
+    def _plan_again(self, job: Job) -> None:
+        """Have the series planned again from which the job comes: that of its drawing, where it has one."""
+        drawing = self._index.instances_by_uid((job.drawing,)) if job.drawing else ()
+        self._index.thaw(drawing[0].header.series_instance_uid if drawing else job.series_instance_uid)
 
     def _run_engine(self, job: Job, case: Case) -> Findings:
         deadline_s = self._engines.manifest(job.engine).deadline_s
@@ -268,6 +284,7 @@ class Steps:
             context=study_context(proven.headers),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
+            prompt=self._prompt(job, stack),
         )
 
     def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:
@@ -378,6 +395,7 @@ def _images(job: Job, instances: Sequence[StoredInstance]) -> tuple[Header, ...]
 _CODES: Mapping[type[GatewayError], str] = {
     VerificationFailed: "verification-failed",
     EngineFailed: "engine-failed",
+    DrawingRefused: "drawing-refused",
     GatewayError: "failed",
 }
 
