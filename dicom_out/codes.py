@@ -16,9 +16,21 @@ def sct(value: str, meaning: str) -> Code:
 
 
 # Segmentation
+BACKGROUND = dcm("125040", "Background")
 SEGMENTATION = dcm("113076", "Segmentation")
+QUANTITY = sct("246205007", "Quantity")
+PROBABILITY = dcm("110854", "Fractional Probabilistic Segmentation")
+RATIO = Code("{ratio}", "UCUM", "ratio")
 SOURCE_IMAGE_FOR_PROCESSING = dcm("121322", "Source Image for Image Processing Operation")
 PROCESSING_EQUIPMENT = dcm("109102", "Processing Equipment")
+
+# Key objects and encapsulated documents (CID 7010, 7011, TID 2010)
+OF_INTEREST = dcm("113000", "Of Interest")
+REJECTED_FOR_QUALITY = dcm("113001", "Rejected for Quality Reasons")
+DOCUMENT_TITLE_MODIFIER = dcm("113011", "Document Title Modifier")
+KEY_OBJECT_DESCRIPTION = dcm("113012", "Key Object Description")
+OTHER_FAILURE = dcm("111220", "Other failure")
+DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
 
 # Root and context of a report (TID 1500, 1001, 1004, 1600)
 IMAGING_MEASUREMENT_REPORT = dcm("126000", "Imaging Measurement Report")
@@ -60,6 +72,15 @@ LONG_AXIS = sct("103339001", "Long Axis")
 VOLUME = sct("118565006", "Volume")
 PRESENCE = dcm("121052", "Presence of property")
 ABSENT = sct("272519000", "Absent")
+
+# A report in words (TID 2000, CID 7001, 7002)
+DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic Imaging Report")
+PROCEDURE_DESCRIPTIONS = dcm("121064", "Current Procedure Descriptions")
+PROCEDURE_DESCRIPTION = dcm("121065", "Procedure Description")
+FINDINGS = dcm("121070", "Findings")
+IMPRESSIONS = dcm("121072", "Impressions")
+IMPRESSION = dcm("121073", "Impression")
+
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 
 SIDES = frozenset({"7771000", "24028007", "51440002", "66459002"})

@@ -14,17 +14,19 @@ from domain.codes import Code
 from domain.engine import OWN_MANUFACTURER, EngineManifest, derived_uid
 from domain.ports import Result
 
-_KINDS = ("SEG", "SR")
+_SERIES_OF_ONE_ENGINE = 20
+_ENGINES = 45
+"""Of so many different series numbers."""
 
 
-def instance_uid(job_id: str, kind: str) -> str:
+def instance_uid(job_id: str, variant: str, number: int = 1) -> str:
     """Return the SOP Instance UID of a job's object: the same job writes the same object."""
-    return derived_uid("instance", kind, job_id)
+    return derived_uid("instance", variant, job_id, *([str(number)] if number > 1 else []))
 
 
-def series_uid(job_id: str, kind: str) -> str:
-    """Return the series UID of a job's object; each object has a series of its own."""
-    return derived_uid("series", kind, job_id)
+def series_uid(job_id: str, variant: str) -> str:
+    """Return the series UID of a job's object; each variant has a series of its own."""
+    return derived_uid("series", variant, job_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +54,34 @@ def code_item(code: Code) -> Dataset:
     return item
 
 
-def empty_object(result: Result, source: Source, *, kind: str, software_version: str, zone: tzinfo | None) -> Dataset:
-    """Return series, equipment and time of an object; identity and content are added by its writer."""
+def empty_object(
+    result: Result,
+    source: Source,
+    *,
+    kind: str,
+    modality: str,
+    series_offset: int,
+    number: int,
+    software_version: str,
+    zone: tzinfo | None,
+) -> Dataset:
+    """Return series, equipment and time of an object; identity and content are added by its writer.
+
+    Parameters
+    ----------
+    kind
+        Name of the variant, from which UIDs are derived.
+    number
+        Which instance of the series, from 1.
+    """
     manifest, started = result.manifest, local_time(result.started_at, source.header, zone)
     ds = Dataset()
-    ds.Modality = kind
-    ds.SOPInstanceUID = instance_uid(result.job_id, kind)
+    ds.Modality = modality
+    ds.SOPInstanceUID = instance_uid(result.job_id, kind, number)
     ds.SeriesInstanceUID = series_uid(result.job_id, kind)
-    ds.SeriesNumber = _series_number(source.header, manifest.name, kind)
-    ds.SeriesDescription = f"{OWN_MANUFACTURER} {manifest.title}"[:64]
-    ds.InstanceNumber = 1
+    ds.SeriesNumber = _series_number(source.header, manifest.name) + series_offset
+    ds.SeriesDescription = f"AI {OWN_MANUFACTURER} {manifest.title}"[:64]
+    ds.InstanceNumber = number
     day, time = started.strftime("%Y%m%d"), started.strftime("%H%M%S")
     ds.InstanceCreationDate = ds.SeriesDate = ds.ContentDate = day
     ds.InstanceCreationTime = ds.SeriesTime = ds.ContentTime = time
@@ -88,11 +108,11 @@ def local_time(moment: datetime, header: Dataset, zone: tzinfo | None) -> dateti
     return moment.astimezone(zone)
 
 
-def _series_number(header: Dataset, engine: str, kind: str) -> int:
-    """Return a number that lists the result beside its source and tells engines apart."""
+def _series_number(header: Dataset, engine: str) -> int:
+    """Return a number that lists the result beside its source, behind all that was acquired, and by engine."""
     digits = (string_values(header, "SeriesNumber") or ["0"])[0]
     base = int(digits) % 100_000 if digits.isdecimal() else 0
-    return base * 1000 + 100 + 2 * (zlib.crc32(engine.encode()) % 450) + _KINDS.index(kind)
+    return base * 1000 + 100 + _SERIES_OF_ONE_ENGINE * (zlib.crc32(engine.encode()) % _ENGINES)
 
 
 def _versions(manifest: EngineManifest, software_version: str) -> list[str]:
@@ -123,6 +143,8 @@ def codes_of(result: Result) -> list[Code]:
         codes += [measurement.concept, measurement.unit, measurement.derivation]
     for evaluation in findings.evaluations:
         codes += [evaluation.concept, evaluation.value]
+    for detection in findings.detections:
+        codes += [detection.category, detection.type]
     return [code for code in codes if isinstance(code, Code)]
 
 
@@ -132,7 +154,10 @@ def own_texts(result: Result) -> list[str]:
     said = [evaluation.value for evaluation in findings.evaluations if isinstance(evaluation.value, str)]
     names = [text for segment in findings.segments for text in (segment.key, segment.label)]
     about = [manifest.name, manifest.title, manifest.version, manifest.algorithm_name, manifest.manufacturer]
-    return [*about, *names, *said, findings.narrative, *(code.meaning for code in codes_of(result))]
+    names += [item.label for item in findings.measurements]
+    names += [item.label for item in findings.detections]
+    texts = [*about, *names, *said, findings.narrative, findings.impression]
+    return [*texts, *(code.meaning for code in codes_of(result))]
 
 
 def private_schemes(result: Result) -> list[Dataset]:

@@ -14,7 +14,7 @@ from dicom_out.association import opened
 from dicom_out.c_store import send_file
 from dicom_out.outgoing import Outgoing, read_all
 from dicom_out.settings import DimseSettings
-from domain.errors import AlreadyThere, DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
+from domain.errors import AlreadyThere, ClassRefused, DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
 from domain.ports import SendReport
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ MAX_CONTEXTS = 128
 """Presentation context identifiers are the odd numbers of one byte (PS3.8 9.3.2.2)."""
 
 _DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 C.5.7
+_SOP_CLASS_NOT_SUPPORTED = 0x0122  # PS3.7 C.5.6
 _MAX_BREAKS = 3
 _SLOWEST_LINK = 50_000  # bytes a second
 _ALTERNATIVES: Mapping[str, tuple[str, ...]] = {
@@ -45,6 +46,8 @@ def judge(status: int) -> DeliveryError | None:
         return None
     if status == _DUPLICATE_SOP_INSTANCE:
         return AlreadyThere(f"the destination holds an object of the same SOP Instance UID (status {status:04X}H)")
+    if status == _SOP_CLASS_NOT_SUPPORTED:
+        return ClassRefused(f"the destination does not take objects of this SOP class (status {status:04X}H)")
     if 0xA700 <= status <= 0xA7FF:
         return PeerOutOfResources(f"the destination is out of resources (status {status:04X}H)")
     if 0xA900 <= status <= 0xA9FF:
@@ -147,14 +150,14 @@ def _contexts(items: Sequence[Outgoing]) -> list[PresentationContext]:
     return contexts
 
 
-def _refused_context(association: Association, item: Outgoing) -> PeerRefused | None:
+def _refused_context(association: Association, item: Outgoing) -> ClassRefused | None:
     """Return the refusal of what ``item`` needs, if the peer refused it when the association was made."""
     of_class = [cx for cx in association.accepted_contexts if cx.abstract_syntax == item.sop_class_uid]
     usable = _ALTERNATIVES.get(item.transfer_syntax_uid, (item.transfer_syntax_uid,))
     if not of_class:
-        return PeerRefused(f"the destination does not accept SOP class {UID(item.sop_class_uid).name}")
+        return ClassRefused(f"the destination does not accept SOP class {UID(item.sop_class_uid).name}")
     if not any(cx.transfer_syntax[0] in usable for cx in of_class):
-        return PeerRefused(
+        return ClassRefused(
             f"the destination does not accept {UID(item.sop_class_uid).name} "
             f"in transfer syntax {UID(item.transfer_syntax_uid).name}"
         )

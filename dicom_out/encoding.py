@@ -7,7 +7,7 @@ stay as the source wrote them (identity), are encoded here and put beside them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 from pydicom.charset import convert_encodings
@@ -79,11 +79,27 @@ def encoded_dataset(dataset: Dataset, character_set: Sequence[str]) -> dict[int,
     return {int(tag): encoded(dataset[tag], character_set) for tag in dataset.keys()}  # noqa: SIM118 - of tags
 
 
-def part10(sop_class_uid: str, sop_instance_uid: str, elements: Mapping[int, bytes]) -> list[bytes]:
+def pixel_data(
+    vr: str, length: int, pieces: Iterable[bytes | memoryview], *, tag: int = 0x7FE00010
+) -> Iterator[bytes | memoryview]:
+    """Yield an element of ``length`` bytes whose value comes in pieces, padded to even length."""
+    yield struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, vr.encode(), 0, length + length % 2)
+    yield from pieces
+    if length % 2:
+        yield b"\0"
+
+
+def part10(
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    elements: Mapping[int, bytes],
+    *,
+    transfer_syntax: str = ExplicitVRLittleEndian,
+) -> list[bytes]:
     """Return a Part 10 file of encoded elements, in pieces to be written one after the other."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(sop_class_uid), UID(sop_instance_uid)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = UID(transfer_syntax)
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     buffer = DicomBytesIO()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from domain.errors import OutOfSpace, StorageError
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def write_durably(path: Path, pieces: Sequence[bytes]) -> None:
+def write_durably(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """Write ``pieces`` to ``path``; when this returns, the file and its name survive a power cut.
 
     Raises

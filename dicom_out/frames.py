@@ -1,4 +1,4 @@
-"""Frames of a binary segmentation: which there are, their bits, and their functional groups."""
+"""Frames of a segmentation or parametric map: where each lies, as functional groups."""
 
 from __future__ import annotations
 
@@ -6,37 +6,41 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from dicom_out.codes import SEGMENTATION, SOURCE_IMAGE_FOR_PROCESSING
 from dicom_out.encoding import element, sequence, text
+from dicom_out.masks import Masks
 from dicom_out.source import SourceImage
 from domain.codes import Code
-
-Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: a segment on a slice."""
+    """One frame: a segment on a slice, or with the number 0 the whole slice."""
 
     segment: int
     """Segment number, from 1."""
     slice_index: int
 
 
-def frames_of(labels: Labels) -> tuple[Frame, ...]:
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One item of Dimension Index Sequence (PS3.3 C.7.6.17)."""
+
+    keyword: str
+    group: str
+
+
+SEGMENT = Dimension("ReferencedSegmentNumber", "SegmentIdentificationSequence")
+POSITION = Dimension("ImagePositionPatient", "PlanePositionSequence")
+TIME = Dimension("TemporalPositionIndex", "FrameContentSequence")
+LABEL = Dimension("FrameLabel", "FrameContentSequence")
+_NO_LABEL = "Image"
+
+
+def frames_of(masks: Masks) -> tuple[Frame, ...]:
     """Return the frames that are not empty, by segment and then in slice order."""
-    present = [(int(number), k) for k, plane in enumerate(labels) for number in _labels_in(plane)]
-    return tuple(Frame(number, k) for number, k in sorted(present) if number)
-
-
-def _labels_in(plane: Labels) -> Labels:
-    """Return the labels of one slice; looks at the ends of runs only, which is an order faster than sorting."""
-    flat = plane.ravel()
-    runs = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    return np.unique(np.append(flat[runs], flat[0]))
+    present = [(number, k) for k in range(masks.shape[0]) for number in masks.present(k)]
+    return tuple(Frame(number, k) for number, k in sorted(present))
 
 
 def slices_of(frames: Sequence[Frame]) -> dict[int, list[int]]:
@@ -47,42 +51,63 @@ def slices_of(frames: Sequence[Frame]) -> dict[int, list[int]]:
     return slices
 
 
-def packed(labels: Labels, frames: Sequence[Frame]) -> bytes:
-    """Return the bits of the frames, one after the other without padding between them (PS3.5 Section 8.1.1).
+def dimensions_of(frames: Sequence[Frame], images: Sequence[SourceImage]) -> tuple[Dimension, ...]:
+    """Return what tells the frames apart: the segment, and the place or the time of the source image.
 
-    The first pixel is the lowest bit. Eight frames always fill whole bytes.
+    Frames of a cine are told apart by time; a single image without patient coordinates has neither place nor time,
+    and a label map of it only a name.
     """
-    pieces = []
-    for start in range(0, len(frames), 8):
-        masks = [labels[frame.slice_index] == frame.segment for frame in frames[start : start + 8]]
-        pieces.append(np.packbits(np.stack(masks), axis=None, bitorder="little").tobytes())
-    return b"".join(pieces)
+    segmented = (SEGMENT,) if frames[0].segment else ()
+    if images[0].position is not None:
+        return (*segmented, POSITION)
+    if images[0].frame_number is not None:
+        return (*segmented, TIME)
+    return segmented or (LABEL,)
 
 
-def functional_groups(frames: Sequence[Frame], images: Sequence[SourceImage]) -> bytes:
-    """Return the Per-Frame Functional Groups Sequence (PS3.3 C.7.6.16.1.2) of a segmentation.
+def functional_groups(
+    frames: Sequence[Frame],
+    images: Sequence[SourceImage],
+    numbers: dict[int, int],
+    *,
+    derivation: Code = SEGMENTATION,
+) -> bytes:
+    """Return the Per-Frame Functional Groups Sequence (PS3.3 C.7.6.16.1.2).
 
     The position is the one the source wrote, so that position and reference name the same slice to the last digit.
+
+    Parameters
+    ----------
+    numbers
+        Number within the object by that of the frame's segment.
+    derivation
+        CID 7203: how the object came from the source.
     """
+    dimensions = dimensions_of(frames, images)
     slices = sorted({frame.slice_index for frame in frames})
     segments = sorted({frame.segment for frame in frames})
-    derivation = {k: _derivation(images[k]) for k in slices}
+    derivations = {k: _derivation(images[k], derivation) for k in slices}
     position = {k: _position(images[k]) for k in slices}
     rank = {k: index + 1 for index, k in enumerate(slices)}
     order = {number: index + 1 for index, number in enumerate(segments)}
+    identified = {number: _segment(numbers[number]) if number else b"" for number in segments}
+
+    def content(frame: Frame) -> bytes:
+        ranks = (
+            order[frame.segment] if dimension is SEGMENT else rank[frame.slice_index] for dimension in dimensions
+        )
+        return _content(tuple(ranks), images[frame.slice_index], dimensions)
+
     return sequence(
         "PerFrameFunctionalGroupsSequence",
         [
-            derivation[frame.slice_index]
-            + _content(order[frame.segment], rank[frame.slice_index])
-            + position[frame.slice_index]
-            + _segment(frame.segment)
+            derivations[frame.slice_index] + content(frame) + position[frame.slice_index] + identified[frame.segment]
             for frame in frames
         ],
     )
 
 
-def _derivation(image: SourceImage) -> bytes:
+def _derivation(image: SourceImage, derivation: Code) -> bytes:
     """Derivation Image Functional Group (PS3.3 C.7.6.16.2.6)."""
     frame = b"" if image.frame_number is None else text("ReferencedFrameNumber", str(image.frame_number))
     source = (
@@ -92,7 +117,7 @@ def _derivation(image: SourceImage) -> bytes:
         + text("SpatialLocationsPreserved", "YES")
         + _code("PurposeOfReferenceCodeSequence", SOURCE_IMAGE_FOR_PROCESSING)
     )
-    item = sequence("SourceImageSequence", [source]) + _code("DerivationCodeSequence", SEGMENTATION)
+    item = sequence("SourceImageSequence", [source]) + _code("DerivationCodeSequence", derivation)
     return sequence("DerivationImageSequence", [item])
 
 
@@ -101,14 +126,20 @@ def _code(keyword: str, code: Code) -> bytes:
     return sequence(keyword, [parts + text("CodeMeaning", code.meaning)])
 
 
-def _content(segment_rank: int, slice_rank: int) -> bytes:
-    """Frame Content Functional Group; indices into the two dimensions (PS3.3 C.7.6.17.1)."""
-    return sequence(
-        "FrameContentSequence", [element("DimensionIndexValues", struct.pack("<LL", segment_rank, slice_rank))]
-    )
+def _content(ranks: tuple[int, ...], image: SourceImage, dimensions: tuple[Dimension, ...]) -> bytes:
+    """Frame Content Functional Group; indices into the dimensions (PS3.3 C.7.6.16.2.2, C.7.6.17.1)."""
+    item = b""
+    if TIME in dimensions:
+        item += element("TemporalPositionIndex", struct.pack("<L", image.frame_number or 1))
+    item += element("DimensionIndexValues", struct.pack(f"<{len(ranks)}L", *ranks))
+    if LABEL in dimensions:
+        item += text("FrameLabel", _NO_LABEL)
+    return sequence("FrameContentSequence", [item])
 
 
 def _position(image: SourceImage) -> bytes:
+    if image.position is None:
+        return b""
     return sequence("PlanePositionSequence", [text("ImagePositionPatient", *image.position)])
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
-from pydicom.uid import SegmentationStorage
 
 from dicom_out import codes
 from dicom_out.content import CONTAINS, MODIFIES, OBSERVES, code, container, image, num, polyline, text, uidref
-from dicom_out.derived import Tracking, instance_uid, tracking
+from dicom_out.derived import Tracking, tracking
 from dicom_out.longaxis import LongAxis
 from dicom_out.source import Source, SourceImage
 from domain.codes import MILLIMETRE, Code
 from domain.engine import EngineManifest
 from domain.findings import Evaluation, Measurement, SegmentDescription
 from domain.ports import Result
+
+if TYPE_CHECKING:
+    from dicom_out.kind import Segmented
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,9 @@ class Line:
     image: SourceImage
 
 
-def groups_of(result: Result, source: Source, lines: dict[int, Line]) -> list[Dataset]:
+def groups_of(
+    result: Result, source: Source, lines: Mapping[int, Line], segmented: Mapping[int, Segmented]
+) -> list[Dataset]:
     """Return the measurement groups of the segments.
 
     A segment with voxels has two under one tracking UID: the volume with its measurements, and the long axis on one
@@ -38,19 +44,25 @@ def groups_of(result: Result, source: Source, lines: dict[int, Line]) -> list[Da
     ----------
     lines
         By segment number; a segment without voxels has none.
+    segmented
+        Where each segment lies in the SEG that goes with the report; empty where none does, and then the numbers of a
+        segment are in a group without a region.
     """
     groups = []
     for number, segment in enumerate(result.findings.segments, start=1):
         tracked = tracking(source.series_instance_uid, result.manifest, segment.key)
         if number in lines:
-            groups.append(_volumetric(result, source, number, segment, tracked))
+            if number in segmented:
+                groups.append(_volumetric(result, source, segmented[number], segment, tracked))
+            else:
+                groups.append(_without_region(result, segment, tracked))
             groups.append(_planar(result.manifest, segment, tracked, lines[number]))
         elif result.findings.labels is None:
             groups.append(_without_region(result, segment, tracked))
     return groups
 
 
-def statements_of(result: Result, source: Source, lines: dict[int, Line]) -> list[Dataset]:
+def statements_of(result: Result, source: Source, lines: Mapping[int, Line]) -> list[Dataset]:
     """Return what is said outside of measurement groups (TID 1500 rows 12 to 14).
 
     That is: statements about the whole series, the narrative, and, said explicitly, that something was looked for and
@@ -83,12 +95,13 @@ def _about(item: Dataset, context: list[Dataset]) -> Dataset:
 
 
 def _volumetric(
-    result: Result, source: Source, number: int, segment: SegmentDescription, tracked: Tracking
+    result: Result, source: Source, segmented: Segmented, segment: SegmentDescription, tracked: Tracking
 ) -> Dataset:
     """Return a TID 1411 Volumetric ROI group that refers to the segment."""
-    seg = instance_uid(result.job_id, "SEG")
     region = [
-        image(codes.REFERENCED_SEGMENT, SegmentationStorage, seg, segment=number),
+        image(
+            codes.REFERENCED_SEGMENT, segmented.sop_class_uid, segmented.sop_instance_uid, segment=segmented.number
+        ),
         uidref(codes.SOURCE_SERIES_FOR_SEGMENTATION, source.series_instance_uid),
     ]
     stated = _said(result, segment)

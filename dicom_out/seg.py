@@ -1,26 +1,38 @@
-"""Findings to DICOM Segmentation (PS3.3 A.51): BINARY, Explicit VR Little Endian, empty frames left out."""
+"""Findings to DICOM Segmentation and Label Map Segmentation (PS3.3 A.51, A.90)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
-from dicom_out.codes import SIDES
+from dicom_out.codes import BACKGROUND, SIDES
 from dicom_out.colour import cielab
 from dicom_out.derived import code_item, tracking
-from dicom_out.encoding import element, encoded_dataset, part10, tag_of
-from dicom_out.frames import Frame, Labels, functional_groups, packed
+from dicom_out.encoding import encoded_dataset, part10, tag_of
+from dicom_out.frames import Dimension, dimensions_of, functional_groups
 from dicom_out.identity import identity
-from dicom_out.source import Source, string_values
+from dicom_out.segoptions import LABEL_MAP_STORAGE, SegType
+from dicom_out.segpixels import Piece, encoded_pixels, pixel_bytes
+from dicom_out.segplan import FULL, SegPart
+from dicom_out.source import Source, SourceImage, string_values
 from domain.codes import Code
 from domain.engine import EngineManifest, derived_uid
 from domain.findings import SegmentDescription
+from domain.image import Raster
 from domain.ports import Result
 from domain.volume import Grid
 
+SOP_CLASSES = {
+    SegType.BINARY: SegmentationStorage,
+    SegType.LABELMAP: LABEL_MAP_STORAGE,
+    SegType.FRACTIONAL: SegmentationStorage,
+}
 _LOSSY = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
@@ -29,60 +41,93 @@ def encode_seg(
     result: Result,
     source: Source,
     *,
-    labels: Labels,
-    frames: tuple[Frame, ...],
+    part: SegPart,
     declared: tuple[str, ...],
-) -> list[bytes]:
-    """Return a segmentation as a Part 10 file, in pieces.
+    rle: bool = False,
+) -> Iterator[Piece]:
+    """Yield a segmentation as a Part 10 file, in pieces that are made while they are written.
 
     Parameters
     ----------
     ds
         Series, equipment and time as ``derived.empty_object`` returns them; is completed.
-    labels
-        Masks on the grid of ``result``.
-    frames
-        The frames that are not empty; at least one.
+    part
+        Which instance of the segmentation, as ``segplan.plan_seg`` returns it.
     declared
         Character set of the object.
+    rle
+        Compress, where the type allows it.
     """
-    ds.SOPClassUID = SegmentationStorage
-    _describe_image(ds, result, source, frames=len(frames))
-    _describe_references(ds, source)
-    ds.SegmentSequence = [
-        _segment(number, description, result.manifest, source.series_instance_uid)
-        for number, description in enumerate(result.findings.segments, start=1)
+    rle = rle and part.type is not SegType.BINARY
+    ds.SOPClassUID = SOP_CLASSES[part.type]
+    images = images_of(result, source)
+    _describe_image(ds, result, source, part)
+    describe_dimensions(ds, result, dimensions_of(part.frames, images))
+    describe_references(ds, source, images)
+    segments = result.findings.segments
+    described = [
+        _segment(part.number_of(number), segments[number - 1], result.manifest, source.series_instance_uid)
+        for number in part.segments
     ]
-    ds.SharedFunctionalGroupsSequence = [_shared(result.patient_grid)]
+    ds.SegmentSequence = [*([_background()] if part.type is SegType.LABELMAP else []), *described]
+    ds.SharedFunctionalGroupsSequence = [shared_groups(result.grid)]
     elements = encoded_dataset(ds, declared) | identity(source.header, declared)
-    groups = functional_groups(frames, source.images)
-    elements[tag_of("PerFrameFunctionalGroupsSequence")] = groups
-    elements[tag_of("PixelData")] = element("PixelData", packed(labels, frames))
-    return part10(ds.SOPClassUID, ds.SOPInstanceUID, elements)
+    numbers = {number: part.number_of(number) for number in part.segments}
+    elements[tag_of("PerFrameFunctionalGroupsSequence")] = functional_groups(part.frames, images, numbers)
+    _, rows, columns = result.grid.shape
+    syntax = RLELossless if rle else ExplicitVRLittleEndian
+    yield from part10(ds.SOPClassUID, ds.SOPInstanceUID, elements, transfer_syntax=syntax)
+    yield from encoded_pixels(part, pixels=rows * columns, rle=rle)
 
 
-def _describe_image(ds: Dataset, result: Result, source: Source, *, frames: int) -> None:
+def images_of(result: Result, source: Source) -> tuple[SourceImage, ...]:
+    """Return the image behind each slice or frame of the grid.
+
+    Findings on images without patient coordinates lie on the first of them, whatever its header says of a place.
+    """
+    images = source.images[: result.grid.shape[0]]
+    if isinstance(result.grid, Raster):
+        return tuple(replace(image, position=None) for image in images)
+    return images
+
+
+def _describe_image(ds: Dataset, result: Result, source: Source, part: SegPart) -> None:
     """Segmentation Image and Multi-frame Modules (PS3.3 C.8.20.2, C.7.6.16)."""
     _, ds.Rows, ds.Columns = result.grid.shape
     ds.ImageType = ["DERIVED", "PRIMARY"]
-    ds.NumberOfFrames = frames
+    ds.NumberOfFrames = len(part.frames)
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 1, 1, 0, 0
-    ds.SegmentationType, ds.SegmentsOverlap = "BINARY", "NO"
+    bits = 1 if part.type is SegType.BINARY else 8 * pixel_bytes(part)
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = bits, bits, bits - 1, 0
+    ds.SegmentationType, ds.SegmentsOverlap = part.type.value, part.overlap
+    if part.type is SegType.FRACTIONAL:
+        ds.SegmentationFractionalType, ds.MaximumFractionalValue = "PROBABILITY", FULL
+    if part.type is SegType.LABELMAP:
+        ds.add_new("PixelPaddingValue", "US", 0)  # the background (PS3.3 C.8.20.2)
     ds.ContentLabel = "SEGMENTATION"
     ds.ContentDescription = result.manifest.title[:64]
     ds.ContentCreatorName = f"{ds.Manufacturer}^Gateway"
-    ds.FrameOfReferenceUID = str(source.header.FrameOfReferenceUID)
-    ds.PositionReferenceIndicator = ""
-    _describe_loss(ds, source.header)
-    _describe_body_part(ds, source.header)
+    describe_origin(ds, result.grid, source.header)
+
+
+def describe_origin(ds: Dataset, grid: Grid | Raster, header: Dataset) -> None:
+    """Frame of reference, or in place of it the orientation of the picture; losses and the part of the body."""
+    if isinstance(grid, Raster):
+        # Type 2C in the General Image Module where there is no Image Orientation (PS3.3 C.7.6.1)
+        ds.PatientOrientation = string_values(header, "PatientOrientation") or None
+    else:
+        ds.FrameOfReferenceUID = str(header.FrameOfReferenceUID)
+        ds.PositionReferenceIndicator = ""
+    _describe_loss(ds, header)
+    _describe_body_part(ds, header)
+
+
+def describe_dimensions(ds: Dataset, result: Result, dimensions: Sequence[Dimension]) -> None:
+    """Multi-frame Dimension Module (PS3.3 C.7.6.17)."""
     organisation = derived_uid("dimensions", result.job_id)
     ds.DimensionOrganizationSequence = [Dataset()]
     ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = organisation
-    ds.DimensionIndexSequence = [
-        _dimension(organisation, "ReferencedSegmentNumber", "SegmentIdentificationSequence"),
-        _dimension(organisation, "ImagePositionPatient", "PlanePositionSequence"),
-    ]
+    ds.DimensionIndexSequence = [_dimension(organisation, item) for item in dimensions]
 
 
 def _describe_loss(ds: Dataset, header: Dataset) -> None:
@@ -103,25 +148,38 @@ def _describe_body_part(ds: Dataset, header: Dataset) -> None:
             setattr(ds, keyword, values[0])
 
 
-def _dimension(organisation: str, keyword: str, group: str) -> Dataset:
+def _dimension(organisation: str, dimension: Dimension) -> Dataset:
     item = Dataset()
     item.DimensionOrganizationUID = organisation
-    item.DimensionIndexPointer = tag_of(keyword)
-    item.FunctionalGroupPointer = tag_of(group)
-    item.DimensionDescriptionLabel = keyword
+    item.DimensionIndexPointer = tag_of(dimension.keyword)
+    item.FunctionalGroupPointer = tag_of(dimension.group)
+    item.DimensionDescriptionLabel = dimension.keyword
     return item
 
 
-def _describe_references(ds: Dataset, source: Source) -> None:
+def describe_references(ds: Dataset, source: Source, images: Sequence[SourceImage]) -> None:
     """Common Instance Reference Module: without it viewers do not find the source (PS3.3 C.12.2)."""
     series = Dataset()
     series.SeriesInstanceUID = source.series_instance_uid
     series.ReferencedInstanceSequence = DicomSequence()
-    for sop_class_uid, sop_instance_uid in source.instances:
+    for sop_class_uid, sop_instance_uid in dict.fromkeys((i.sop_class_uid, i.sop_instance_uid) for i in images):
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
         series.ReferencedInstanceSequence.append(item)
     ds.ReferencedSeriesSequence = [series]
+
+
+def _background() -> Dataset:
+    """Return the item for pixels of no segment: every value in a label map is described (PS3.3 C.8.20.2.3)."""
+    item = Dataset()
+    item.SegmentNumber = 0
+    item.SegmentLabel = "Background"
+    item.SegmentAlgorithmType = "AUTOMATIC"
+    item.SegmentAlgorithmName = "Background"
+    item.SegmentedPropertyCategoryCodeSequence = [code_item(BACKGROUND)]
+    item.SegmentedPropertyTypeCodeSequence = [code_item(BACKGROUND)]
+    item.RecommendedDisplayCIELabValue = list(cielab((0, 0, 0)))
+    return item
 
 
 def _segment(number: int, description: SegmentDescription, manifest: EngineManifest, series: str) -> Dataset:
@@ -167,20 +225,25 @@ def _region(region: Code, modifiers: tuple[Code, ...]) -> Dataset:
     return item
 
 
-def _shared(grid: Grid) -> Dataset:
-    """Return the groups that all frames share.
+def shared_groups(grid: Grid | Raster) -> Dataset:
+    """Return the groups that all frames share; on images without patient coordinates there are none.
 
     Spacing comes from the positions, never from the header: a SpacingBetweenSlices that contradicts the positions
-    makes readers rebuild another volume.
+    makes readers rebuild another volume. Where the distance varies there is none to state, only the median thickness.
     """
-    slice_mm, row_mm, column_mm = (format_number_as_ds(value) for value in grid.spacing_mm)
+    item = Dataset()
+    if isinstance(grid, Raster):
+        return item
+    _, row_mm, column_mm = (format_number_as_ds(value) for value in grid.spacing_mm)
     measures = Dataset()
-    measures.SliceThickness = measures.SpacingBetweenSlices = slice_mm
+    if grid.slice_distance_mm is None:
+        measures.SliceThickness = format_number_as_ds(float(np.median(np.diff(grid.along_mm))))
+    else:
+        measures.SliceThickness = measures.SpacingBetweenSlices = format_number_as_ds(grid.slice_distance_mm)
     measures.PixelSpacing = [row_mm, column_mm]
     axes = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)
     cosines = [*axes[:, 2], *axes[:, 1]]  # direction of the rows first, then of the columns (C.7.6.2.1.1)
     orientation = Dataset()
     orientation.ImageOrientationPatient = [format_number_as_ds(round(float(value), 12) + 0.0) for value in cosines]
-    item = Dataset()
     item.PixelMeasuresSequence, item.PlaneOrientationSequence = [measures], [orientation]
     return item

@@ -42,8 +42,8 @@ class SourceImage:
 
     sop_class_uid: str
     sop_instance_uid: str = field(repr=False)
-    position: tuple[str, str, str]
-    """ImagePositionPatient as the source wrote it, at most 16 characters a number."""
+    position: tuple[str, str, str] | None
+    """ImagePositionPatient as the source wrote it, at most 16 characters a number; ``None`` without coordinates."""
     frame_number: int | None = None
     """From 1, where the slice is one frame of its instance (PS3.3 C.7.6.16)."""
 
@@ -82,6 +82,9 @@ def read_source(paths: Sequence[Path], frames: Sequence[int | None] = ()) -> Sou
         Frame of each file that is the slice; empty where every file is one slice. A file with frames is read once.
     """
     first = dcmread(paths[0], stop_before_pixels=True)
+    if not frames and len(paths) == 1:
+        frames = _all_frames(first)
+        paths = [*paths] * max(len(frames), 1)
     if any(frames):
         images = tuple(_frame_images(paths, frames))
         for keyword in _GROUPS:  # nothing of the source's other frames belongs into a result
@@ -90,6 +93,12 @@ def read_source(paths: Sequence[Path], frames: Sequence[int | None] = ()) -> Sou
         rest = (dcmread(path, stop_before_pixels=True, specific_tags=list(_SLICE_KEYWORDS)) for path in paths[1:])
         images = tuple(_image(header) for header in (first, *rest))
     return Source(header=source_header(first), images=images)
+
+
+def _all_frames(header: Dataset) -> tuple[int, ...]:
+    """Return the frames of an instance that has several; they are its slices."""
+    count = (string_values(header, "NumberOfFrames") or ["1"])[0]
+    return tuple(range(1, int(count) + 1)) if count.isdecimal() and int(count) > 1 else ()
 
 
 def _frame_images(paths: Sequence[Path], frames: Sequence[int | None]) -> Iterator[SourceImage]:
@@ -102,18 +111,20 @@ def _frame_images(paths: Sequence[Path], frames: Sequence[int | None]) -> Iterat
         if number is None:
             yield _image(header)
             continue
-        groups = [header.PerFrameFunctionalGroupsSequence[number - 1], *header.get(_GROUPS[0], ())]
-        placed = next(group for group in groups if "PlanePositionSequence" in group)
-        image = _image(header, placed.PlanePositionSequence[0])
-        yield replace(image, frame_number=number)
+        groups = [*header.get(_GROUPS[1], ())[number - 1 : number], *header.get(_GROUPS[0], ())]
+        placed = next((group.PlanePositionSequence[0] for group in groups if "PlanePositionSequence" in group), None)
+        yield replace(_image(header, placed), frame_number=number)
 
 
 def _image(header: Dataset, placed: Dataset | None = None) -> SourceImage:
     """Return the slice that a header describes; ``placed`` is where its position stands instead."""
-    position = string_values(header if placed is None else placed, "ImagePositionPatient")
-    x, y, z = (_decimal_string(value) for value in position)
+    values = string_values(header if placed is None else placed, "ImagePositionPatient")
+    position = None
+    if len(values) == 3:
+        x, y, z = (_decimal_string(value) for value in values)
+        position = x, y, z
     return SourceImage(
-        sop_class_uid=str(header.SOPClassUID), sop_instance_uid=str(header.SOPInstanceUID), position=(x, y, z)
+        sop_class_uid=str(header.SOPClassUID), sop_instance_uid=str(header.SOPInstanceUID), position=position
     )
 
 
@@ -169,6 +180,10 @@ def source_header(received: Dataset) -> Dataset:
     """
     header = copy.deepcopy(received)
     _declare_character_set(header)
+    for keyword, separator in _FORMER:
+        former = raw_value(header, keyword)
+        if former is not None and separator in former:
+            _set_raw(header, keyword, former.strip(b" \0").replace(separator, b""))
     for keyword, sound in _SOUND.items():
         if keyword in header and not all(sound(value) for value in string_values(header, keyword)):
             del header[tag_of(keyword)]
@@ -217,6 +232,9 @@ def _matches(pattern: str) -> Callable[[str], bool]:
     compiled = re.compile(pattern)
     return lambda value: compiled.fullmatch(value) is not None
 
+
+_FORMER = (("StudyDate", b"."), ("PatientBirthDate", b"."), ("StudyTime", b":"))
+"""Dates and times as ACR-NEMA 300 wrote them, ``1994.01.30`` and ``11:25:01`` (PS3.5 Section 6.2)."""
 
 _SOUND: dict[str, Callable[[str], bool]] = {
     "StudyDate": _is_date,

@@ -16,7 +16,7 @@ import requests
 from dicom_out.outgoing import Outgoing, read_all
 from dicom_out.settings import StowSettings
 from dicom_out.stow_response import stored_and_failed
-from domain.errors import AlreadyThere, DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
+from domain.errors import AlreadyThere, ClassRefused, DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
 from domain.ports import SendReport
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ _MAX_PARTS = 50
 _MAX_BYTES = 256 << 20
 _BLOCK = 256 << 10
 _DUPLICATE_SOP_INSTANCE = 0x0111
+_SOP_CLASS_NOT_SUPPORTED = 0x0122
 _OUT_OF_RESOURCES = (429, 503, 507)
 _UNREACHABLE = (408, 500, 502, 504)
 
@@ -147,6 +148,8 @@ def _failure(reason: int) -> DeliveryError:
         return PeerOutOfResources(f"the destination is out of resources (FailureReason {reason:04X}H)")
     if reason == _DUPLICATE_SOP_INSTANCE:
         return AlreadyThere(f"the destination holds an object of this SOP Instance UID (FailureReason {reason:04X}H)")
+    if reason == _SOP_CLASS_NOT_SUPPORTED:
+        return ClassRefused(f"the destination does not take objects of this SOP class (FailureReason {reason:04X}H)")
     return PeerRefused(f"the destination refused the object (FailureReason {reason:04X}H)")
 
 

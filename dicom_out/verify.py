@@ -15,16 +15,18 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from dicom_out.verify_seg import check_seg
-from dicom_out.verify_sr import check_sr
+from dicom_out.kind import Check, Kind
+from dicom_out.package import Piece
+from dicom_out.verify_analysed import check_analysed
+from dicom_out.verify_seg import CheckedSeg
 from domain.errors import VerificationFailed
+from domain.image import Raster
 from domain.job import ResultObject
 from domain.ports import Result
 from domain.volume import Grid
 
-_CLASSES = {"SEG": SegmentationStorage, "SR": Comprehensive3DSRStorage}
 _ONE_FOR_ALL = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _SLICE_KEYWORDS = [
     "SOPClassUID",
@@ -40,6 +42,8 @@ _GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 _PLACING = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _STEP_TOLERANCE = 2e-3
 """Relative; assembly takes slices whose direction cosines differ by half of it. Another spacing is far off."""
+_DEFERRED = 1 << 20
+"""Bytes from which a value is read, or mapped, only when it is looked at: the pixels of a segmentation."""
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "AccessionNumber", "StudyInstanceUID", "StudyID")
 
 
@@ -57,8 +61,8 @@ class SourceSlices:
     """Shape ``(slices, 3)``."""
 
 
-def verify(result: Result, objects: Sequence[ResultObject]) -> None:
-    """Compare ``objects`` with ``result``.
+def verify(result: Result, objects: Sequence[ResultObject], pieces: Sequence[Piece]) -> None:
+    """Compare ``objects`` with ``result``; ``pieces`` are what there must be.
 
     Raises
     ------
@@ -67,14 +71,25 @@ def verify(result: Result, objects: Sequence[ResultObject]) -> None:
     """
     with _unreadable_is_failed():
         first, slices = _read_source(result)
-        found = {item.kind: _read(item, first) for item in objects}
-        if len(found) != len(objects) or "SR" not in found:
-            raise VerificationFailed("A result has one SR and at most one SEG.")
-        labels = result.findings.labels
-        if (labels is not None and labels.any()) != ("SEG" in found):
-            raise VerificationFailed("There is a SEG exactly where a segment has a voxel.")
-        seg = check_seg(found["SEG"], result, slices) if "SEG" in found else None
-        check_sr(found["SR"], result, slices, seg)
+        found: dict[str, list[Dataset]] = {piece.variant: [] for piece in pieces}
+        kinds = {piece.variant: piece.kind for piece in pieces}
+        for item in objects:
+            if item.variant not in found:
+                raise VerificationFailed(f"{item.kind}: nobody gets such an object.")
+            found[item.variant].append(_read(item, kinds[item.variant], first))
+        checked: dict[str, CheckedSeg | None] = {"": None}
+        for piece in pieces:
+            if not found[piece.variant]:
+                raise VerificationFailed(f"{piece.kind.name}: it is missing.")
+            check = Check(
+                result=result,
+                slices=slices,
+                objects=found[piece.variant],
+                options=piece.options,
+                seg=checked[piece.needs],
+            )
+            checked[piece.variant] = piece.kind.verify(check)
+        check_analysed(result)
 
 
 @contextmanager
@@ -87,6 +102,8 @@ def _unreadable_is_failed() -> Iterator[None]:
 
 
 def _read_source(result: Result) -> tuple[Dataset, SourceSlices]:
+    if isinstance(result.grid, Raster):
+        return _read_pictures(result, result.grid)
     paths, grid = result.source_paths, result.patient_grid
     numbers = result.source_frames or (None,) * len(paths)
     headers = _frames(paths, numbers) if any(numbers) else [_header(path) for path in paths]
@@ -103,6 +120,30 @@ def _read_source(result: Result) -> tuple[Dataset, SourceSlices]:
         series_instance_uid=str(first.SeriesInstanceUID),
         frame_of_reference_uid=str(first.FrameOfReferenceUID),
         positions_mm=np.array([[float(x) for x in header.ImagePositionPatient] for header in headers]),
+    )
+
+
+def _read_pictures(result: Result, raster: Raster) -> tuple[Dataset, SourceSlices]:
+    """Return what images without patient coordinates say; the raster is that of the first one's frames."""
+    paths = list(dict.fromkeys(result.source_paths))
+    headers = [
+        dcmread(path, stop_before_pixels=True, specific_tags=[*_SLICE_KEYWORDS, "NumberOfFrames"]) for path in paths
+    ]
+    first, count = headers[0], raster.shape[0]
+    for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"):
+        if len({_bytes(header, keyword) for header in headers}) > 1:
+            raise VerificationFailed(f"{keyword} differs between the source's images; a result has one.")
+    if (int(first.get("NumberOfFrames") or 1), int(first.Rows), int(first.Columns)) != raster.shape:
+        raise VerificationFailed("The source's files and the findings differ in frames, rows or columns.")
+    frames: list[int | None] = [None] if count == 1 else list(range(1, count + 1))
+    rest = headers[1:]
+    return dcmread(paths[0], stop_before_pixels=True), SourceSlices(
+        sop_instance_uids=tuple(str(header.SOPInstanceUID) for header in [first] * count + rest),
+        sop_class_uids=tuple(str(header.SOPClassUID) for header in [first] * count + rest),
+        frame_numbers=(*frames, *(None for _ in rest)),
+        series_instance_uid=str(first.SeriesInstanceUID),
+        frame_of_reference_uid="",
+        positions_mm=np.zeros((0, 3)),
     )
 
 
@@ -138,17 +179,17 @@ def _frames(paths: Sequence[Path], numbers: Sequence[int | None]) -> list[Datase
     return headers
 
 
-def _read(item: ResultObject, source: Dataset) -> Dataset:
+def _read(item: ResultObject, kind: Kind, source: Dataset) -> Dataset:
     """Read an object and check that it is what the job says it is, about the same patient and study."""
-    ds = dcmread(item.path)
-    if not (ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == item.sop_class_uid == _CLASSES[item.kind]):
+    ds = dcmread(item.path, defer_size=_DEFERRED)
+    if not (ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == item.sop_class_uid == kind.sop_class_uid):
         raise VerificationFailed(f"{item.kind}: SOPClassUID is not the job's.")
     if not (ds.SOPInstanceUID == ds.file_meta.MediaStorageSOPInstanceUID == item.sop_instance_uid):
         raise VerificationFailed(f"{item.kind}: SOPInstanceUID is not the job's.")
     if ds.SeriesInstanceUID != item.series_instance_uid or ds.SeriesInstanceUID == source.SeriesInstanceUID:
         raise VerificationFailed(f"{item.kind}: SeriesInstanceUID is not the job's.")
-    if ds.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian:
-        raise VerificationFailed(f"{item.kind}: TransferSyntaxUID is not Explicit VR Little Endian.")
+    if ds.file_meta.TransferSyntaxUID not in (ExplicitVRLittleEndian, RLELossless):
+        raise VerificationFailed(f"{item.kind}: TransferSyntaxUID is neither Explicit VR Little Endian nor RLE.")
     for keyword in _IDENTITY:
         if not _same(ds, source, keyword):
             raise VerificationFailed(f"{item.kind}: {keyword} is not the source's.")

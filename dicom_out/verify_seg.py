@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,20 +11,22 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from dicom_out.verify_frames import Comparison, frames_in, mask_of, voxel_counts
 from domain.codes import Code
 from domain.errors import VerificationFailed
-from domain.findings import SegmentDescription
+from domain.findings import Findings, SegmentDescription
+from domain.image import Raster
 from domain.ports import Result
 from domain.volume import Grid
 from volume.spacing import tolerance_mm
 
 TOLERANCE_MM = 0.01
 _VOLUME = Code("118565006", "SCT", "Volume")
+_PLACING = ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence")
 _PER_ML = {"ml": 1.0, "mL": 1.0, "cm3": 1.0, "mm3": 1e-3, "l": 1e3, "L": 1e3}
 _MASK_VOLUME_TOLERANCE = 0.01
 """An engine may measure on a finer or coarser model of the mask; a wrong unit or voxel size is far beyond this."""
 
-LabelArray = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,98 +50,174 @@ class Slices(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CheckedSeg:
-    """What the report may refer to."""
+    """What the report may refer to. Numbers are those of the findings' segments."""
 
-    sop_instance_uid: str = field(repr=False)
+    segments: dict[int, tuple[str, int]] = field(repr=False)
+    """Where each segment is: SOP Instance UID and Segment Number."""
     tracking: dict[int, tuple[str, str]] = field(repr=False)
-    """Tracking ID and UID by segment number."""
-    planes: dict[tuple[str, int | None], LabelArray] = field(repr=False)
-    """Segment number of each pixel by source instance and its frame, where there is any."""
+    """Tracking ID and UID of each segment."""
     voxels: dict[int, int]
-    """By segment number, where there is any."""
-    spacing_mm: tuple[float, float]
+    """Of each segment that has any."""
+    spacing_mm: tuple[float, float] | None
+    """Between rows, then between columns; ``None`` where the images have no patient coordinates."""
+    slices: dict[tuple[str, int | None], int] = field(repr=False)
+    """Index of the slice by source instance and its frame."""
+    findings: Findings = field(repr=False)
+    """What was compared with the file, voxel by voxel."""
+
+    @property
+    def sop_instance_uids(self) -> frozenset[str]:
+        """The instances."""
+        return frozenset(uid for uid, _ in self.segments.values())
+
+    def mask(self, image: tuple[str, int | None], number: int) -> BoolArray | None:
+        """Return the pixels of a segment on a source image; ``None`` where it is none of the images."""
+        k = self.slices.get(image)
+        return None if k is None else mask_of(self.findings, number, k)
 
 
-@dataclass(slots=True)
-class _Moments:
-    """Voxels of one segment, and the sums of their positions and indices."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Place:
+    """Where the frames of one segmentation lie, by its own geometry."""
 
-    voxels: int = 0
-    position: FloatArray = field(default_factory=lambda: np.zeros(3))
-    """mm, by the segmentation's own geometry."""
-    index: FloatArray = field(default_factory=lambda: np.zeros(3))
-    """(slice, row, column) on the engine's grid."""
+    reach_mm: FloatArray
+    """How far each slice reaches along the normal."""
+    row_mm: float
+    column_mm: float
 
-    def add(self, mask: BoolArray, k: int, origin: FloatArray, steps: FloatArray) -> None:
-        """Add a frame on slice ``k`` whose first pixel lies at ``origin``."""
-        weights = mask.astype(np.float32)  # exact: a frame's sums stay far below 2**24 in each row and column
-        rows, columns = weights.sum(axis=1).astype(float), weights.sum(axis=0).astype(float)
-        count = rows.sum()
-        in_row, in_column = rows @ np.arange(len(rows)), columns @ np.arange(len(columns))
-        self.voxels += int(count)
-        self.position += count * origin + in_column * steps[0] + in_row * steps[1]
-        self.index += (count * k, in_row, in_column)
+    @property
+    def voxel_ml(self) -> FloatArray:
+        """Volume of a voxel of each slice."""
+        volume: FloatArray = self.reach_mm * self.row_mm * self.column_mm / 1000
+        return volume
 
 
-def check_seg(seg: Dataset, result: Result, slices: Slices) -> CheckedSeg:
-    """Compare a segmentation, read from its file, with the findings; return what a report may refer to."""
-    grid, labels = result.patient_grid, result.findings.labels
-    if labels is None or labels.shape != grid.shape or len(slices.sop_instance_uids) != grid.shape[0]:
-        raise VerificationFailed("Findings, grid and source do not have the same number of slices.")
-    measures, steps = _check_geometry(seg, grid, slices)
-    tracking = _check_segments(seg, result.findings.segments)
-    planes, moments = _decode(seg, grid, slices, steps)
-    _check_voxels(planes, labels)
-    _check_places(moments, result, voxel_ml=float(np.prod(measures)) / 1000)
-    _check_referenced_series(seg, slices)
+def check_seg(seg: Dataset | Sequence[Dataset], result: Result, slices: Slices) -> CheckedSeg:
+    """Compare a segmentation, read from its file or files, with the findings; return what a report may refer to.
+
+    Raises
+    ------
+    VerificationFailed
+        They differ; the message says in what.
+    """
+    parts = [seg] if isinstance(seg, Dataset) else list(seg)
+    findings, shape = result.findings, result.grid.shape
+    for arrays in (findings.masks, findings.probabilities, () if findings.labels is None else (findings.labels,)):
+        if arrays and (arrays[0].shape != shape or len(slices.sop_instance_uids) < shape[0]):
+            raise VerificationFailed("Findings, grid and source do not have the same number of slices.")
+    tracking, segments = _check_segments(parts, findings.segments)
+    fractional = any(part.SegmentationType == "FRACTIONAL" for part in parts)
+    comparison = Comparison(findings, fractional=fractional)
+    place = None
+    for part, described in zip(parts, _numbers_in(parts), strict=True):
+        if isinstance(result.grid, Raster):
+            _check_picture(part, result.grid)
+        else:
+            place = check_geometry(part, result.grid, slices)
+        _compare(part, described, comparison, result.grid, slices)
+        check_referenced_series(part, slices, shape[0])
+    comparison.finish()
+    voxels = voxel_counts(findings)
+    if place is not None:
+        _check_volumes(voxels, result, place)
     return CheckedSeg(
-        sop_instance_uid=str(seg.SOPInstanceUID),
+        segments=segments,
         tracking=tracking,
-        planes={(slices.sop_instance_uids[k], slices.frame_numbers[k]): plane for k, plane in planes.items()},
-        voxels={number: found.voxels for number, found in moments.items()},
-        spacing_mm=(measures[1], measures[2]),
+        voxels=_sums(voxels),
+        spacing_mm=None if place is None else (place.row_mm, place.column_mm),
+        slices={_image(slices, k): k for k in range(shape[0])},
+        findings=findings,
     )
 
 
-def _check_geometry(seg: Dataset, grid: Grid, slices: Slices) -> tuple[tuple[float, float, float], FloatArray]:
-    """Check frame of reference, matrix, spacing and orientation; return spacing and the in-plane steps.
+def _sums(voxels: dict[tuple[int, int], int]) -> dict[int, int]:
+    sums: dict[int, int] = {}
+    for (number, _), count in voxels.items():
+        sums[number] = sums.get(number, 0) + count
+    return sums
 
-    The steps have shape (2, 3): mm from one column to the next, and from one row to the next.
+
+def _image(slices: Slices, k: int) -> tuple[str, int | None]:
+    return slices.sop_instance_uids[k], slices.frame_numbers[k]
+
+
+def _check_picture(seg: Dataset, raster: Raster) -> None:
+    """Without patient coordinates there is nothing but the same rows and columns (PS3.3 A.51.5.1)."""
+    if (seg.Rows, seg.Columns) != raster.shape[1:]:
+        raise VerificationFailed("SEG: Rows and Columns are not the source's.")
+    groups = (*seg.SharedFunctionalGroupsSequence, *seg.PerFrameFunctionalGroupsSequence)
+    if "FrameOfReferenceUID" in seg or any(keyword in group for group in groups for keyword in _PLACING):
+        raise VerificationFailed("SEG: it claims a place in the patient that its source does not have.")
+
+
+def check_geometry(seg: Dataset, grid: Grid, slices: Slices, *, what: str = "SEG") -> _Place:
+    """Check frame of reference, matrix, spacing and orientation.
+
+    The steps from column to column and from row to row may be off by so little that the last pixel of a frame is
+    within the tolerance; with the position of each frame that bounds where every voxel lies.
     """
     if not (seg.FrameOfReferenceUID == slices.frame_of_reference_uid == grid.frame_of_reference_uid):
-        raise VerificationFailed("SEG: FrameOfReferenceUID is not the source's.")
+        raise VerificationFailed(f"{what}: FrameOfReferenceUID is not the source's.")
     if (seg.Rows, seg.Columns) != grid.shape[1:]:
-        raise VerificationFailed("SEG: Rows and Columns are not the source's.")
+        raise VerificationFailed(f"{what}: Rows and Columns are not the source's.")
     shared = seg.SharedFunctionalGroupsSequence[0]
     pixel = shared.PixelMeasuresSequence[0]
     row_mm, column_mm = (float(x) for x in pixel.PixelSpacing)
-    slice_mm = float(pixel.SpacingBetweenSlices)
     cosines = np.array([float(x) for x in shared.PlaneOrientationSequence[0].ImageOrientationPatient])
     steps = np.stack([cosines[:3] * column_mm, cosines[3:] * row_mm])
     expected = grid.affine[:3, [2, 1]].T
     reach = np.abs(steps - expected).max(axis=1) * (grid.shape[2], grid.shape[1])
     if reach.max() > TOLERANCE_MM:
-        raise VerificationFailed("SEG: PixelSpacing or ImageOrientationPatient is not the source's.")
-    if abs(slice_mm - grid.spacing_mm[0]) > TOLERANCE_MM:
-        raise VerificationFailed("SEG: SpacingBetweenSlices is not the distance of the source's slices.")
-    return (slice_mm, row_mm, column_mm), steps
+        raise VerificationFailed(f"{what}: PixelSpacing or ImageOrientationPatient is not the source's.")
+    reach_mm = _reach_mm(pixel, np.cross(cosines[:3], cosines[3:]), grid, slices, what)
+    return _Place(reach_mm=reach_mm, row_mm=row_mm, column_mm=column_mm)
 
 
-def _check_segments(seg: Dataset, segments: tuple[SegmentDescription, ...]) -> dict[int, tuple[str, str]]:
-    """Check that segment numbers mean what the findings mean; return their tracking."""
-    if [int(item.SegmentNumber) for item in seg.SegmentSequence] != list(range(1, len(segments) + 1)):
+def _reach_mm(pixel: Dataset, normal: FloatArray, grid: Grid, slices: Slices, what: str) -> FloatArray:
+    """Return how much of the patient each slice stands for, by SpacingBetweenSlices or by the source's positions."""
+    said, expected = pixel.get("SpacingBetweenSlices"), grid.slice_distance_mm
+    if said is None and expected is None:
+        gaps = np.diff(slices.positions_mm @ normal)
+        return np.concatenate([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]])
+    if said is None or expected is None or abs(float(said) - expected) > TOLERANCE_MM:
+        raise VerificationFailed(f"{what}: SpacingBetweenSlices is not the distance of the source's slices.")
+    return np.full(grid.shape[0], float(said))
+
+
+def _numbers_in(parts: Sequence[Dataset]) -> list[list[int]]:
+    """Return the findings' numbers of the segments that each instance describes, in order, without background."""
+    numbers, first = [], 1
+    for part in parts:
+        count = sum(int(item.SegmentNumber) != 0 for item in part.SegmentSequence)
+        numbers.append(list(range(first, first + count)))
+        first += count
+    return numbers
+
+
+def _check_segments(
+    parts: Sequence[Dataset], segments: tuple[SegmentDescription, ...]
+) -> tuple[dict[int, tuple[str, str]], dict[int, tuple[str, int]]]:
+    """Check that segment numbers mean what the findings mean; return tracking and place of each segment."""
+    tracking, places = {}, {}
+    items = [(part, item) for part in parts for item in part.SegmentSequence if int(item.SegmentNumber) != 0]
+    for part in parts:
+        own = [int(item.SegmentNumber) for item in part.SegmentSequence]
+        first = 0 if part.SegmentationType == "LABELMAP" else 1
+        if own != list(range(first, first + len(own))):
+            raise VerificationFailed("SEG: SegmentSequence does not number its segments one after the other.")
+    if len(items) != len(segments):
         raise VerificationFailed("SEG: SegmentSequence does not have the segments of the findings.")
-    tracking = {}
-    for item, expected in zip(seg.SegmentSequence, segments, strict=True):
+    for number, ((part, item), expected) in enumerate(zip(items, segments, strict=True), start=1):
         kind = item.SegmentedPropertyTypeCodeSequence[0]
         modifiers = tuple(_code(x) for x in kind.get("SegmentedPropertyTypeModifierCodeSequence", ()))
         meaning = (_code(item.SegmentedPropertyCategoryCodeSequence[0]), _code(kind), modifiers)
         if meaning != (expected.category, expected.type, expected.type_modifiers):
-            raise VerificationFailed(f"SEG: the codes of segment {item.SegmentNumber} are not the finding's.")
-        tracking[int(item.SegmentNumber)] = (str(item.TrackingID), str(item.TrackingUID))
+            raise VerificationFailed(f"SEG: the codes of segment {number} are not the finding's.")
+        tracking[number] = (str(item.TrackingID), str(item.TrackingUID))
+        places[number] = (str(part.SOPInstanceUID), int(item.SegmentNumber))
     if len({uid for _, uid in tracking.values()}) != len(tracking):
         raise VerificationFailed("SEG: two segments share a TrackingUID.")
-    return tracking
+    return tracking, places
 
 
 def _code(item: Dataset) -> Code:
@@ -148,50 +225,49 @@ def _code(item: Dataset) -> Code:
     return Code(str(value), str(item.get("CodingSchemeDesignator")), str(item.get("CodeMeaning")))
 
 
-def _decode(
-    seg: Dataset, grid: Grid, slices: Slices, steps: FloatArray
-) -> tuple[dict[int, LabelArray], dict[int, _Moments]]:
-    """Return the labels of each slice that has any, and the moments of each segment that has voxels."""
-    planes: dict[int, LabelArray] = {}
-    moments: dict[int, _Moments] = defaultdict(_Moments)
-    seen: set[tuple[int, int]] = set()
-    for number, (group, mask) in enumerate(zip(seg.PerFrameFunctionalGroupsSequence, _frames(seg), strict=True), 1):
-        segment = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        position = np.array([float(x) for x in group.PlanePositionSequence[0].ImagePositionPatient])
-        k = _slice_of(number, position, grid, slices)
-        _check_source(number, group, (slices.sop_instance_uids[k], slices.frame_numbers[k]))
-        if (segment, k) in seen:
-            raise VerificationFailed(f"SEG: frame {number} repeats a segment on a slice.")
-        seen.add((segment, k))
-        plane = planes.setdefault(k, np.zeros(mask.shape, np.uint8))
-        if np.logical_and(plane, mask).any():
-            raise VerificationFailed(f"SEG: frame {number} overlaps another segment.")
-        plane += mask.view(np.uint8) * np.uint8(segment)
-        moments[segment].add(mask, k, position, steps)
-    return planes, {number: found for number, found in moments.items() if found.voxels}
+def _compare(seg: Dataset, described: list[int], comparison: Comparison, grid: Grid | Raster, slices: Slices) -> None:
+    """Compare every frame of an instance with the findings, on the slice on which it lies."""
+    kind = str(seg.SegmentationType)
+    numbers = np.array([0, *described])
+    groups = seg.PerFrameFunctionalGroupsSequence
+    for number, (group, frame) in enumerate(zip(groups, frames_in(seg), strict=True), 1):
+        k = slice_of(number, group, grid, slices)
+        if kind == "LABELMAP":
+            comparison.labels(numbers, k, frame)
+            continue
+        segment = described[int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber) - 1]
+        if kind == "FRACTIONAL":
+            comparison.fractions(segment, k, frame)
+        else:
+            comparison.mask(segment, k, frame.view(np.bool_))
 
 
-def _frames(seg: Dataset) -> Iterator[BoolArray]:
-    """Yield the frames, unpacked here: one bit a pixel, lowest first, without padding between frames."""
-    if (seg.BitsAllocated, seg.SegmentationType) != (1, "BINARY"):
-        raise VerificationFailed("SEG: it is not a binary segmentation.")
-    data, pixels, count = np.frombuffer(seg.PixelData, np.uint8), seg.Rows * seg.Columns, int(seg.NumberOfFrames)
-    if len(data) != (pixels * count + 15) // 16 * 2:
-        raise VerificationFailed("SEG: PixelData does not have the bits of its frames.")
-    for index in range(count):
-        first, last = index * pixels // 8, -(-(index + 1) * pixels // 8)
-        skip = index * pixels % 8
-        bits = np.unpackbits(data[first:last], bitorder="little")[skip : skip + pixels]
-        yield bits.reshape(seg.Rows, seg.Columns).view(np.bool_)
+def slice_of(number: int, group: Dataset, grid: Grid | Raster, slices: Slices, *, what: str = "SEG") -> int:
+    """Return the slice of the source on which a frame lies by its position, or without coordinates by its source."""
+    named = [
+        image_named(item) for derivation in group.DerivationImageSequence for item in derivation.SourceImageSequence
+    ]
+    if isinstance(grid, Raster):
+        k = next((k for k in range(grid.shape[0]) if named == [_image(slices, k)]), -1)
+        if k >= 0 and grid.shape[0] > 1 and int(group.FrameContentSequence[0].TemporalPositionIndex) != k + 1:
+            raise VerificationFailed(
+                f"{what}: frame {number} has another TemporalPositionIndex than its source image."
+            )
+    else:
+        k = _slice_at(
+            number, [float(x) for x in group.PlanePositionSequence[0].ImagePositionPatient], grid, slices, what
+        )
+    if k < 0 or named != [_image(slices, k)]:
+        raise VerificationFailed(f"{what}: frame {number} names another source image than the one at its position.")
+    return k
 
 
-def _slice_of(number: int, position: FloatArray, grid: Grid, slices: Slices) -> int:
-    """Return the slice of the source on which a frame lies by its position."""
+def _slice_at(number: int, position: list[float], grid: Grid, slices: Slices, what: str) -> int:
     k = int(np.rint(grid.to_index(position)[0]))
     if not 0 <= k < grid.shape[0] or math.dist(position, grid.to_lps((k, 0, 0))) > _unevenness_mm(grid):
-        raise VerificationFailed(f"SEG: frame {number} does not lie on a slice of the source.")
+        raise VerificationFailed(f"{what}: frame {number} does not lie on a slice of the source.")
     if math.dist(position, slices.positions_mm[k]) > TOLERANCE_MM:
-        raise VerificationFailed(f"SEG: frame {number} does not have the position of the source's slice.")
+        raise VerificationFailed(f"{what}: frame {number} does not have the position of the source's slice.")
     return k
 
 
@@ -200,7 +276,7 @@ def _unevenness_mm(grid: Grid) -> float:
 
     Assembly takes slices that are a little off, along the normal and in the plane.
     """
-    return 2 * tolerance_mm(grid.spacing_mm[0])
+    return 2 * tolerance_mm(float(np.diff(grid.along_mm).min()) if grid.shape[0] > 1 else grid.spacing_mm[0])
 
 
 def image_named(reference: Dataset) -> tuple[str, int | None]:
@@ -209,44 +285,22 @@ def image_named(reference: Dataset) -> tuple[str, int | None]:
     return str(reference.ReferencedSOPInstanceUID), None if frame is None else int(frame)
 
 
-def _check_source(number: int, group: Dataset, expected: tuple[str, int | None]) -> None:
-    named = [
-        image_named(item) for derivation in group.DerivationImageSequence for item in derivation.SourceImageSequence
-    ]
-    if named != [expected]:
-        raise VerificationFailed(f"SEG: frame {number} names another source image than the one at its position.")
-
-
-def _check_voxels(decoded: dict[int, LabelArray], labels: LabelArray) -> None:
-    wrong, slices = 0, 0
-    for k, expected in enumerate(labels):
-        plane = decoded.get(k)
-        if plane is None:
-            different = int(np.count_nonzero(expected)) if expected.any() else 0
-        else:
-            different = 0 if np.array_equal(plane, expected) else int(np.count_nonzero(plane != expected))
-        wrong, slices = wrong + different, slices + bool(different)
-    if wrong:
-        raise VerificationFailed(f"SEG: {wrong} voxel(s) on {slices} slice(s) are not the engine's.")
-
-
-def _check_places(moments: dict[int, _Moments], result: Result, *, voxel_ml: float) -> None:
-    """Compare centroid and volume of each segment with those of its voxels on the engine's grid."""
-    grid = result.patient_grid
-    for number, found in moments.items():
-        centroid = found.position / found.voxels
-        if math.dist(centroid, grid.to_lps(found.index / found.voxels)) > _unevenness_mm(grid):
-            raise VerificationFailed(f"SEG: the centroid of segment {number} is not the engine's.")
-        volume = found.voxels * voxel_ml
-        if not math.isclose(volume, found.voxels * grid.voxel_volume_ml, rel_tol=1e-3):
+def _check_volumes(voxels: dict[tuple[int, int], int], result: Result, place: _Place) -> None:
+    """Compare the volume of each segment, by the segmentation's own geometry, with that on the findings' grid."""
+    own_ml, expected_ml = place.voxel_ml, result.patient_grid.voxel_volumes_ml
+    for number in sorted({number for number, _ in voxels}):
+        counts = {k: count for (segment, k), count in voxels.items() if segment == number}
+        volume = sum(count * float(own_ml[k]) for k, count in counts.items())
+        if not math.isclose(volume, sum(c * float(expected_ml[k]) for k, c in counts.items()), rel_tol=1e-3):
             raise VerificationFailed(f"SEG: the volume of segment {number} is not the engine's.")
-        _check_measured_volume(number, volume, result, slack_ml=8 * voxel_ml)
+        if result.analysed is None:
+            check_measured_volume(number, volume, result.findings, slack_ml=8 * float(own_ml.max()))
 
 
-def _check_measured_volume(number: int, volume_ml: float, result: Result, *, slack_ml: float) -> None:
+def check_measured_volume(number: int, volume_ml: float, findings: Findings, *, slack_ml: float) -> None:
     """Compare the volume that the engine measured, where it did, with the volume of its mask."""
-    key = result.findings.segments[number - 1].key
-    for measurement in result.findings.measurements:
+    key = findings.segments[number - 1].key
+    for measurement in findings.measurements:
         scale = _PER_ML.get(measurement.unit.value)
         if (measurement.segment, measurement.concept) != (key, _VOLUME) or scale is None:
             continue
@@ -254,12 +308,13 @@ def _check_measured_volume(number: int, volume_ml: float, result: Result, *, sla
             raise VerificationFailed(f"The measured volume of segment {number} is not that of its mask.")
 
 
-def _check_referenced_series(seg: Dataset, slices: Slices) -> None:
+def check_referenced_series(seg: Dataset, slices: Slices, images: int, *, what: str = "SEG") -> None:
+    """Common Instance Reference Module names the images of the findings, no more and no less (PS3.3 C.12.2)."""
     listed = {
         str(item.ReferencedSOPInstanceUID)
         for series in seg.ReferencedSeriesSequence
         if series.SeriesInstanceUID == slices.series_instance_uid
         for item in series.ReferencedInstanceSequence
     }
-    if listed != set(slices.sop_instance_uids):
-        raise VerificationFailed("SEG: ReferencedSeriesSequence does not list the source's instances.")
+    if listed != set(slices.sop_instance_uids[:images]):
+        raise VerificationFailed(f"{what}: ReferencedSeriesSequence does not list the source's instances.")

@@ -36,11 +36,7 @@ def check_sr(sr: Dataset, result: Result, slices: Slices, seg: CheckedSeg | None
     _check_evidence(sr, slices, seg)
     groups, statements = _by_tracking(sr)
     segments = result.findings.segments
-    absent = [
-        number
-        for number in range(1, len(segments) + 1)
-        if result.findings.labels is not None and (seg is None or number not in seg.voxels)
-    ]
+    absent = _absent(result, seg)
     if len(groups) != len(segments) - len(absent) or len(set(statements) - {None}) != len(absent):
         raise VerificationFailed("SR: its tracking UIDs are not one for each segment.")
     present, missing = iter(groups.items()), iter([(uid, items) for uid, items in statements.items() if uid])
@@ -60,6 +56,15 @@ def check_sr(sr: Dataset, result: Result, slices: Slices, seg: CheckedSeg | None
             _check_references(number, items, slices, seg)
             _check_line(number, items, seg)
     _check_whole(statements.get(None, []), result)
+
+
+def _absent(result: Result, seg: CheckedSeg | None) -> list[int]:
+    """Return the numbers of the segments that were looked for and have no voxel."""
+    labels = result.findings.labels
+    if labels is None:
+        return []
+    present = set(seg.voxels) if seg is not None else {number for plane in labels for number in np.unique(plane)}
+    return [number for number in range(1, len(result.findings.segments) + 1) if number not in present]
 
 
 Tracking = tuple[str, str]
@@ -201,7 +206,7 @@ def _check_whole(items: list[Dataset], result: Result) -> None:
 def _check_references(number: int, groups: list[Dataset], slices: Slices, seg: CheckedSeg) -> None:
     segments = [item.ReferencedSOPSequence[0] for item in _children(groups) if _name(item) == _REFERENCED_SEGMENT]
     if [(str(x.ReferencedSOPInstanceUID), int(x.ReferencedSegmentNumber)) for x in segments] != [
-        (seg.sop_instance_uid, number)
+        seg.segments[number]
     ]:
         raise VerificationFailed(f"SR: segment {number} is not referred to in the SEG.")
     series = [str(item.UID) for item in _children(groups) if _name(item) == _SOURCE_SERIES]
@@ -221,10 +226,12 @@ def _check_line(number: int, groups: list[Dataset], seg: CheckedSeg) -> None:
     ]
     if len(lines) != 1 or [what[0] for what, _ in lengths] != [_LONG_AXIS]:
         raise VerificationFailed(f"SR: segment {number} does not have one long axis.")
-    plane = seg.planes.get(image_named(lines[0].ContentSequence[0].ReferencedSOPSequence[0]))
+    mask = seg.mask(image_named(lines[0].ContentSequence[0].ReferencedSOPSequence[0]), number)
     ends = np.array([float(x) for x in lines[0].GraphicData]).reshape(-1, 2)
-    if plane is None or len(ends) != 2 or not all(_touches(plane == number, column, row) for column, row in ends):
+    if mask is None or len(ends) != 2 or not all(_touches(mask, column, row) for column, row in ends):
         raise VerificationFailed(f"SR: the long axis of segment {number} does not end at the segment.")
+    if seg.spacing_mm is None:
+        raise VerificationFailed(f"SR: segment {number} has a length, but its image has no patient coordinates.")
     length = float(np.hypot(*((ends[1] - ends[0]) * seg.spacing_mm[::-1])))
     if not math.isclose(length, lengths[0][1], rel_tol=1e-4):
         raise VerificationFailed(f"SR: the long axis of segment {number} is not as long as it says.")
@@ -245,7 +252,7 @@ def _check_evidence(sr: Dataset, slices: Slices, seg: CheckedSeg | None) -> None
         for series in study.ReferencedSeriesSequence
         for item in series.ReferencedSOPSequence
     }
-    expected = {*slices.sop_instance_uids, *([seg.sop_instance_uid] if seg is not None else [])}
+    expected = {*slices.sop_instance_uids, *(seg.sop_instance_uids if seg is not None else ())}
     if evidence != expected:
         raise VerificationFailed("SR: its evidence is not the source and the SEG.")
     referenced = {

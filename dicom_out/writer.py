@@ -1,73 +1,66 @@
-"""The ``ResultWriter`` of the gateway: SEG and SR into a folder, and the proof that they are right."""
+"""The ``ResultWriter`` of the gateway: what the destinations' profiles ask for, and the proof that it is right."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import tzinfo
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
-
-from dicom_out.derived import empty_object, instance_uid, own_texts, series_uid
+from dicom_out.derived import instance_uid, series_uid
 from dicom_out.files import write_durably
-from dicom_out.frames import Frame, Labels, frames_of, slices_of
-from dicom_out.groups import Line
-from dicom_out.identity import character_set
-from dicom_out.longaxis import long_axis
-from dicom_out.seg import encode_seg
-from dicom_out.source import Source, read_source
-from dicom_out.sr import encode_sr
+from dicom_out.kind import Encoded, Order, Segmented, Work, WriterSettings
+from dicom_out.kinds import KINDS
+from dicom_out.package import Piece, package
+from dicom_out.profile import DEFAULT, Profile
+from dicom_out.source import read_source
 from dicom_out.verify import verify
+from domain.image import Raster
 from domain.job import ResultObject
 from domain.ports import Result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriterSettings:
-    """What a writer must be told."""
-
-    software_version: str = "0"
-    """Version of the gateway, for Software Versions."""
-    zone: tzinfo | None = None
-    """Where dates without a zone are local; ``None`` is the machine's zone."""
-
-
 class Writer:
-    """Writes ``seg.dcm`` (where a segment has a voxel) and ``sr.dcm`` (always).
+    """Writes the union of what the destinations of a result get, e.g. ``seg.dcm`` and ``sr.dcm``.
 
     A result in which nothing was found has no SEG: a segmentation without a frame is not allowed, one of empty
     frames looks in viewers like a finding that cannot be seen, and the report says "absent" for every segment.
     """
 
-    def __init__(self, settings: WriterSettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: WriterSettings | None = None,
+        *,
+        profiles: Mapping[str, Profile] | None = None,
+        default: Profile = DEFAULT,
+    ) -> None:
         self._settings = settings or WriterSettings()
+        self._profiles = dict(profiles or {})
+        self._default = default
 
     def write(self, result: Result, folder: Path) -> tuple[ResultObject, ...]:
-        """Write SEG and SR into ``folder``; the same result gives the same bytes.
+        """Write every object into ``folder``; the same result gives the same bytes.
 
         Raises
         ------
         StorageError
             A file could not be written.
         """
-        if len(result.source_paths) != result.grid.shape[0]:
+        if not isinstance(result.grid, Raster) and len(result.source_paths) != result.grid.shape[0]:
             raise ValueError("one source instance is needed for each slice")
-        source = read_source(result.source_paths, result.source_frames)
-        declared = character_set(source.header, own_texts(result))
-        lines: dict[int, Line] = {}
-        written = []
-        labels = result.findings.labels
-        frames = () if labels is None else frames_of(labels)
-        if labels is not None and frames:
-            lines = _lines(labels, frames, result, source)
-            seg = self._empty(result, source, "SEG")
-            pieces = encode_seg(seg, result, source, labels=labels, frames=frames, declared=declared)
-            written.append(_keep(result, "SEG", SegmentationStorage, pieces, folder))
-        pieces = encode_sr(self._empty(result, source, "SR"), result, source, lines=lines, declared=declared)
-        written.append(_keep(result, "SR", Comprehensive3DSRStorage, pieces, folder))
+        work = self._work(result)
+        written: list[ResultObject] = []
+        segmented: dict[str, dict[int, Segmented]] = {}
+        for piece in self._package(work):
+            order = Order(
+                kind=piece.kind,
+                variant=piece.variant,
+                work=work,
+                options=piece.options,
+                segmented=segmented.get(piece.needs, {}),
+            )
+            for encoded in piece.kind.encode(order):
+                item = _keep(result, piece, encoded, folder)
+                written.append(item)
+                segmented.setdefault(piece.variant, {}).update(_segments(item, encoded))
         return tuple(written)
 
     def verify(self, result: Result, objects: Sequence[ResultObject]) -> None:
@@ -78,33 +71,47 @@ class Writer:
         VerificationFailed
             They differ; nothing may be sent.
         """
-        verify(result, objects)
+        verify(result, objects, self._package(self._work(result)))
 
-    def _empty(self, result: Result, source: Source, kind: str) -> Dataset:
-        settings = self._settings
-        return empty_object(result, source, kind=kind, software_version=settings.software_version, zone=settings.zone)
+    def _work(self, result: Result) -> Work:
+        return Work(result, read_source(result.source_paths, result.source_frames), self._settings)
+
+    def _package(self, work: Work) -> tuple[Piece, ...]:
+        """Without a destination nobody refuses anything: only what the default profile asks for is written."""
+        names = work.result.destinations
+        wanted = {name: self._profiles.get(name, self._default) for name in names} or {"": self._default}
+        return package(KINDS, work, wanted, with_fallbacks=bool(names))
 
 
-def _keep(result: Result, kind: str, sop_class_uid: str, pieces: Sequence[bytes], folder: Path) -> ResultObject:
-    path = folder / f"{kind.lower()}.dcm"
-    write_durably(path, pieces)
+def _keep(result: Result, piece: Piece, encoded: Encoded, folder: Path) -> ResultObject:
+    number = "" if encoded.number == 1 else f"-{encoded.number}"
+    path = folder / f"{_file_name(piece.variant)}{number}.dcm"
+    write_durably(path, encoded.pieces)
     return ResultObject(
         job_id=result.job_id,
-        kind=kind,
-        sop_class_uid=sop_class_uid,
-        sop_instance_uid=instance_uid(result.job_id, kind),
-        series_instance_uid=series_uid(result.job_id, kind),
+        kind=piece.kind.name,
+        sop_class_uid=piece.kind.sop_class_uid,
+        sop_instance_uid=instance_uid(result.job_id, piece.variant, encoded.number),
+        series_instance_uid=series_uid(result.job_id, piece.variant),
         path=path,
+        variant=piece.variant,
+        needs=piece.needs,
+        fallback=piece.fallback,
+        destinations=piece.destinations if result.destinations else None,
     )
 
 
-def _lines(labels: Labels, frames: Sequence[Frame], result: Result, source: Source) -> dict[int, Line]:
-    """Return the long axis of each segment with voxels, on the slice where it covers most pixels."""
-    _, row_mm, column_mm = result.patient_grid.spacing_mm
-    lines = {}
-    for number, slices in slices_of(frames).items():
-        areas = [np.count_nonzero(labels[k] == number) for k in slices]
-        k = slices[int(np.argmax(areas))]
-        axis = long_axis(labels[k] == number, (row_mm, column_mm))
-        lines[number] = Line(axis=axis, image=source.images[k])
-    return lines
+def _file_name(variant: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in variant.lower())
+
+
+def _segments(item: ResultObject, encoded: Encoded) -> dict[int, Segmented]:
+    return {
+        number: Segmented(
+            sop_class_uid=item.sop_class_uid,
+            sop_instance_uid=item.sop_instance_uid,
+            series_instance_uid=item.series_instance_uid,
+            number=there,
+        )
+        for number, there in encoded.segments.items()
+    }

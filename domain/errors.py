@@ -21,6 +21,7 @@
     - PeerUnreachable           retryable
     - PeerOutOfResources        retryable
     - PeerRefused
+      - ClassRefused            it takes no objects of this SOP class, or not in this transfer syntax
       - AlreadyThere            it holds an object of this SOP Instance UID
   - ConfigurationError
 
@@ -153,6 +154,10 @@ class PeerOutOfResources(DeliveryError):
 
 class PeerRefused(DeliveryError):
     """The destination refused the object for good."""
+
+
+class ClassRefused(PeerRefused):
+    """The destination takes no objects of this SOP class, or not in this transfer syntax."""
 
 
 class AlreadyThere(PeerRefused):

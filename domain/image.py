@@ -49,6 +49,25 @@ class Raster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VoiLut:
+    """A table for display (PS3.3 C.11.2.1.1).
+
+    Attributes
+    ----------
+    table
+        What values are shown as, from black, the lowest entry, to white, the highest. Read-only.
+    first
+        The value that the first entry is for; lower ones get the first entry, values beyond the table the last.
+    """
+
+    table: npt.NDArray[np.uint16] = field(repr=False)
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        self.table.setflags(write=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
     """One instance's frames on their raster.
 
@@ -57,10 +76,21 @@ class Image:
     pixels
         Grey: shape ``raster.shape``, values after the Modality LUT, MONOCHROME1 not inverted. Colour: shape
         ``(*raster.shape, 3)``, uint8 RGB. Read-only.
+    padding_value
+        In grey: what stands where the source had padding (PS3.3 C.7.5.1.1.2), the value among the others that is
+        shown darkest; ``None`` where no pixel was padding.
     photometric_interpretation
         Of the source; ``RGB`` for whatever was turned into it.
     window
         First WindowCenter and WindowWidth, for display; ``None`` where the header has none.
+    window_function
+        VOILUTFunction: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
+    voi_lut
+        First table of VOILUTSequence; goes before ``window`` where both are there.
+    laterality
+        ``R``, ``L``, ``U`` or ``B``; empty where the header does not say.
+    view_position
+        ViewPosition, or what ViewCodeSequence says in its terms, e.g. ``PA`` or ``LL``; empty where neither does.
     frame_times_ms
         Of each frame from the first on; empty where the header does not say.
     """
@@ -71,7 +101,10 @@ class Image:
     sop_instance_uid: str = field(repr=False)
     modality: str = ""
     photometric_interpretation: str = "MONOCHROME2"
+    padding_value: float | None = None
     window: tuple[float, float] | None = None
+    window_function: str = "LINEAR"
+    voi_lut: VoiLut | None = None
     patient_orientation: tuple[str, ...] = ()
     laterality: str = ""
     view_position: str = ""

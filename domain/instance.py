@@ -86,6 +86,8 @@ class Header:
     pixel_spacing_mm: tuple[float, float] | None = None
     """(0028,0030): between rows, then between columns."""
     imager_pixel_spacing_mm: tuple[float, float] | None = None
+    nominal_scanned_pixel_spacing_mm: tuple[float, float] | None = None
+    pixel_spacing_calibration_type: str | None = None
     slice_thickness_mm: float | None = None
     gantry_detector_tilt_deg: float | None = None
     patient_position: str | None = None
@@ -127,6 +129,8 @@ class Header:
     """(7053,xx09): Bq/ml per rescaled count."""
     # What routes and engines look at
     body_part_examined: str | None = None
+    view_position: str | None = None
+    """(0018,5101), e.g. PA or LL."""
     series_description: str | None = field(default=None, repr=False)
     protocol_name: str | None = field(default=None, repr=False)
     scanning_sequence: str | None = None

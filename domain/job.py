@@ -36,7 +36,7 @@ class DeliveryState(StrEnum):
     """How far one object is known to have come at one destination.
 
     QUEUED, SENT, STORED, COMMITTED, VISIBLE, as far as the destination's profile can tell; the way ends early in
-    UNCONFIRMED or DEAD.
+    UNCONFIRMED or DEAD, or goes on with another object: REPLACED.
     """
 
     QUEUED = "queued"
@@ -50,6 +50,8 @@ class DeliveryState(StrEnum):
     """A query at the destination finds it."""
     UNCONFIRMED = "unconfirmed"
     """Stored, but not confirmed in time: an alarm. The reason says what is missing."""
+    REPLACED = "replaced"
+    """The destination does not take its SOP class: another object was queued in its place. The reason says which."""
     DEAD = "dead"
     """Given up; the reason is beside it."""
 
@@ -57,6 +59,11 @@ class DeliveryState(StrEnum):
     def is_stored(self) -> bool:
         """The destination has it, and nothing that was asked for is missing."""
         return self in (DeliveryState.STORED, DeliveryState.COMMITTED, DeliveryState.VISIBLE)
+
+    @property
+    def ended_well(self) -> bool:
+        """Nothing is missing: the destination has it, or gets another object in its place."""
+        return self.is_stored or self is DeliveryState.REPLACED
 
     @property
     def is_unsent(self) -> bool:
@@ -111,11 +118,23 @@ class ResultObject:
 
     job_id: str
     kind: str
-    """``SEG`` or ``SR``."""
+    """``SEG``, ``SR`` …: see ``dicom_out.kinds``."""
     sop_class_uid: str
     sop_instance_uid: str = field(repr=False)
     series_instance_uid: str = field(repr=False)
     path: Path
+    variant: str = ""
+    """Names it among the objects of its job, e.g. a SEG with options; the instances of one variant share it."""
+    needs: str = ""
+    """Variant of the SEG to which it refers."""
+    fallback: str = ""
+    """Variant that goes to a destination that does not take this one's SOP class."""
+    destinations: tuple[str, ...] | None = None
+    """Who gets it in the first place; empty where it only stands in for another, ``None`` for every destination."""
+
+    def is_for(self, destination: str) -> bool:
+        """Tell whether a destination gets it in the first place."""
+        return self.destinations is None or destination in self.destinations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -230,6 +230,15 @@ class JobLog(Protocol):
         """
         ...
 
+    def replace_deliveries(
+        self, job_id: str, destination: str, *, replaced: Sequence[str], by: Sequence[str], reason: str
+    ) -> None:
+        """Queue the objects ``by`` for a destination in place of the objects ``replaced``, all at once.
+
+        Both are SOP Instance UIDs. Of ``by``, what is queued or further already stays as it is.
+        """
+        ...
+
     def deliveries(self, job_id: str) -> tuple[Delivery, ...]: ...
 
 
@@ -279,6 +288,17 @@ class EngineRegistry(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Analysed:
+    """What an engine said on a regular grid that was computed from the source's slices.
+
+    It lies in the same frame of reference as the source. The SEG on the source's slices is made from it.
+    """
+
+    findings: Findings
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
     """Everything that the writers need to encode one job's findings."""
 
@@ -287,7 +307,8 @@ class Result:
     grid: Grid | Raster
     """Where the masks lie: in the patient, or only in the (first) image."""
     source_paths: tuple[Path, ...]
-    """Part 10 files of the source instances, in slice order of ``grid``; an enhanced one once for each frame."""
+    """Part 10 files of the source instances, in slice order of ``grid``; an enhanced one, or a cine, once for each
+    frame. Of several images one each, in the order of the case."""
     manifest: EngineManifest
     route: str
     stack: str
@@ -301,6 +322,11 @@ class Result:
     """Frame of each source instance, from 1; empty where each slice is a whole instance."""
     prompt: Prompt | None = None
     """What the engine was pointed at."""
+    analysed: Analysed | None = None
+    """Set where the engine worked on a resampled volume; ``findings`` and ``grid`` are then those that were brought
+    back to the source's slices, with the numbers measured on the regular grid."""
+    destinations: tuple[str, ...] = ()
+    """Names of those who get it: their profiles say what is written. Empty: what the default profile asks for."""
 
     @property
     def patient_grid(self) -> Grid:
@@ -316,7 +342,7 @@ class ResultWriter(Protocol):
     """Encodes findings as DICOM objects and proves that they say what the engine said."""
 
     def write(self, result: Result, folder: Path) -> tuple[ResultObject, ...]:
-        """Write SEG (where there are masks) and SR into ``folder``; the same result gives the same UIDs.
+        """Write what the profiles of the result's destinations ask for; the same result gives the same UIDs.
 
         Each file is written under a temporary name, synced and renamed.
         """

@@ -17,7 +17,6 @@ class RefusalCode(StrEnum):
     NO_FUNCTIONAL_GROUPS = "no-functional-groups"
     OWN_RESULT = "own-result"
     LOCALIZER = "localizer"
-    SECONDARY_CAPTURE = "secondary-capture"
     DERIVED_IMAGE = "derived-image"
     NO_POSITION = "no-position"
     NO_ORIENTATION = "no-orientation"
@@ -40,6 +39,23 @@ class RefusalCode(StrEnum):
     UNSUPPORTED_PIXELS = "unsupported-pixels"
     MODALITY_LUT_CONFLICT = "modality-lut-conflict"
     PIXELS_UNREADABLE = "pixels-unreadable"
+    TOO_LARGE = "too-large"
+
+
+class Resample(StrEnum):
+    """What a route may allow: a regular volume is then computed from slices that do not form one."""
+
+    GANTRY_TILT = "gantry_tilt"
+    """The shear of a tilted gantry is taken out."""
+    VARIABLE_SPACING = "variable_spacing"
+    """Slices whose distance varies smoothly or in steps are brought to one distance."""
+
+
+RESAMPLABLE = {
+    RefusalCode.GANTRY_TILT: Resample.GANTRY_TILT,
+    RefusalCode.VARIABLE_SPACING: Resample.VARIABLE_SPACING,
+}
+"""Which refusals a route may lift."""
 
 
 class StackKind(StrEnum):
@@ -49,12 +65,29 @@ class StackKind(StrEnum):
     IMAGE = "image"
     """One image without patient coordinates: a projection, a photograph, a capture."""
     CINE = "cine"
-    """One instance of many frames over time, without patient coordinates."""
+    """One instance of many frames, one after the other, without patient coordinates."""
+
+    @property
+    def in_words(self) -> str:
+        """What one such stack is, for a sentence."""
+        return _IN_WORDS[self][0]
+
+    @property
+    def plural(self) -> str:
+        """What many of them are, for a sentence."""
+        return _IN_WORDS[self][1]
+
+
+_IN_WORDS = {
+    StackKind.VOLUME: ("a volume", "volumes"),
+    StackKind.IMAGE: ("an image without coordinates in the patient", "single images"),
+    StackKind.CINE: ("a cine (many frames without coordinates in the patient)", "cine"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a stack is not a volume: a code, a sentence a PACS administrator understands, the instances at fault."""
+    """Why a stack is not worked on: a code, a sentence a PACS administrator understands, the instances at fault."""
 
     code: RefusalCode
     reason: str
@@ -63,9 +96,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """Images of one series that belong to one volume (or image), in received order or sorted by position.
+    """Images of one series that belong to one volume, in received order or sorted by position; or one instance.
 
-    An image is an instance, or one frame of an enhanced one (``Header.frame_number``).
+    A stack of kind IMAGE or CINE has one header. In a volume an image is an instance, or one frame of an enhanced one
+    (``Header.frame_number``).
 
     ``name`` says what distinguishes the stack inside its series, e.g. ``axial`` or ``kernel B70f``; it is empty
     when the series holds just one.

@@ -25,16 +25,25 @@ class Grid:
         ``(column, row, slice)`` order is positive. Read-only.
     frame_of_reference_uid
         Grids are comparable only where this is equal.
+    positions_mm
+        Centre of the first voxel of each slice, shape ``(slices, 3)``, where the slices are not at equal steps;
+        ``None`` everywhere else, and in every ``Volume``. The first column of ``affine`` is then the mean step.
+        Between slices, positions are interpolated. Read-only.
     """
 
     shape: tuple[int, int, int]
     affine: FloatArray
     frame_of_reference_uid: str
+    positions_mm: FloatArray | None = None
 
     def __post_init__(self) -> None:
         if self.affine.shape != (4, 4):
             raise ValueError(f"affine must be 4 x 4, not {self.affine.shape}")
         self.affine.setflags(write=False)
+        if self.positions_mm is not None:
+            if self.positions_mm.shape != (self.shape[0], 3) or self.shape[0] < 2:
+                raise ValueError("one position is needed for each of at least two slices")
+            self.positions_mm.setflags(write=False)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -43,20 +52,71 @@ class Grid:
         return float(dk), float(dj), float(di)
 
     @property
+    def normal(self) -> FloatArray:
+        """Unit normal of the slices, ``row direction x column direction``."""
+        normal: FloatArray = np.cross(self.affine[:3, 2], self.affine[:3, 1])
+        return normal / np.linalg.norm(normal)
+
+    @property
+    def along_mm(self) -> FloatArray:
+        """Place of each slice along the normal, from the first; shape ``(slices,)``."""
+        if self.positions_mm is None:
+            step: FloatArray = np.arange(self.shape[0]) * (self.affine[:3, 0] @ self.normal)
+            return step
+        along: FloatArray = (self.positions_mm - self.positions_mm[0]) @ self.normal
+        return along
+
+    @property
+    def slice_distance_mm(self) -> float | None:
+        """Distance between neighbouring slices along their normal; ``None`` where it varies.
+
+        In a sheared grid it is less than ``spacing_mm[0]``.
+        """
+        return None if self.positions_mm is not None else float(self.affine[:3, 0] @ self.normal)
+
+    @property
     def voxel_volume_ml(self) -> float:
-        """Volume of one voxel."""
+        """Volume of one voxel; where slices are not at equal steps, the mean of all voxels."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @property
+    def voxel_volumes_ml(self) -> FloatArray:
+        """Volume of one voxel of each slice, which reaches half-way to its neighbours; shape ``(slices,)``."""
+        if self.positions_mm is None:
+            return np.full(self.shape[0], self.voxel_volume_ml)
+        _, between_rows, between_columns = self.spacing_mm
+        gaps = np.diff(self.along_mm)
+        reach = np.concatenate([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]])
+        volumes: FloatArray = reach * between_rows * between_columns / 1000.0
+        return volumes
 
     def to_lps(self, index: npt.ArrayLike) -> FloatArray:
         """Return LPS positions in mm of indices ``(slice, row, column)``; shape ``(..., 3)`` in and out."""
-        position: FloatArray = np.asarray(index, float) @ self.affine[:3, :3].T + self.affine[:3, 3]
-        return position
+        at = np.asarray(index, float)
+        if self.positions_mm is None:
+            position: FloatArray = at @ self.affine[:3, :3].T + self.affine[:3, 3]
+            return position
+        return _interpolated(self.positions_mm, at[..., 0]) + at[..., 1:] @ self.affine[:3, 1:3].T
 
     def to_index(self, position_mm: npt.ArrayLike) -> FloatArray:
         """Return (fractional) indices ``(slice, row, column)`` of LPS positions in mm; the inverse of ``to_lps``."""
-        offset = np.asarray(position_mm, np.float64) - self.affine[:3, 3]
-        index: FloatArray = offset @ np.linalg.inv(self.affine[:3, :3]).T
-        return index
+        position = np.asarray(position_mm, np.float64)
+        if self.positions_mm is None:
+            index: FloatArray = (position - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+            return index
+        along, places = (position - self.positions_mm[0]) @ self.normal, self.along_mm
+        before = np.clip(np.searchsorted(places, along, side="right") - 1, 0, len(places) - 2)
+        k = before + (along - places[before]) / (places[before + 1] - places[before])
+        inside = (position - _interpolated(self.positions_mm, k)) @ np.linalg.pinv(self.affine[:3, 1:3]).T
+        return np.concatenate([np.expand_dims(k, -1), inside], axis=-1)
+
+
+def _interpolated(positions_mm: FloatArray, k: FloatArray) -> FloatArray:
+    """Return the position at (fractional) indices; beyond the ends by their last step."""
+    before = np.clip(np.floor(k).astype(int), 0, len(positions_mm) - 2)
+    step = positions_mm[before + 1] - positions_mm[before]
+    found: FloatArray = positions_mm[before] + np.expand_dims(k - before, -1) * step
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,7 +129,7 @@ class Volume:
         Shape ``grid.shape``; int16 or float32. For CT in Hounsfield units, i.e. after the Modality LUT
         (PS3.3 C.11.1); padding replaced by ``padding_value``. Read-only.
     sop_instance_uids
-        Source instance of each slice, in slice order.
+        Source instance of each slice, in slice order; of the nearest slice where the volume was resampled.
     frame_numbers
         Frame of that instance, from 1; ``None`` where the slice is the whole instance. Empty where all are.
     unit
@@ -92,6 +152,8 @@ class Volume:
     def __post_init__(self) -> None:
         if self.voxels.shape != self.grid.shape:
             raise ValueError(f"voxels {self.voxels.shape} are not on the grid {self.grid.shape}")
+        if self.grid.positions_mm is not None:
+            raise ValueError("a volume has slices at equal steps")
         if len(self.sop_instance_uids) != self.grid.shape[0]:
             raise ValueError("one source instance is needed for each slice")
         if self.frame_numbers and len(self.frame_numbers) != self.grid.shape[0]:

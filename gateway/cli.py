@@ -11,6 +11,7 @@ import typer
 
 from domain.errors import ConfigurationError
 from domain.job import JobState
+from domain.series import Resample
 from gateway.help import PlainCommand, PlainGroup
 
 if TYPE_CHECKING:
@@ -126,9 +127,17 @@ def run(
         int | None,
         typer.Option("--slice", metavar="K", min=0, help="Slice of --box and --point, from 0 along the volume."),
     ] = None,
+    profile: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Write what a destination of this profile gets: see voxgate profiles."),
+    ] = "default",
     lps: Annotated[
         bool, typer.Option("--lps", help="--box X0,Y0,Z0,X1,Y1,Z1 and --point X,Y,Z are in patient mm.")
     ] = False,
+    resample: Annotated[
+        list[Resample] | None,
+        typer.Option(metavar="WHAT", help="gantry_tilt or variable_spacing: with --engine, take such series too."),
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -139,7 +148,11 @@ def run(
     prompt = prompt_given(
         boxes=box or (), points=point or (), background=background or (), slice_=slice_, lps=lps
     )  # fmt: skip
-    raise typer.Exit(run_offline(paths, out, config=_config(config), engine=engine, as_json=as_json, prompt=prompt))
+    status = run_offline(
+        paths, out, config=_config(config), engine=engine, as_json=as_json, prompt=prompt,
+        resample=tuple(resample or ()), profile=profile,
+    )  # fmt: skip
+    raise typer.Exit(status)
 
 
 @app.command(cls=PlainCommand)
@@ -186,6 +199,14 @@ def engines(config: ConfigFile = None, as_json: AsJson = False) -> None:
     from gateway.commands.engines import list_engines
 
     list_engines(_config(config), as_json=as_json)
+
+
+@app.command(cls=PlainCommand)
+def profiles(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List what destinations can get: the objects of each profile, how they are encoded, and why."""
+    from gateway.commands.profiles import list_profiles
+
+    list_profiles(_config(config), as_json=as_json)
 
 
 @routes_app.command("test", cls=PlainCommand)
@@ -279,7 +300,7 @@ def check_config(config: ConfigFile = None) -> None:
     """Check the configuration; list every fault with its path."""
     settings = _config(config)
     routes = ", ".join(f"{route.name} ({route.engine})" for route in settings.routes) or "none"
-    destinations = ", ".join(destination.name for destination in settings.destinations) or "none"
+    destinations = ", ".join(f"{item.name} ({item.profile})" for item in settings.destinations) or "none"
     print("The configuration is in order.")
     print(f"routes: {routes}\ndestinations: {destinations}\nstore: {settings.store.path}")
 

@@ -22,6 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from dicom_out.profile import BUILT_IN
 from domain.errors import ConfigurationError
 from gateway.sections import (
     CompletenessSection,
@@ -32,7 +33,9 @@ from gateway.sections import (
     EngineSection,
     HttpSection,
     LogSection,
+    Name,
     PredictSection,
+    ProfileSection,
     RouteSection,
     ScpSection,
     StoreSection,
@@ -65,6 +68,7 @@ class Config(BaseSettings):
     destinations: tuple[DestinationSection, ...] = ()
     routes: tuple[RouteSection, ...] = ()
     engines: dict[str, EngineSection] = {}
+    profiles: dict[Name, ProfileSection] = {}
 
     @classmethod
     def settings_customise_sources(
@@ -234,6 +238,7 @@ def _keys(parts: list[Any]) -> list[str]:
         "destinations": (DimseDestination, StowDestination),
         "routes": (RouteSection,),
         "engines": (EngineSection,),
+        "profiles": (ProfileSection,),
     }
     models = section.get(str(parts[0]), (Config,)) if len(parts) > 1 else (Config,)
     return [name for model in models for name in model.model_fields]
@@ -250,7 +255,7 @@ def _meant(word: str, known: Collection[str]) -> str:
 def _faults_between(raw: Mapping[str, Any], engines: Collection[str]) -> Faults:
     """Check what only several settings together can show; tolerant of anything faulty in itself."""
     checks: tuple[Callable[[Mapping[str, Any], Collection[str]], Iterator[tuple[str, str]]], ...] = (
-        _twice, _unknown_names, _exposed,
+        _twice, _unknown_names, _unknown_profiles, _exposed,
     )  # fmt: skip
     return [fault for check in checks for fault in check(raw, engines)]
 
@@ -284,6 +289,18 @@ def _unknown_names(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator
     for name in _section(raw, "engines"):
         if name not in engines:
             yield f"engines.{name}", _no_engine(name, engines)
+
+
+def _unknown_profiles(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator[tuple[str, str]]:
+    own = [str(name) for name in _section(raw, "profiles")]
+    for name in own:
+        if name in BUILT_IN:
+            yield f"profiles.{name}", f'"{name}" is a built-in profile; give yours another name and base = "{name}"'
+    for index, destination in enumerate(_entries(raw, "destinations")):
+        name = destination.get("profile", "default")
+        if isinstance(name, str) and name not in (*BUILT_IN, *own):
+            known = ", ".join([*BUILT_IN, *sorted(own)])
+            yield f"destinations[{index}].profile", f'no profile called "{name}"; known: {known}'
 
 
 def _no_engine(name: str, engines: Collection[str]) -> str:

@@ -15,7 +15,7 @@ from domain.errors import GatewayError
 from gateway.inspection import StackReport
 from volume.assembly import assemble
 from volume.axes import Axes
-from volume.picture import Picture, read_picture
+from volume.display import Picture, read_picture
 
 TILE_PX = 160
 VIEWS = 3
@@ -52,7 +52,7 @@ def _views(report: StackReport) -> list[Picture]:
 
 def _planes(report: StackReport) -> list[Picture]:
     """Return the middle axial, coronal and sagittal plane, the patient's right at the left, as radiologists look."""
-    volume = assemble(report.stack, report.paths)
+    volume = assemble(report.stack, report.paths, report.resample)
     axes = Axes.of(volume.grid)
     voxels = axes.view(volume.voxels)
     z, y, x = (volume.grid.spacing_mm[axis] for axis in axes.order)

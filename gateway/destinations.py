@@ -15,7 +15,7 @@ from pipeline.delivery import DeliverySettings
 from scp.commitment import ReportHandler
 from store.store import Store
 
-CONFIRMATION = ("confirm", "confirm_within_h", "commitment_wait_s", "commitment_again_h", "query_level")
+CONFIRMATION = ("profile", "confirm", "confirm_within_h", "commitment_wait_s", "commitment_again_h", "query_level")
 """Settings that sending does not need."""
 
 

@@ -53,6 +53,8 @@ class HttpSettings:
     """What a stopping server waits for requests that are under way."""
     retry_after_s: int = 60
     """Told to a peer when the store is out of space."""
+    questions_per_minute: int = 120
+    """What one client may ask of the models; not counted where the gateway listens on loopback only."""
 
     @property
     def is_exposed_without_token(self) -> bool:
@@ -89,7 +91,12 @@ def create_app(
     app.register_blueprint(stow_blueprint(sink, stow), url_prefix="/dicomweb")
     app.register_blueprint(api_blueprint(index, jobs), url_prefix="/api/v1")
     if predict is not None:
-        app.register_blueprint(predict.blueprint())
+        asking = predict.blueprint()
+        if not _is_loopback(settings.host):
+            from gateway.request_limit import limit_posts  # costs memory that a gateway on loopback does not need
+
+            limit_posts(app, asking, settings.questions_per_minute)
+        app.register_blueprint(asking)
 
     @app.get("/health", endpoint="health")
     def _health() -> tuple[Response, int]:

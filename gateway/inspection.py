@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,20 +11,24 @@ from pathlib import Path
 from pydicom.uid import UID
 
 from domain.engine import Answer, Verdict
-from domain.errors import MalformedInstance
+from domain.errors import GatewayError, MalformedInstance
+from domain.image import Raster, UltrasoundRegion
 from domain.instance import Header, StoredInstance
 from domain.job import JobState
-from domain.series import Stack
+from domain.series import Resample, Stack
 from domain.volume import Grid
 from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import LeftOut, OnStep
-from gateway.offline import files_below
+from gateway.offline import as_given, files_below
 from pipeline.planning import Planner, StackPlan
+from volume.calibration import region_fault
 from volume.digest import inspect
+from volume.image_attributes import read_regions
+from volume.kinds import ULTRASOUND_CLASSES
 from volume.pet import suv_scale
 from volume.pixel_format import unit_of
-from volume.words import orientation_in_words, size_in_words
+from volume.words import orientation_in_words, raster_in_words, size_in_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +42,16 @@ class StackReport:
     paths: dict[str, Path] = field(repr=False)
     grid: Grid | None
     """``None`` where it is no volume."""
+    raster: Raster | None
+    """Of an image or a cine; ``None`` for anything else."""
     routes: tuple[str, ...]
     """That take it."""
     code: str
     reason: str
     """Why nothing would run; empty where a route takes it."""
     verdicts: tuple[tuple[str, Verdict], ...]
+    resample: frozenset[Resample] = frozenset()
+    """What the routes that take it have resampled; ``grid`` is then the resampled one."""
 
     @property
     def kind(self) -> str:
@@ -55,11 +63,24 @@ class StackReport:
         """Size and orientation of a volume, the matrix of anything else; empty where there is no image."""
         if self.grid is not None:
             return f"{size_in_words(self.grid)}, {orientation_in_words(self.grid)}"
+        if self.raster is not None:
+            return raster_in_words(self.raster)
         first = self._first
         if not first.has_pixel_data or not first.rows or not first.columns:
             return ""
         frames = f", {first.number_of_frames} frames" if (first.number_of_frames or 1) > 1 else ""
         return f"{first.columns} x {first.rows} pixels{frames}"
+
+    @property
+    def regions(self) -> tuple[tuple[UltrasoundRegion, str], ...]:
+        """In ultrasound the calibrated regions, read from the file, each with why it cannot be measured in."""
+        if self.raster is None or self._first.sop_class_uid not in ULTRASOUND_CLASSES:
+            return ()
+        try:
+            found = read_regions(self._first, self.paths[self._first.sop_instance_uid])
+        except GatewayError:
+            return ()
+        return tuple((region, region_fault(region, self.raster)) for region in found)
 
     @property
     def unit(self) -> str:
@@ -77,7 +98,8 @@ class StackReport:
     @property
     def verdict(self) -> str:
         """Which routes take it, or the named cause why none does."""
-        return "taken by " + ", ".join(self.routes) if self.routes else self.code
+        how = f", resampled ({', '.join(sorted(self.resample))})" if self.resample else ""
+        return "taken by " + ", ".join(self.routes) + how if self.routes else self.code
 
     @property
     def _first(self) -> Header:
@@ -96,8 +118,9 @@ class Inspection:
 def inspected(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[Inspection]:
     """Read all files and ask the planner; archives stay unpacked as long as the context is open."""
     with tempfile.TemporaryDirectory(prefix="voxgate-") as folder:
-        found = _Reader()
-        files = list(files_below(paths, Path(folder)))
+        unpacked = Path(folder)
+        found = _Reader(lambda path: as_given(path, paths, unpacked))
+        files = list(files_below(paths, unpacked))
         for number, path in enumerate(files):
             say("reading", number / len(files))
             found.read(path)
@@ -111,7 +134,8 @@ def inspected(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[In
 class _Reader:
     """Collects instances by series, as intake and store would."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: Callable[[Path], Path]) -> None:
+        self._shown = shown
         self.left_out: list[LeftOut] = []
         self._series: dict[str, list[StoredInstance]] = {}
         self._digests: dict[str, str] = {}
@@ -121,15 +145,15 @@ class _Reader:
         try:
             header, digest = inspect(path)
         except MalformedInstance as error:
-            self.left_out.append(LeftOut(path=path, reason=str(error)))
+            self.left_out.append(LeftOut(path=self._shown(path), reason=str(error)))
             return
         except OSError as error:
-            self.left_out.append(LeftOut(path=path, reason=f"cannot be read (errno {error.errno})"))
+            self.left_out.append(LeftOut(path=self._shown(path), reason=f"cannot be read (errno {error.errno})"))
             return
         first = self._digests.get(header.sop_instance_uid)
         if first is not None:
             same = "the same instance again" if first == digest else "SOPInstanceUID is there with another dataset"
-            self.left_out.append(LeftOut(path=path, reason=f"{same}; the first one is used"))
+            self.left_out.append(LeftOut(path=self._shown(path), reason=f"{same}; the first one is used"))
             return
         self._digests[header.sop_instance_uid] = digest
         instance = StoredInstance(header=header, path=path, received_at=wiring.now())
@@ -156,10 +180,12 @@ def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int)
         stack=plan.stack,
         paths=paths,
         grid=plan.grid,
+        raster=plan.raster,
         routes=tuple(name for name, verdict in plan.verdicts if verdict.answer is Answer.YES),
         code=job.code if is_refused else "",
         reason=job.reason if is_refused else "",
         verdicts=plan.verdicts,
+        resample=plan.resample,
     )
 
 

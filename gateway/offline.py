@@ -15,13 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicom_out.profile import DEFAULT, Profile
 from domain.engine import Verdict
 from domain.errors import ConfigurationError
 from domain.job import Job, JobState
+from domain.series import Resample
 from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import FilesReport, OnStep, take_files
 from gateway.sections import DrawingSection, PromptSection, RouteSection
+from inference.registry import Registry
 from pipeline.task import Task
 from store.store import Store
 from volume.drawings.reading import DRAWING_CLASSES
@@ -75,18 +78,22 @@ def analyse(
     config: Config,
     engine: str | None = None,
     prompt: tuple[PromptSection, ...] = (),
+    resample: tuple[Resample, ...] = (),
+    profile: Profile = DEFAULT,
     on_step: OnStep | None = None,
+    registry: Registry | None = None,
 ) -> Analysis:
-    """Run what the routes (or ``engine``, on everything, with ``prompt``) say on the DICOM files below ``paths``.
+    """Run what the routes say (or ``engine``, on everything, with ``prompt`` and ``resample``) on the DICOM files.
 
-    Writes each job's SEG and SR below ``out``; reports on every stack, also on those that nothing took, and on files.
+    Writes what a destination with ``profile`` would get of each job below ``out``; reports on every stack, also on
+    those that nothing took, and on files. The engines are those of ``registry``, some of which may be loaded already.
 
     Raises
     ------
     ConfigurationError
         No file is DICOM, or there is no such engine.
     """
-    config = _with_engine(config, engine, prompt) if engine else config
+    config = _with_engine(config, engine, prompt, resample) if engine else config
     # Whatever a drawing could wait for is here already
     completeness = config.completeness.model_copy(update={"drawing_wait_s": 0.0})
     config = config.model_copy(update={"completeness": completeness})
@@ -97,7 +104,7 @@ def analyse(
         def tell(share: float) -> None:
             say("analysing", (analysed + share) / len(order))
 
-        joined = wiring.parts(config, store, to={}, progress=tell)
+        joined = wiring.parts(config, store, to={}, progress=tell, profile=profile, engines=registry)
         # Drawings last: they are about images, which must be planned by then.
         for analysed, uid in enumerate(sorted(order, key=lambda uid: _holds_drawings(store, uid))):  # noqa: B007
             tell(0.0)
@@ -132,7 +139,9 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
         ]
 
 
-def _with_engine(config: Config, engine: str, prompt: tuple[PromptSection, ...]) -> Config:
+def _with_engine(
+    config: Config, engine: str, prompt: tuple[PromptSection, ...], resample: tuple[Resample, ...]
+) -> Config:
     registry = wiring.engine_registry(config)
     obstacle = registry.unavailable().get(engine)
     if obstacle is not None:
@@ -141,7 +150,9 @@ def _with_engine(config: Config, engine: str, prompt: tuple[PromptSection, ...])
     if engine not in known:
         raise ConfigurationError(f'no engine called "{engine}"; known: {", ".join(known)}')
     drawn = DrawingSection() if not prompt and registry.manifest(engine).takes_prompts else None
-    route = RouteSection(name=f"run {engine}", engine=engine, prompt=prompt, prompts_from_dicom=drawn)
+    route = RouteSection(
+        name=f"run {engine}", engine=engine, prompt=prompt, prompts_from_dicom=drawn, resample=resample
+    )
     return config.model_copy(update={"routes": (route,)})
 
 
@@ -161,7 +172,7 @@ def _filled(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[tupl
         with wiring.opened_store(local) as store:
             unpacked = here / "unpacked"
             files = list(files_below(paths, unpacked))
-            report = take_files(files, wiring.intake(store), say, shown=lambda path: _as_given(path, paths, unpacked))
+            report = take_files(files, wiring.intake(store), say, shown=lambda path: as_given(path, paths, unpacked))
             if not report.taken and not report.refused:
                 raise ConfigurationError(f"no DICOM instance among {len(files)} file(s)")
             yield store, [arrival.series_instance_uid for arrival in store.series.arrivals()], report
@@ -182,7 +193,7 @@ def files_below(paths: Sequence[Path], unpacked: Path) -> Iterator[Path]:
             yield path
 
 
-def _as_given(path: Path, paths: Sequence[Path], unpacked: Path) -> Path:
+def as_given(path: Path, paths: Sequence[Path], unpacked: Path) -> Path:
     """Return a file's path as the user knows it: in an archive, below the archive's own path."""
     if not path.is_relative_to(unpacked):
         return path

@@ -53,7 +53,8 @@ def retry(log: JobLog, index: SeriesIndex, given: str) -> str:
     if not job.route or job.state in (JobState.DONE, JobState.NOT_APPLICABLE):
         index.thaw(job.series_instance_uid)
         return "its series is planned again; a new job comes of it where routes or engines have changed"
-    waiting = [item for item in log.deliveries(job.job_id) if not item.state.is_stored]
+    _undo_replacements(log, job)
+    waiting = [item for item in log.deliveries(job.job_id) if not item.state.ended_well]
     for item in waiting:
         # What was stored is asked about again, and sent again only where the destination says that it is gone
         back = DeliveryState.STORED if item.state is DeliveryState.UNCONFIRMED else DeliveryState.QUEUED
@@ -62,6 +63,28 @@ def retry(log: JobLog, index: SeriesIndex, given: str) -> str:
     state = JobState.DELIVERING if waiting and are_there else JobState.QUEUED
     log.update(job.job_id, state=state, attempt=job.attempt + 1, code="", reason="")
     return f"it is {state.value} again (attempt {job.attempt + 1})"
+
+
+def _undo_replacements(log: JobLog, job: Job) -> None:
+    """Begin anew with what a destination should have had, where what stood in for it did not arrive either."""
+    objects = {item.sop_instance_uid: item for item in log.objects(job.job_id)}
+    for destination in job.destinations:
+        here = [item for item in log.deliveries(job.job_id) if item.destination == destination]
+        stand_ins = [
+            item.sop_instance_uid
+            for item in here
+            if not item.state.ended_well
+            and item.sop_instance_uid in objects
+            and not objects[item.sop_instance_uid].is_for(destination)
+        ]
+        if stand_ins:
+            log.replace_deliveries(
+                job.job_id,
+                destination,
+                replaced=stand_ins,
+                by=[item.sop_instance_uid for item in here if item.state is DeliveryState.REPLACED],
+                reason="Tried again from the beginning.",
+            )
 
 
 def _deliver_now(log: JobLog, job: Job) -> str:

@@ -21,6 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from dicom_out.profile import Role
+from domain.series import Resample
+
 
 def _as_list(value: object) -> object:
     """Take ``a, b`` or ``["a", "b"]`` where the environment gives a list as text."""
@@ -29,6 +32,12 @@ def _as_list(value: object) -> object:
     if value.lstrip().startswith("["):
         return json.loads(value)
     return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _as_roles(value: object) -> object:
+    """Take names of objects in any case."""
+    found = _as_list(value)
+    return [item.upper() if isinstance(item, str) else item for item in found] if isinstance(found, list) else found
 
 
 def _as_table(value: object) -> object:
@@ -125,6 +134,7 @@ class HttpSection(Section):
     min_body_kb_s: Annotated[int, Field(ge=0)] = 4
     graceful_timeout_s: Annotated[int, Field(ge=0)] = 30
     retry_after_s: Annotated[int, Field(ge=1)] = 60
+    questions_per_minute: Annotated[int, Field(ge=1)] = 120
 
 
 class PredictSection(Section):
@@ -142,6 +152,7 @@ class PredictSection(Section):
     most_voxels: Annotated[int, Field(ge=1)] = 600_000_000
     most_entries: Annotated[int, Field(ge=1)] = 5000
     most_unpacked_mb: Annotated[int, Field(ge=1)] = 2048
+    keep_answers_h: Annotated[float, Field(gt=0)] = 24.0
 
 
 class DatabaseSection(Section):
@@ -178,6 +189,7 @@ class DimseDestination(Section):
 
     name: Name
     kind: Literal["dimse"]
+    profile: str = "default"
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
     ae_title: AeTitle
@@ -198,6 +210,7 @@ class StowDestination(Section):
 
     name: Name
     kind: Literal["stow"]
+    profile: str = "default"
     url: Annotated[str, StringConstraints(pattern=r"^https?://[^/]")]
     token: SecretStr = SecretStr("")
     username: str = ""
@@ -209,6 +222,23 @@ class StowDestination(Section):
 
 
 DestinationSection = Annotated[DimseDestination | StowDestination, Field(discriminator="kind")]
+
+
+class ProfileSection(Section):
+    """``[profiles.<name>]``: a built-in profile with changes; see ``dicom_out.profile``."""
+
+    base: Literal["default", "ohif", "weasis", "slicer", "pacs-basic"] = "default"
+    objects: Annotated[tuple[Role, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
+    segmentation: Literal["binary", "labelmap", "fractional"] | None = None
+    compression: Literal["none", "rle"] | None = None
+    report: Literal["comprehensive-3d", "comprehensive"] | None = None
+    text: Literal["basic", "enhanced", "comprehensive"] | None = None
+    empty_frames: bool | None = None
+    max_frames: Annotated[int, Field(ge=0)] | None = None
+    preliminary: Literal["", "preliminary", "final"] | None = None
+    identified: bool | None = None
+    superseded: Literal["keep", "reject"] | None = None
+    why: str = ""
 
 
 class PromptSection(Section):
@@ -279,6 +309,7 @@ class RouteSection(Section):
     options: dict[str, str | int | float | bool] = {}
     prompt: Annotated[tuple[PromptSection, ...], BeforeValidator(_as_objects)] = ()
     prompts_from_dicom: Annotated[DrawingSection | None, BeforeValidator(_as_rule)] = None
+    resample: Annotated[tuple[Resample, ...], BeforeValidator(_as_list)] = ()
 
     @model_validator(mode="after")
     def _one_space(self) -> Self:

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_out.profile import DEFAULT, Profile
 from domain.errors import GatewayError
 from domain.ports import Destination
 from gateway.config import Config
@@ -29,6 +30,7 @@ from store.store import Store, migrate_store, open_store
 if TYPE_CHECKING:
     from flask import Flask
 
+    from inference.api import Written
     from inference.registry import Registry
     from pipeline.guard import EngineGuard
     from pipeline.jobs import JobEngine
@@ -124,13 +126,18 @@ def parts(
     to: Mapping[str, Destination] | None = None,
     guard: EngineGuard | None = None,
     progress: Callable[[float], None] | None = None,
+    profile: Profile = DEFAULT,
+    engines: Registry | None = None,
 ) -> Parts:
     """Join planner, engines, writers and destinations (default: the configured ones) on an open store.
 
-    ``progress`` is told how much of a case is done, by engines that can tell.
+    ``progress`` is told how much of a case is done, by engines that can tell. ``profile`` says what is written of a
+    job without a destination.
     """
-    from dicom_out.writer import Writer, WriterSettings
+    from dicom_out.kind import WriterSettings
+    from dicom_out.writer import Writer
     from gateway.destinations import profiles
+    from gateway.profiles import profiles_of_destinations
     from pipeline.confirming import Confirming
     from pipeline.delivering import Delivering
     from pipeline.delivery import DeliverySettings
@@ -138,7 +145,7 @@ def parts(
     from pipeline.steps import Steps
 
     to = destinations(config) if to is None else to
-    engines = engine_registry(config)
+    engines = engines or engine_registry(config)
     retries = DeliverySettings(**config.delivery.model_dump())
     planner = Planner(routes(config), engines, tuple(to))
     known = profiles(config.destinations, store)
@@ -148,7 +155,11 @@ def parts(
         jobs=store.jobs,
         planner=planner,
         engines=engines,
-        writer=Writer(WriterSettings(software_version=version("voxgate"))),
+        writer=Writer(
+            WriterSettings(software_version=version("voxgate")),
+            profiles=profiles_of_destinations(config),
+            default=profile,
+        ),
         delivering=Delivering(jobs=store.jobs, destinations=to, settings=retries, confirming=confirming),
         retries=retries,
         results=store.results,
@@ -208,7 +219,10 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
             version=version("voxgate"),
             engines=registry.manifests(),
             predict=PredictService(
-                registry, PredictSettings(**config.predict.model_dump()), asking.device if asking else ""
+                registry,
+                PredictSettings(**config.predict.model_dump(), folder=config.store.path / "predictions"),
+                asking.device if asking else "",
+                _dicom_answers(config, registry) if config.predict.enabled else None,
             ),
         )
 
@@ -218,6 +232,14 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
         ready(port=port, host=config.http.host)
 
     serve(settings, make, on_listening=listening)
+
+
+def _dicom_answers(
+    config: Config, registry: Registry
+) -> Callable[[Sequence[Path], str, Mapping[str, str | int], Path], Written]:
+    from gateway.dicom_answers import dicom_answers
+
+    return dicom_answers(config, registry)
 
 
 def _end_on(stop: threading.Event) -> None:

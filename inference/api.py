@@ -5,24 +5,29 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from domain.engine import Case
-from domain.errors import EngineUnavailable, GatewayError, InferenceError
+from domain.errors import EngineUnavailable, GatewayError, InferenceError, StorageError
 from domain.ports import Engine
 from domain.question import Answer, Answering, Question, Sampling
 from inference.context import context_used
-from inference.desk import Desk
+from inference.desk import Busy, Desk
 from inference.medsam2_api import Medsam2Service
 from inference.openapi import document
 from inference.predict_request import MODALITIES, TASKS, InvalidRequest, PredictRequest, parse
 from inference.predict_settings import PredictSettings
+from inference.predictions import Answered, Predictions
 from inference.wsgi import client_gone, json_body
 
 if TYPE_CHECKING:
@@ -33,16 +38,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INVALID, UNAVAILABLE, FAILED = "Invalid request", "Service unavailable", "Prediction failed"
+INVALID, UNAVAILABLE, FAILED, UNKNOWN = "Invalid request", "Service unavailable", "Prediction failed", "Not found"
 
 
 class Engines(Protocol):
     """What of ``inference.registry.Registry`` is needed here."""
 
+    def names(self) -> tuple[str, ...]: ...
     def obstacle(self, name: str) -> str | None: ...
     def prompts(self, name: str) -> Mapping[str, Mapping[str, str]]: ...
     def is_loaded(self, name: str) -> bool: ...
     def engine(self, name: str) -> Engine: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Results as DICOM files, by the name that they get in the answer, and why some images have none."""
+
+    objects: Mapping[str, Path]
+    reasons: tuple[str, ...] = ()
 
 
 class PredictService:
@@ -54,14 +68,29 @@ class PredictService:
         Used for its engines by the worker alone.
     device
         What ``/info`` says about where the default engine runs.
+    dicom
+        Runs an engine with a route's options on DICOM files and writes its results below a folder; called by the
+        worker alone. ``None``: answers are never DICOM.
     """
 
-    def __init__(self, registry: Engines, settings: PredictSettings, device: str = "") -> None:
+    def __init__(
+        self,
+        registry: Engines,
+        settings: PredictSettings,
+        device: str = "",
+        dicom: Callable[[Sequence[Path], str, Mapping[str, str | int], Path], Written] | None = None,
+    ) -> None:
         self._registry = registry
         self._settings = settings
         self._device = device
+        self._dicom = dicom
         self._desk = Desk(settings.queue)
         self._medsam2 = Medsam2Service(registry, settings, self._desk)
+        self._later: Predictions | None = None
+        if settings.enabled and settings.folder is not None:
+            self._later = Predictions(
+                settings.folder, self._answer_later, most=settings.queue, keep_s=settings.keep_answers_h * 3600
+            )
 
     @property
     def model_loaded(self) -> bool:
@@ -85,23 +114,33 @@ class PredictService:
         blueprint = Blueprint("predict", __name__)
         blueprint.register_blueprint(self._medsam2.blueprint())
         blueprint.post("/predict")(self._predict)
+        blueprint.get("/api/v1/jobs/predict-<key>")(self._show)
+        blueprint.get("/api/v1/jobs/predict-<key>/result")(self._result)
+        blueprint.delete("/api/v1/jobs/predict-<key>")(self._forget)
         blueprint.get("/openapi.json")(lambda: jsonify(document()))
         return blueprint
 
     # -- One request ------------------------------------------------------------------------------------------------
 
     def _predict(self) -> Response:
-        began = time.perf_counter()
+        def answer() -> Answered:
+            asked = parse(json_body(request, self._settings.most_body_mb))
+            if request.args.get("async", "0") != "0":
+                return self._accepted(asked)
+            return self._answered(asked, request.remote_addr or "", client_gone(request.environ))
+
+        return _response(self._guarded(answer))
+
+    def _guarded(self, answer: Callable[[], Answered]) -> Answered:
+        """Return the answer, or what is wrong in the form of the public interface."""
         try:
-            asked = self._asked()
-            answered = self._answered(asked)
-            return jsonify({**answered, "processing_time": round(time.perf_counter() - began, 3)})
+            return answer()
         except InvalidRequest as error:
             return _error(error.status, INVALID, error.details)
         except HTTPException as error:
             return _error(error.code or 400, INVALID, [error.description or error.name])
-        except EngineUnavailable as error:
-            return self._unavailable(str(error))
+        except (EngineUnavailable, StorageError) as error:
+            return _error(503, UNAVAILABLE, [str(error)], retry_after_s=self._settings.retry_after_s)
         except InferenceError as error:
             return _error(422, INVALID, [str(error)])
         except Exception:
@@ -109,15 +148,67 @@ class PredictService:
             log.exception("predict failed", extra={"fault": number})
             return _error(500, FAILED, [f"An unexpected fault; the log has it under {number}"])
 
-    def _asked(self) -> PredictRequest:
-        return parse(json_body(request, self._settings.most_body_mb))
+    # -- Later ------------------------------------------------------------------------------------------------------
 
-    def _answered(self, asked: PredictRequest) -> dict[str, object]:
-        name = asked.engine or self._settings.engine
+    def _accepted(self, asked: PredictRequest) -> Answered:
+        """Keep a question whose form is right; whether its images can be decoded is said in its answer."""
+        if self._later is None:
+            raise EngineUnavailable("Questions are not answered later here: [predict] enabled is false.")
+        self._engine(asked)
+        key = self._later.accept(request.get_data())
+        place = f"/api/v1/jobs/predict-{key}"
+        return Answered(
+            status=202,
+            body={"job_id": f"predict-{key}", "state": "queued", "url": place},
+            headers={"Location": place},
+        )
+
+    def _answer_later(self, body: object, cancelled: Callable[[], bool]) -> Answered:
+        """Answer a kept question; while too many others wait, it waits with them."""
+
+        def answer() -> Answered:
+            while True:
+                try:
+                    return self._answered(parse(body), "later", cancelled)
+                except Busy:
+                    time.sleep(1)
+
+        return self._guarded(answer)
+
+    def _result(self, key: str) -> Response:
+        path = self._later.result(key) if self._later is not None else None
+        if path is None:
+            return _response(_error(404, UNKNOWN, ["There is no such file; GET the job itself"]))
+        return _response(Answered(status=200, content=path.read_bytes(), content_type="application/zip"))
+
+    def _show(self, key: str) -> Response:
+        state = self._later.state(key) if self._later is not None else None
+        if self._later is None or state is None:
+            return _response(_error(404, UNKNOWN, ["There is no such question; answers are kept for some hours"]))
+        answered = self._later.answer(key)
+        body: dict[str, object] = {"job_id": f"predict-{key}", "state": state}
+        if answered is not None:
+            body["answer" if state == "done" else "fault"] = answered.body
+            if answered.content_type:
+                body["answer"] = {"url": f"/api/v1/jobs/predict-{key}/result", "content_type": answered.content_type}
+        return _response(Answered(status=200, body=body))
+
+    def _forget(self, key: str) -> Response:
+        if self._later is None or not self._later.remove(key):
+            return _response(_error(404, UNKNOWN, ["There is no such question"]))
+        return Response(status=204)
+
+    # -- The question -----------------------------------------------------------------------------------------------
+
+    def _answered(self, asked: PredictRequest, client: str, is_gone: Callable[[], bool]) -> Answered:
+        began = time.perf_counter()
+        name = self._engine(asked)
         prompt = self._prompt(asked, name)
         obstacle = self._obstacle(name)
         if obstacle is not None:
             raise EngineUnavailable(f"The engine {name} cannot be used: {obstacle}")
+        if asked.output == "dicom":
+            return self._as_dicom(asked, name, prompt, client, is_gone)
         from inference.predict_inputs import decode
 
         inputs = decode(asked, self._settings)
@@ -131,12 +222,41 @@ class PredictService:
             sampling=Sampling(**asked.hyperparams.model_dump()),
         )
         answer = self._desk.ask(
-            request.remote_addr or "",
+            client,
             lambda cancelled: self._work(name, question, inputs, cancelled),
             timeout_s=self._settings.timeout_s,
-            is_gone=client_gone(request.environ),
+            is_gone=is_gone,
         )
-        return {**_body(asked, inputs, answer), "context_used": question.context, "engine": name}
+        said = {**_body(asked, inputs, answer), "context_used": question.context, "engine": name}
+        return Answered(status=200, body={**said, "processing_time": round(time.perf_counter() - began, 3)})
+
+    def _as_dicom(
+        self, asked: PredictRequest, name: str, prompt: str, client: str, is_gone: Callable[[], bool]
+    ) -> Answered:
+        """Answer as a route with these options would: SEG and SR, verified, in a zip archive."""
+        if self._dicom is None:
+            raise InvalidRequest(400, ["Invalid field: output: this service writes no DICOM"])
+        from inference.predict_inputs import dicom_files
+
+        make = self._dicom
+        with tempfile.TemporaryDirectory(prefix="voxgate-predict-") as folder:
+            files = dicom_files(asked, self._settings, Path(folder))
+            options = _options(asked, prompt) if self._registry.prompts(name) else {}
+            written = self._desk.ask(
+                client,
+                lambda cancelled: make(files, name, options, Path(folder) / "results"),
+                timeout_s=self._settings.timeout_s,
+                is_gone=is_gone,
+            )
+            if not written.objects:
+                raise InvalidRequest(422, [f"images: {reason}" for reason in written.reasons])
+            return Answered(status=200, content=_zipped(written), content_type="application/zip")
+
+    def _engine(self, asked: PredictRequest) -> str:
+        """Return the engine that is asked; the client's fault where it names one that does not exist."""
+        if asked.engine and asked.engine not in self._registry.names():
+            raise InvalidRequest(400, [f"Invalid field: engine: must be one of {', '.join(self._registry.names())}"])
+        return asked.engine or self._settings.engine
 
     def _prompt(self, asked: PredictRequest, name: str) -> str:
         """Return the prompt of the request, or the engine's own for such a task."""
@@ -170,15 +290,36 @@ class PredictService:
         masks = () if findings.labels is None else ((findings.labels > 0).astype("uint8"),)
         return Answer(text=findings.narrative or said, volume_masks=masks)
 
-    def _unavailable(self, reason: str) -> Response:
-        response = _error(503, UNAVAILABLE, [reason])
-        response.headers["Retry-After"] = str(self._settings.retry_after_s)
-        return response
+
+def _error(status: int, what: str, details: list[str], *, retry_after_s: int | None = None) -> Answered:
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return Answered(status=status, body={"error": what, "details": details}, headers=headers)
 
 
-def _error(status: int, what: str, details: list[str]) -> Response:
-    response = jsonify(error=what, details=details)
-    response.status_code = status
+def _options(asked: PredictRequest, prompt: str) -> dict[str, str | int]:
+    """Return the question as options of a route; what is written for the PACS is written greedily."""
+    options: dict[str, str | int] = {"task": asked.task, "max_new_tokens": asked.hyperparams.max_new_tokens}
+    options |= {"prompt": prompt} if prompt else {}
+    options |= {"context": asked.context} if asked.context.strip() else {}
+    return options if asked.modality == "ct" else {**options, "modality": asked.modality}
+
+
+def _zipped(written: Written) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, path in written.objects.items():
+            archive.write(path, name)
+        if written.reasons:
+            archive.writestr("not-analysed.txt", "\n".join(written.reasons) + "\n")
+    return out.getvalue()
+
+
+def _response(answered: Answered) -> Response:
+    if answered.content_type:
+        return Response(answered.content, answered.status, answered.headers, content_type=answered.content_type)
+    response = jsonify(answered.body)
+    response.status_code = answered.status
+    response.headers.update(answered.headers)
     return response
 
 

@@ -12,7 +12,7 @@ from domain.codes import Code
 from domain.engine import Answer, EngineManifest, Verdict
 from domain.errors import ConfigurationError
 from domain.findings import SegmentDescription
-from domain.series import SeriesFacts
+from domain.series import SeriesFacts, StackKind
 from inference.weighting import native_t1
 from inference.weights import WeightsFile, WeightsPackage
 
@@ -21,6 +21,8 @@ from inference.weights import WeightsFile, WeightsPackage
 class Inputs:
     """Which series an engine takes, as far as headers tell. Empty or ``None``: no condition."""
 
+    kinds: tuple[str, ...] = (StackKind.VOLUME,)
+    """``volume``, ``image``, ``cine``."""
     modality: tuple[str, ...] = ()
     min_instances: int = 1
     max_slice_spacing_mm: float | None = None
@@ -31,11 +33,24 @@ class Inputs:
 
     def accepts(self, facts: SeriesFacts) -> Verdict:
         """Tell whether the engine can work on a series with these facts."""
-        for condition in (self._modality, self._image_type, self._weighting, self._instances, self._spacing):
+        for condition in (
+            self._kind,
+            self._modality,
+            self._image_type,
+            self._weighting,
+            self._instances,
+            self._spacing,
+        ):
             verdict = condition(facts)
             if verdict is not None:
                 return verdict
         return Verdict(Answer.YES, "the headers fit the engine's inputs")
+
+    def _kind(self, facts: SeriesFacts) -> Verdict | None:
+        if facts.kind in self.kinds:
+            return None
+        wanted = " and ".join(StackKind(kind).plural for kind in self.kinds)
+        return Verdict(Answer.NO, f"the engine works on {wanted}; this is {facts.kind.in_words}")
 
     def _modality(self, facts: SeriesFacts) -> Verdict | None:
         if not self.modality or facts.modality in self.modality:
@@ -188,7 +203,12 @@ def _inputs(read: _Reader, inputs: Mapping[str, Any]) -> Inputs:
         for key in ("max_slice_spacing_mm", "max_pixel_spacing_mm")
         if key in inputs
     }
+    kinds = read.texts(inputs, "inputs.kinds") or (StackKind.VOLUME,)
+    if not set(kinds) <= set(StackKind):
+        read.faults.append(f"inputs.kinds: not all of them are {', '.join(StackKind)}")
+        kinds = (StackKind.VOLUME,)
     return Inputs(
+        kinds=kinds,
         modality=read.texts(inputs, "inputs.modality"),
         min_instances=int(read.number(inputs, "inputs.min_instances", 1)),
         excluded_image_types=read.texts(inputs, "inputs.excluded_image_types"),

@@ -18,7 +18,6 @@ from werkzeug.exceptions import HTTPException
 from domain.engine import Case
 from domain.errors import EngineUnavailable, GatewayError, InferenceError
 from domain.ports import Engine
-from domain.prompt import Box, ObjectPrompt, Prompt
 from domain.question import Withdrawn
 from inference.desk import Desk, TimedOut
 from inference.medsam2_request import Asked, parse_medsam2
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from domain.prompt import Prompt
     from inference.nifti import Nifti
 
 log = logging.getLogger(__name__)
@@ -184,6 +184,8 @@ def _check_place(asked: Asked, read: Nifti, index: int) -> None:
 
 def _prompt(asked: Asked, shape: tuple[int, ...]) -> Prompt:
     """Return the box as voxels; where it ends with the image it ends at the last pixel's outer edge."""
+    from domain.prompt import Box, ObjectPrompt, Prompt  # the HTTP process imports this module, without numpy
+
     _, rows, columns = shape
     x0, y0, x1, y1 = asked.bbox
     k = float(asked.own_slice)

@@ -12,6 +12,7 @@ _ERRORS = {
     413: "Too large",
     415: "Unsupported format",
     422: "Not decodable, or nothing that the model can look at",
+    429: "Too many requests of one client; see Retry-After",
     500: "Unexpected fault, with its number in the log",
     503: "No model, or busy; see Retry-After",
 }
@@ -51,7 +52,15 @@ def document() -> dict[str, Any]:
             "slices": {"type": "array", "items": {"type": "object"}},
         },
     }
-    responses: dict[str, Any] = {"200": _json("The answer", answer)}
+    accepted = {
+        "type": "object",
+        "required": ["job_id", "state", "url"],
+        "properties": {name: {"type": "string"} for name in ("job_id", "state", "url")},
+    }
+    responses: dict[str, Any] = {
+        "200": {**_json("The answer", answer), "content": {**_json("", answer)["content"], "application/zip": {}}},
+        "202": _json("With ?async=1: kept, and answered later", accepted),
+    }
     responses |= {str(status): _json(said, error) for status, said in _ERRORS.items()}
     return {
         "openapi": "3.1.0",
@@ -59,6 +68,9 @@ def document() -> dict[str, Any]:
         "paths": {
             "/predict": {
                 "post": {
+                    "parameters": [
+                        {"name": "async", "in": "query", "schema": {"type": "string", "enum": ["0", "1"]}}
+                    ],
                     "requestBody": {"required": True, "content": {"application/json": {"schema": _moved(request)}}},
                     "responses": responses,
                 }

@@ -19,7 +19,7 @@ from PIL import Image
 from domain.engine import StudyContext
 from domain.errors import AssemblyError, GatewayError, InstanceRejected
 from domain.instance import Header
-from domain.series import Stack
+from domain.series import Stack, StackKind
 from domain.volume import Volume
 from inference.nifti import nifti_volume, read_nifti
 from inference.predict_request import ImagePart, InvalidRequest, PredictRequest
@@ -69,6 +69,30 @@ def _bytes(part: ImagePart, index: int) -> bytes:
         return base64.b64decode(part.data.rpartition("base64,")[2], validate=True)
     except (binascii.Error, ValueError):
         raise InvalidRequest(422, [f"images[{index}].data: not base64"]) from None
+
+
+def dicom_files(request: PredictRequest, settings: PredictSettings, folder: Path) -> list[Path]:
+    """Write what was sent below ``folder``; return the files, whose names are numbers.
+
+    Raises
+    ------
+    InvalidRequest
+        415 where an image is no DICOM; otherwise as ``decode``.
+    """
+    odd = [f"images[{i}].format: output dicom needs dcm" for i, p in enumerate(request.images) if p.format != "dcm"]
+    if odd:
+        raise InvalidRequest(415, odd)
+    files: list[Path] = []
+    for index, part in enumerate(request.images):
+        place = folder / str(index)
+        if part.is_series:
+            place.mkdir()
+            _unpack(_bytes(part, index), place, settings)
+            files += sorted(place.iterdir())
+        else:
+            place.write_bytes(_bytes(part, index))
+            files.append(place)
+    return files
 
 
 # -- Pictures -------------------------------------------------------------------------------------------------------
@@ -219,6 +243,8 @@ def _unfit(stack: Stack) -> str:
     """Return why a stack is no CT volume; empty where it is one."""
     if stack.refusal is not None:
         return stack.refusal.reason
+    if stack.kind is not StackKind.VOLUME:
+        return f"this is {stack.kind.in_words}"
     if stack.headers[0].modality != "CT":
         return "Modality is not CT"
     try:

@@ -63,6 +63,11 @@ class PredictRequest(_Part):
     prompt: Annotated[str, Field(max_length=4000, repr=False)] = ""
     hyperparams: Hyperparams = Hyperparams()
     engine: Annotated[str, Field(max_length=64)] = ""
+    output: Annotated[
+        Literal["json", "dicom"],
+        BeforeValidator(_lower),
+        Field(description="dicom: a zip archive of SEG and SR, for images that are DICOM."),
+    ] = "json"
 
 
 class InvalidRequest(Exception):

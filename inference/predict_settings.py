@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,3 +27,6 @@ class PredictSettings:
     most_voxels: int = 600_000_000
     most_entries: int = 5000
     most_unpacked_mb: int = 2048
+    folder: Path | None = None
+    """Where questions with ``?async=1`` and their answers are kept; ``None``: there are none."""
+    keep_answers_h: float = 24.0

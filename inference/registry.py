@@ -106,6 +106,10 @@ class Registry:
             self._engines[name] = engine
         return self._engines[name]
 
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all engines, whatever stands in their way."""
+        return tuple(self._known)
+
     def obstacle(self, name: str) -> str | None:
         """Return why an engine cannot be used, ``None`` where it can."""
         return self._obstacle(name) if name in self._known else "there is no such engine"

@@ -132,7 +132,14 @@ class DrawingPlans:
         if sketch.images and not named:
             return [], []
         if plan.grid is None:
-            return [], [f"The images that it is drawn on are no volume: {plan.jobs[0].reason}"]
+            cause = (
+                plan.jobs[0].reason if plan.jobs[0].state is JobState.NOT_RUN else "they lie nowhere in the patient."
+            )
+            return [], [f"The images that it is drawn on are no volume: {cause}"]
+        if plan.resample:
+            return [], [
+                "The images that it is drawn on must be resampled to be a volume; drawings are not moved there."
+            ]
         slices = Slices(headers=plan.stack.headers, grid=plan.grid)
         objects = _objects(sketch, slices)
         if not objects:
@@ -224,7 +231,8 @@ class DrawingPlans:
         if not is_overdue and not shown <= {item.header.sop_instance_uid for item in named}:
             raise _Waits("Some images that it is drawn on have not come.")
         arriving = {arrival.series_instance_uid for arrival in self._index.arrivals()}
-        if arriving & set(found):
+        # Its own series, should it hold the images too, is the one that is being planned
+        if arriving & (set(found) - {sketch.drawing.series_instance_uid}):
             raise _Waits("The images that it is drawn on are still arriving.")
         return found
 

@@ -70,8 +70,9 @@ class PlanStep:
         found = self._jobs.find(series_instance_uid=series_instance_uid)
         prompted = [job for job in found if job.drawing]
         earlier = [job for job in found if not job.drawing]
-        planned = [_with_predecessor(job, earlier) for plan in plans for job in plan.jobs]
-        planned = [job for job in planned if not _is_answered(job, prompted)]
+        # Many stacks may share one statement.
+        jobs = {job.job_id: job for plan in plans for job in plan.jobs}
+        planned = [_with_predecessor(job, earlier) for job in jobs.values() if not _is_answered(job, prompted)]
         self._look_again(instances[0].header.study_instance_uid, others, prompted)
         planned += [_statement(instance, fate) for instance, fate in fates]
         known = {instance.header.sop_instance_uid for instance in instances}

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from domain.engine import Answer, Verdict, job_id
 from domain.errors import AssemblyError, GatewayError
+from domain.image import Raster
 from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
 from domain.ports import EngineRegistry
 from domain.prompt import Prompt
-from domain.series import SeriesFacts, Stack
+from domain.series import Resample, SeriesFacts, Stack, StackKind
 from domain.volume import Grid
 from pipeline.rules import Route
 from volume.drawings.sketch import SketchedObject
 from volume.facts import facts
 from volume.frames import frame_numbers
 from volume.geometry import geometry
+from volume.image_format import raster_of
 from volume.repeats import group_stored
+from volume.resample import resampling_of
 
 STAT = 1
 _PRIORITIES = {"STAT": STAT, "HIGH": 5}
@@ -31,9 +35,14 @@ class StackPlan:
 
     stack: Stack
     grid: Grid | None
+    """Of a volume."""
+    raster: Raster | None
+    """Of an image or a cine."""
     jobs: tuple[Job, ...]
     verdicts: tuple[tuple[str, Verdict], ...] = ()
     """Every route's answer, by route name."""
+    resample: frozenset[Resample] = frozenset()
+    """What is taken out of the slices for the routes that allow it; ``grid`` is then the resampled one."""
 
 
 class Planner:
@@ -59,6 +68,10 @@ class Planner:
     def prompt(self, route: str) -> Prompt | None:
         """Return the default prompt of a route."""
         return next((item.prompt for item in self._routes if item.name == route), None)
+
+    def resample(self, route: str) -> tuple[Resample, ...]:
+        """Return what a route allows to be resampled."""
+        return next((item.resample for item in self._routes if item.name == route), ())
 
     @property
     def takes_drawings(self) -> bool:
@@ -86,7 +99,7 @@ class Planner:
 
     def drawn_job(self, plan: StackPlan, route: Route, prompt: Prompt) -> Job:
         """Return the job that a drawing starts on a stack."""
-        return self._job(plan.stack, route, prompt)
+        return self._job(plan.stack, route, frozenset(), prompt)
 
     def plan(self, instances: Sequence[StoredInstance], *, sender: str | None) -> tuple[StackPlan, ...]:
         """Plan one series; every stack ends up in at least one job.
@@ -100,26 +113,55 @@ class Planner:
         """
         paths = {instance.header.sop_instance_uid: instance.path for instance in instances}
         stacks = group_stored([instance.header for instance in instances], paths)
-        return tuple(self._plan_stack(stack, sender) for stack in stacks)
+        return _with_joint_statements([self._plan_stack(stack, sender) for stack in stacks])
 
     def _plan_stack(self, stack: Stack, sender: str | None) -> StackPlan:
         # A geometric refusal takes precedence over a route's reason: it is what the administrator can act upon.
-        if stack.refusal is not None:
-            job = not_run(stack, stack.refusal.code.value, stack.refusal.reason)
-            return StackPlan(stack=stack, grid=None, jobs=(job,))
         try:
-            proven = geometry(stack)
+            ordered, grid, raster = _placed(stack)
         except AssemblyError as error:
-            return StackPlan(stack=stack, grid=None, jobs=(not_run(stack, error.code, str(error)),))
-        ordered, grid = replace(stack, headers=proven.headers), proven.grid
+            return self._plan_irregular(stack, sender, error)
         verdicts = self._ask(ordered, grid, sender)
-        taken = {name for name, verdict in verdicts if verdict.answer is Answer.YES}
-        jobs = tuple(self._job(ordered, route) for route in self._routes if route.name in taken)
+        jobs = self._jobs(ordered, verdicts)
         if not jobs:
             jobs = (not_run(ordered, "no-route", _why_no_route(verdicts)),)
-        return StackPlan(stack=ordered, grid=grid, jobs=jobs, verdicts=tuple(verdicts))
+        return StackPlan(stack=ordered, grid=grid, raster=raster, jobs=jobs, verdicts=tuple(verdicts))
 
-    def _ask(self, stack: Stack, grid: Grid, sender: str | None) -> list[tuple[str, Verdict]]:
+    def _plan_irregular(self, stack: Stack, sender: str | None, refusal: AssemblyError) -> StackPlan:
+        """Give a stack to the routes that allow it to be resampled; without one the refusal stands."""
+        try:
+            proven = geometry(stack, tuple(Resample))
+        except AssemblyError as error:
+            also = f" {error}" if error.code != refusal.code else ""
+            job = not_run(stack, refusal.code, f"{refusal}{also}")
+            return StackPlan(stack=stack, grid=None, raster=None, jobs=(job,))
+        needed, grid = proven.resample, resampling_of(proven).regular
+        ordered = replace(stack, headers=proven.headers, refusal=None)
+        answers = self._ask(ordered, grid, sender)
+        unwilling = {route.name for route in self._routes if not needed <= set(route.resample)}
+        setting = f"resample = {_setting(needed)}"
+        verdicts = tuple(
+            (name, Verdict(Answer.NO, f"{refusal.code}: does not say {setting}"))
+            if name in unwilling and verdict.answer is Answer.YES
+            else (name, verdict)
+            for name, verdict in answers
+        )
+        jobs = self._jobs(ordered, verdicts, needed)
+        if jobs:
+            return StackPlan(stack=ordered, grid=grid, raster=None, jobs=jobs, verdicts=verdicts, resample=needed)
+        willing = [name for name, verdict in answers if verdict.answer is Answer.YES]
+        here = f" (here: {', '.join(map(repr, willing))})" if willing else ""
+        reason = f"{refusal} Or let a route say {setting}{here}: it then works on a resampled volume."
+        job = not_run(stack, refusal.code, reason)
+        return StackPlan(stack=stack, grid=None, raster=None, jobs=(job,), verdicts=verdicts)
+
+    def _jobs(
+        self, stack: Stack, verdicts: Sequence[tuple[str, Verdict]], resample: frozenset[Resample] = frozenset()
+    ) -> tuple[Job, ...]:
+        taken = {name for name, verdict in verdicts if verdict.answer is Answer.YES}
+        return tuple(self._job(stack, route, resample) for route in self._routes if route.name in taken)
+
+    def _ask(self, stack: Stack, grid: Grid | None, sender: str | None) -> list[tuple[str, Verdict]]:
         known = facts(stack, grid, sender)
         answers = []
         for route in self._routes:
@@ -142,10 +184,12 @@ class Planner:
             return Verdict(Answer.NO, str(error))
         return Verdict(Answer.NO, "its engine takes no prompts") if takes_none else verdict
 
-    def _job(self, stack: Stack, route: Route, drawn: Prompt | None = None) -> Job:
+    def _job(self, stack: Stack, route: Route, resample: frozenset[Resample], drawn: Prompt | None = None) -> Job:
         manifest = self._engines.manifest(route.engine)
         uids = _uids(stack.headers)
         options = repr(sorted(route.options.items())) if route.options else ""
+        if resample:  # a regular stack gives the same result, and so the same job, whatever a route allows
+            options += f" resample {' '.join(sorted(resample))}"
         prompt = "" if route.prompt is None else route.prompt.digest
         drawing = ""
         if drawn is not None and drawn.drawing is not None:
@@ -165,6 +209,29 @@ class Planner:
             priority=min(route.priority, _requested_priority(stack.headers)),
             drawing=drawing,
         )
+
+
+def _placed(stack: Stack) -> tuple[Stack, Grid | None, Raster | None]:
+    """Return the stack in order, with where its pixels lie."""
+    if stack.kind is not StackKind.VOLUME and stack.refusal is None:
+        return stack, None, raster_of(stack.headers[0])
+    proven = geometry(stack)
+    return replace(stack, headers=proven.headers), proven.grid, None
+
+
+def _with_joint_statements(plans: Sequence[StackPlan]) -> tuple[StackPlan, ...]:
+    """Say once what is to be said alike of many images: a series of ultrasound may hold hundreds, a stack each."""
+    alike: dict[tuple[str, str], list[StackPlan]] = defaultdict(list)
+    for plan in plans:
+        if plan.stack.kind is not StackKind.VOLUME and not plan.jobs[0].route:
+            alike[plan.jobs[0].code, plan.jobs[0].reason].append(plan)
+    joint: dict[str, Job] = {}
+    for (code, reason), members in alike.items():
+        headers = tuple(header for plan in members for header in plan.stack.headers)
+        name = members[0].stack.name if len(members) == 1 else f"{len(members)} images"
+        job = not_run(Stack(name=name, headers=headers), code, reason)
+        joint |= {plan.jobs[0].job_id: job for plan in members}
+    return tuple(replace(plan, jobs=tuple(joint.get(job.job_id, job) for job in plan.jobs)) for plan in plans)
 
 
 def not_run(stack: Stack, code: str, reason: str) -> Job:
@@ -201,6 +268,12 @@ def _why_no_route(verdicts: Sequence[tuple[str, Verdict]]) -> str:
     if not verdicts:
         return "No route is configured."
     return "; ".join(f"route {name!r}: {verdict.reason}" for name, verdict in verdicts)
+
+
+def _setting(resample: frozenset[Resample]) -> str:
+    """Return the setting as a configuration file has it."""
+    words = ", ".join(f'"{word}"' for word in sorted(resample))
+    return words if len(resample) == 1 else f"[{words}]"
 
 
 def _uids(headers: Sequence[Header]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from domain.engine import Answer, Verdict
 from domain.prompt import Prompt
-from domain.series import SeriesFacts
+from domain.series import Resample, SeriesFacts
 from volume.drawings.sketch import SketchedObject
 
 YES = Verdict(Answer.YES, "takes it")
@@ -73,6 +73,8 @@ class Route:
     """What the engine is pointed at where nobody points at something."""
     prompts_from_dicom: DrawingRule | None = None
     """Received drawings become prompts; without a default ``prompt`` the route then waits for one."""
+    resample: tuple[Resample, ...] = ()
+    """What may be wrong with the slices' places so that the route still takes them, on a resampled volume."""
 
     def match(self, facts: SeriesFacts) -> Verdict:
         """Tell whether a stack with these facts goes to this route's engine; a NO wins over an UNKNOWN."""

@@ -32,6 +32,7 @@ from domain.job import DeliveryState, Job, JobState
 from domain.ports import EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
 from domain.prompt import Prompt
 from domain.series import Stack
+from pipeline.cases import decoded, misplaced, place_of, placed_prompt
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.drawings import DrawingPlans
@@ -41,10 +42,9 @@ from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
 from pipeline.summary import summary
 from pipeline.task import Task
-from volume.assembly import assemble
 from volume.facts import study_context
-from volume.frames import frame_numbers, frames_of
-from volume.geometry import geometry
+from volume.frames import frames_of
+from volume.kinds import kind_of
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class Steps:
             return self._end(job, JobState.FAILED, _code_of(error), str(error))
 
     def _infer(self, job: Job, claim: int) -> list[Task]:
-        """Assemble the volume and run the engine; leaves the findings on disk, in a folder of this claim's own."""
+        """Decode what the job is about and run the engine; the findings go into a folder of this claim's own."""
         crashes = self._guard.crashes(job.job_id, job.attempt)
         if len(crashes) >= MAX_CRASHES:
             reason = f"The engine ended {len(crashes)} times on this series: {'; '.join(crashes)}."
@@ -163,13 +163,13 @@ class Steps:
         self._jobs.update(job.job_id, state=JobState.RUNNING, reason="")
         began, started_at = time.perf_counter(), self._clock()
         stack, paths = self._stack(job)
-        volume = assemble(stack, paths)
+        allowed = self._planner.resample(job.route)
+        read = decoded(stack, paths, allowed)
         assembled = time.perf_counter()
-        case = Case(
-            volume=volume,
-            context=study_context(stack.headers),
+        case = replace(
+            read,
             options=self._planner.options(job.route),
-            prompt=self._prompt(job, stack),
+            prompt=placed_prompt(self._prompt(job, stack), stack, allowed),
             progress=self._progress,
         )
         findings = self._run_engine(job, case)
@@ -185,7 +185,7 @@ class Steps:
         return [Task(step="encode", args=(job.job_id, job.attempt, 1), queue="cpu", priority=job.priority)]
 
     def _prompt(self, job: Job, stack: Stack) -> Prompt | None:
-        """Return what the engine is pointed at: what was drawn, else the route's default."""
+        """Return what the engine is pointed at on the source's slices: what was drawn, else the route's default."""
         return self._drawings.prompt(job, stack) if job.drawing else self._planner.prompt(job.route)
 
     def _plan_again(self, job: Job) -> None:
@@ -205,14 +205,16 @@ class Steps:
         except Exception as error:
             log.exception("engine broke down", extra={"job": job.job_id, "engine": job.engine})
             raise EngineFailed(f"The engine broke down with {type(error).__name__}; see the log.") from error
-        if findings.shape is not None and findings.shape != case.the_volume().grid.shape:
-            raise EngineFailed("The engine's mask does not lie on the grid of the images.")
+        fault = misplaced(findings, case)
+        if fault:
+            raise EngineFailed(fault)
         return findings
 
     def _stack(self, job: Job) -> tuple[Stack, dict[str, Path]]:
         instances = self._instances(job)
         paths = {instance.header.sop_instance_uid: instance.path for instance in instances}
-        return Stack(name=job.stack, headers=_images(job, instances)), paths
+        headers = _images(job, instances)
+        return Stack(name=job.stack, headers=headers, kind=kind_of(headers[0])), paths
 
     def _instances(self, job: Job) -> tuple[StoredInstance, ...]:
         instances = self._index.instances_by_uid(job.sop_instance_uids)
@@ -270,21 +272,24 @@ class Steps:
 
     def _result(self, job: Job, findings: Findings, started_at: datetime) -> Result:
         stack, paths = self._stack(job)
-        proven = geometry(stack)
+        place = place_of(stack, paths, self._planner.resample(job.route))
+        lying, analysed = place.findings_on_source(findings)
         return Result(
             job_id=job.job_id,
-            findings=findings,
-            grid=proven.grid,
-            source_paths=tuple(paths[header.sop_instance_uid] for header in proven.headers),
-            source_frames=frame_numbers(proven.headers),
+            findings=lying,
+            grid=place.grid,
+            source_paths=place.source_paths,
+            source_frames=place.source_frames,
             manifest=self._engines.manifest(job.engine),
             route=job.route,
             stack=job.stack,
             started_at=started_at,
-            context=study_context(proven.headers),
+            context=study_context(stack.headers),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
             prompt=self._prompt(job, stack),
+            analysed=analysed,
+            destinations=job.destinations,
         )
 
     def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:
@@ -293,13 +298,14 @@ class Steps:
         following, settled = bring_on(job, destination, number)
         if not settled:
             return following
-        short = [item for item in self._jobs.deliveries(job.job_id) if not item.state.is_stored]
+        short = [item for item in self._jobs.deliveries(job.job_id) if not item.state.ended_well]
         reason = "; ".join(dict.fromkeys(f"{item.destination}: {item.reason}" for item in short))
         if any(item.state is DeliveryState.DEAD for item in short):
             return self._end(job, JobState.FAILED, "not-delivered", reason)
         if short:
             return self._end(job, JobState.UNCONFIRMED, "not-confirmed", reason)
-        return self._end(job, JobState.DONE, "", self._plans.conflict_note(job.series_instance_uid))
+        notes = (self._delivering.statement(job), self._plans.conflict_note(job.series_instance_uid))
+        return self._end(job, JobState.DONE, "", " ".join(note for note in notes if note))
 
     # ---------------------------------------------------------------------------------------------- endings
 

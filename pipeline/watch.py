@@ -182,5 +182,5 @@ class Watch:
     def _is_confirmed(self, job: Job) -> bool:
         if job.state is JobState.DONE:
             deliveries = self._jobs.deliveries(job.job_id)
-            return bool(deliveries) and all(item.state.is_stored for item in deliveries)
+            return bool(deliveries) and all(item.state.ended_well for item in deliveries)
         return job.state in (JobState.NOT_RUN, JobState.NOT_APPLICABLE, JobState.CANCELLED)

@@ -157,6 +157,10 @@ class JobTable:
             sop_instance_uid=row.sop_instance_uid,
             series_instance_uid=row.series_instance_uid,
             path=self._root / row.path,
+            variant=row.variant,
+            needs=row.needs,
+            fallback=row.fallback,
+            destinations=None if row.destinations is None else tuple(json.loads(row.destinations)),
         )
 
     def set_delivery(
@@ -191,6 +195,28 @@ class JobTable:
         )
         with self._write() as connection:
             connection.execute(statement)
+
+    def replace_deliveries(
+        self, job_id: str, destination: str, *, replaced: Sequence[str], by: Sequence[str], reason: str
+    ) -> None:
+        """See ``JobLog.replace_deliveries``."""
+        here = (_DELIVERIES.job_id == job_id, _DELIVERIES.destination == destination)
+        now = datetime.now(UTC)
+        row = {"job_id": job_id, "destination": destination, "attempts": 0, "reason": "", "updated_at": now}
+        with self._write() as connection:
+            for uid in by:
+                queued = {**row, "sop_instance_uid": uid, "state": DeliveryState.QUEUED.value}
+                statement = self._database.insert(schema.deliveries).values(queued)
+                again = statement.on_conflict_do_update(
+                    index_elements=[_DELIVERIES.job_id, _DELIVERIES.destination, _DELIVERIES.sop_instance_uid],
+                    set_={name: queued[name] for name in ("state", "reason", "updated_at")},
+                    where=_DELIVERIES.state == DeliveryState.REPLACED.value,
+                )
+                connection.execute(again)
+            changed = {"state": DeliveryState.REPLACED.value, "reason": reason, "updated_at": now}
+            for uid in replaced:
+                this = update(schema.deliveries).where(*here, _DELIVERIES.sop_instance_uid == uid)
+                connection.execute(this.values(changed))
 
     def deliveries(self, job_id: str) -> tuple[Delivery, ...]:
         """Return how far the job's objects are at each destination."""
@@ -284,6 +310,10 @@ def _object_row(item: ResultObject, position: int, root: Path) -> dict[str, Any]
         "series_instance_uid": item.series_instance_uid,
         # Relative inside the store, which can be moved.
         "path": str(path.relative_to(root) if path.is_relative_to(root) else path),
+        "variant": item.variant,
+        "needs": item.needs,
+        "fallback": item.fallback,
+        "destinations": None if item.destinations is None else json.dumps(item.destinations),
     }
 
 

@@ -156,6 +156,12 @@ objects = Table(
     Column("sop_class_uid", String(64), nullable=False),
     Column("series_instance_uid", String(64), nullable=False),
     Column("path", Text, nullable=False),
+    # Which of the job's objects it is, to which it refers, and which takes its place where it is refused.
+    Column("variant", Text, nullable=False, server_default=""),
+    Column("needs", Text, nullable=False, server_default=""),
+    Column("fallback", Text, nullable=False, server_default=""),
+    # JSON; empty for every destination of the job.
+    Column("destinations", Text),
     Index("objects_by_uid", "sop_instance_uid"),
 )
 

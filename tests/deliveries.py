@@ -99,9 +99,9 @@ def finish(work: Work, *, hours: float) -> Job:
 
 
 def result_uids(work: Work) -> set[str]:
-    """Return the SOP Instance UIDs that the one job wrote."""
+    """Return the SOP Instance UIDs that the one job wrote for its destination, without what stands in for them."""
     (job,) = work.store.jobs.find()
-    return {item.sop_instance_uid for item in work.store.jobs.objects(job.job_id)}
+    return {item.sop_instance_uid for item in work.store.jobs.objects(job.job_id) if item.destinations}
 
 
 def states(work: Work) -> set[DeliveryState]:

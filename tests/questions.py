@@ -73,6 +73,9 @@ class QuestionEngines:
     fails: Exception | None = None
     loaded: set[str] = field(default_factory=set)
 
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.engines)
+
     def obstacle(self, name: str) -> str | None:
         return self.obstacles.get(name) if name in self.engines else "there is no such engine"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,14 @@ from pydicom.pixels import apply_modality_lut
 
 from domain.errors import StorageError
 from domain.instance import Header
-from domain.series import Stack
+from domain.series import Resample, Stack
 from domain.volume import Volume
 from volume.frames import frame_numbers
 from volume.geometry import geometry
 from volume.pet import suv_scale
 from volume.pixel_format import HOUNSFIELD, unit_of
 from volume.pixels import Frame, LastDataset, read_frame, unreadable
+from volume.resample import resampled, resampling_of
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ _INT16 = np.iinfo(np.int16)
 Voxels = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 
 
-def assemble(stack: Stack, paths: Mapping[str, Path]) -> Volume:
+def assemble(stack: Stack, paths: Mapping[str, Path], allowed: Collection[Resample] = ()) -> Volume:
     """Decode a stack into a volume on its proven grid.
 
     Each slice goes through its own Modality LUT (PS3.3 C.11.1); stored values of MONOCHROME1 are not inverted, since
@@ -46,6 +47,8 @@ def assemble(stack: Stack, paths: Mapping[str, Path]) -> Volume:
         As ``volume.grouping.group`` returned it, in any order.
     paths
         Part 10 file of each SOP Instance UID of the stack.
+    allowed
+        What may be resampled; see ``volume.resample``. A regular stack is never interpolated.
 
     Raises
     ------
@@ -54,7 +57,7 @@ def assemble(stack: Stack, paths: Mapping[str, Path]) -> Volume:
     StorageError
         A file is gone or cannot be read.
     """
-    proven = geometry(stack)
+    proven = geometry(stack, allowed)
     log.debug(
         "stack is regular",
         extra={"slices": len(proven.headers), "deviation_mm": round(proven.deviation_mm, 4)},
@@ -62,11 +65,17 @@ def assemble(stack: Stack, paths: Mapping[str, Path]) -> Volume:
     unit = unit_of(proven.headers[0])
     padding_value = AIR_HU if unit == HOUNSFIELD else 0
     voxels, is_padded = _read(proven.headers, proven.grid.shape, paths, padding_value)
+    grid, headers = proven.grid, proven.headers
+    if proven.resample:
+        plan = resampling_of(proven)
+        grid, headers = plan.regular, tuple(headers[k] for k in plan.nearest_source)
+        voxels = resampled(voxels, plan, padding_value)
+        is_padded |= grid.shape[1:] != proven.grid.shape[1:]
     return Volume(
         voxels=voxels,
-        grid=proven.grid,
-        sop_instance_uids=tuple(header.sop_instance_uid for header in proven.headers),
-        frame_numbers=frame_numbers(proven.headers),
+        grid=grid,
+        sop_instance_uids=tuple(header.sop_instance_uid for header in headers),
+        frame_numbers=frame_numbers(headers),
         unit=unit,
         padding_value=padding_value if is_padded else None,
         suv_body_weight_factor=suv_scale(proven.headers).factor if proven.headers[0].modality == "PT" else None,

@@ -1,53 +1,21 @@
-"""Which instances of a series can be slices of a volume, and why the others cannot."""
+"""Which instances of a series can be worked on, as slices of a volume or as images, and why the others cannot."""
 
 from __future__ import annotations
 
 import re
 
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    EnhancedPETImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
-    MRImageStorage,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameSingleBitSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-    PositronEmissionTomographyImageStorage,
-    SecondaryCaptureImageStorage,
-)
+from pydicom.uid import UID
 
 from domain.instance import Header
 from domain.series import RefusalCode
-
-SLICE_CLASSES: frozenset[str] = frozenset({CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage})
-"""SOP Classes whose instances are one slice each."""
-
-ENHANCED_CLASSES: frozenset[str] = frozenset(
-    {
-        EnhancedCTImageStorage,
-        EnhancedMRImageStorage,
-        EnhancedPETImageStorage,
-        LegacyConvertedEnhancedCTImageStorage,
-        LegacyConvertedEnhancedMRImageStorage,
-        LegacyConvertedEnhancedPETImageStorage,
-    }
-)
-"""SOP Classes whose instances are many slices, placed by functional groups."""
-
-SECONDARY_CAPTURE_CLASSES: frozenset[str] = frozenset(
-    {
-        SecondaryCaptureImageStorage,
-        MultiFrameSingleBitSecondaryCaptureImageStorage,
-        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-        MultiFrameTrueColorSecondaryCaptureImageStorage,
-    }
+from volume.kinds import (
+    ENHANCED_CLASSES,
+    FOR_PROCESSING_CLASSES,
+    IMAGE_CLASSES,
+    SECONDARY_CAPTURE_CLASSES,
+    SLICE_CLASSES,
+    TOMOSYNTHESIS_CLASSES,
+    WHOLE_SLIDE_CLASSES,
 )
 
 # Words of ImageType that modalities and workstations write on projections, renderings and screenshots. Their voxels
@@ -72,10 +40,6 @@ _RENDERED = frozenset(
 _REASONS = {
     RefusalCode.OWN_RESULT: "These objects were made by Voxgate itself; own results are never analysed again.",
     RefusalCode.NOT_AN_IMAGE: "These objects hold no image; there is nothing to analyse in them.",
-    RefusalCode.SECONDARY_CAPTURE: (
-        "These are Secondary Capture images (screenshots, dose or exam summaries), which have no reliable position "
-        "in the patient. Send the original images."
-    ),
     RefusalCode.NO_FUNCTIONAL_GROUPS: (
         "PerFrameFunctionalGroupsSequence is missing or does not have one item for each frame, so it is unknown "
         "where the frames lie. Send the original images; a copy without these sequences is damaged."
@@ -90,8 +54,30 @@ _REASONS = {
 }
 
 
+_UNSUPPORTED: tuple[tuple[frozenset[str], str], ...] = (
+    (
+        SLICE_CLASSES,
+        "NumberOfFrames is above 1, which this SOP Class does not allow. Send one instance a slice.",
+    ),
+    (
+        FOR_PROCESSING_CLASSES,
+        "These images are For Processing: raw values of the detector, which are not meant to be read "
+        "(PresentationIntentType). Send the images For Presentation.",
+    ),
+    (
+        TOMOSYNTHESIS_CLASSES,
+        "This is breast tomosynthesis, whose slices are reconstructed from few directions and form no volume. It is "
+        "not analysed; send the mammograms.",
+    ),
+    (
+        WHOLE_SLIDE_CLASSES,
+        "This is whole-slide microscopy, whose frames are tiles of one large image. It is not analysed.",
+    ),
+)
+
+
 def exclusion(header: Header) -> tuple[RefusalCode, str] | None:
-    """Return why an instance can be no slice of a volume, with a sentence; ``None`` when it can be one."""
+    """Return why an instance is not worked on, with a sentence; ``None`` when it is (see ``volume.kinds``)."""
     code = _code(header)
     if code is None:
         return None
@@ -103,8 +89,9 @@ def exclusion(header: Header) -> tuple[RefusalCode, str] | None:
 def _code(header: Header) -> RefusalCode | None:
     if header.is_own_result:
         return RefusalCode.OWN_RESULT
-    if header.sop_class_uid in SECONDARY_CAPTURE_CLASSES:
-        return RefusalCode.SECONDARY_CAPTURE
+    if header.sop_class_uid in IMAGE_CLASSES:
+        # Of these only captures can be localizers and renderings; elsewhere the words mean other things.
+        return _by_image_type(header) if header.sop_class_uid in SECONDARY_CAPTURE_CLASSES else None
     if header.sop_class_uid in ENHANCED_CLASSES:
         if header.frame_number is None:
             return RefusalCode.NO_FUNCTIONAL_GROUPS
@@ -112,6 +99,10 @@ def _code(header: Header) -> RefusalCode | None:
         return RefusalCode.UNSUPPORTED_SOP_CLASS if header.has_pixel_data else RefusalCode.NOT_AN_IMAGE
     elif (header.number_of_frames or 1) > 1:
         return RefusalCode.UNSUPPORTED_SOP_CLASS
+    return _by_image_type(header)
+
+
+def _by_image_type(header: Header) -> RefusalCode | None:
     if "LOCALIZER" in header.image_type:
         return RefusalCode.LOCALIZER
     if _RENDERED & {word for value in header.image_type for word in re.split(r"[\W_]+", value.upper())}:
@@ -120,11 +111,13 @@ def _code(header: Header) -> RefusalCode | None:
 
 
 def _unsupported(header: Header) -> str:
-    if header.sop_class_uid in SLICE_CLASSES:
-        return "NumberOfFrames is above 1, which this SOP Class does not allow. Send one instance a slice."
+    for classes, reason in _UNSUPPORTED:
+        if header.sop_class_uid in classes:
+            return reason
     uid = UID(header.sop_class_uid)
     name = "of a private SOP Class" if uid.is_private or uid.name == uid else f"of the SOP Class {uid.name}"
     return (
-        f"These images are {name}, which this gateway does not turn into volumes. It takes CT, MR and PET "
-        "images, enhanced or one slice an instance; send the series in that form if the modality or PACS can."
+        f"These images are {name}, which this gateway does not work on. It takes CT, MR and PET images (enhanced or "
+        "one slice an instance), radiographs, ultrasound, angiography, photographs and secondary captures; send the "
+        "images in such a form if the modality or PACS can."
     )

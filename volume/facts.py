@@ -31,6 +31,7 @@ def facts(stack: Stack, grid: Grid | None, sender: str | None) -> SeriesFacts:
         modality=_usual(headers, lambda h: h.modality),
         sop_class_uid=_usual(headers, lambda h: h.sop_class_uid) or "",
         instances=len(headers),
+        kind=stack.kind,
         body_part_examined=_usual(headers, lambda h: h.body_part_examined),
         series_description=_usual(headers, lambda h: h.series_description),
         protocol_name=_usual(headers, lambda h: h.protocol_name),

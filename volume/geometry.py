@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from domain.errors import AssemblyError
 from domain.instance import Header
-from domain.series import RefusalCode, Stack
+from domain.series import RESAMPLABLE, RefusalCode, Resample, Stack
 from domain.volume import FloatArray, Grid
 from volume.numbers import instance_numbers
 from volume.pixel_format import check_pixel_format
@@ -19,12 +19,14 @@ from volume.spacing import check_lattice
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StackGeometry:
-    """A stack that is proven to be a regular volume.
+    """A stack that is proven to be a regular volume, or one that can be resampled to one.
 
     Attributes
     ----------
     grid
         Where its voxels lie.
+    resample
+        What keeps ``grid`` from being regular; empty where it is. ``volume.resample`` then makes the volume.
     headers
         One instance a slice, in slice order of ``grid``.
     deviation_mm
@@ -34,14 +36,20 @@ class StackGeometry:
     grid: Grid
     headers: tuple[Header, ...] = field(repr=False)
     deviation_mm: float
+    resample: frozenset[Resample] = frozenset()
 
 
-def geometry(stack: Stack) -> StackGeometry:
+def geometry(stack: Stack, allowed: Collection[Resample] = ()) -> StackGeometry:
     """Prove that a stack is a regular volume, by its headers alone.
 
     The order and the spacing of slices come from ImagePositionPatient projected on the normal of
     ImageOrientationPatient (PS3.3 C.7.6.2.1.1); InstanceNumber, SliceLocation, SliceThickness and
     SpacingBetweenSlices decide nothing. The result does not depend on the order of ``stack.headers``.
+
+    Parameters
+    ----------
+    allowed
+        What a stack may have that makes it irregular, to be resampled. A regular stack stays as it is.
 
     Raises
     ------
@@ -49,7 +57,7 @@ def geometry(stack: Stack) -> StackGeometry:
         The stack is no regular volume; code, sentence and instance numbers say why. A stack that was refused before
         is refused again for the same reason.
     """
-    if stack.refusal is not None:
+    if stack.refusal is not None and RESAMPLABLE.get(stack.refusal.code) not in allowed:
         raise AssemblyError(stack.refusal.code, stack.refusal.reason, stack.refusal.instance_numbers)
     if not stack.headers:
         raise ValueError("a stack has at least one instance")
@@ -64,7 +72,7 @@ def geometry(stack: Stack) -> StackGeometry:
             "distance between slices), so it is no volume. Send the whole series.",
             instance_numbers(stack.headers),
         )
-    return _on_lattice(planes, orientation)
+    return _on_lattice(planes, orientation, allowed)
 
 
 def common_orientation(orientations: Sequence[Sequence[float]]) -> FloatArray:
@@ -79,12 +87,12 @@ def normal_of(orientation: FloatArray) -> FloatArray:
     return normal / np.linalg.norm(normal)
 
 
-def _on_lattice(planes: Sequence[Plane], orientation: FloatArray) -> StackGeometry:
+def _on_lattice(planes: Sequence[Plane], orientation: FloatArray, allowed: Collection[Resample]) -> StackGeometry:
     row, column, normal = orientation[:3], orientation[3:], normal_of(orientation)
     positions = np.array([plane.position_mm for plane in planes], np.float64)
     order = np.argsort(positions @ normal, kind="stable")
     positions, headers = positions[order], tuple(planes[k].header for k in order)
-    check_lattice(positions, normal, row, headers)
+    resample = check_lattice(positions, normal, row, headers, allowed)
 
     count, first = len(headers), planes[order[0]]
     index = np.arange(count) - (count - 1) / 2
@@ -99,10 +107,11 @@ def _on_lattice(planes: Sequence[Plane], orientation: FloatArray) -> StackGeomet
         shape=(count, first.rows, first.columns),
         affine=affine,
         frame_of_reference_uid=first.frame_of_reference_uid,
+        positions_mm=positions if Resample.VARIABLE_SPACING in resample else None,
     )
     corners = grid.to_lps([(k, 0, 0) for k in range(count)])
     deviation = float(np.linalg.norm(corners - positions, axis=1).max())
-    return StackGeometry(grid=grid, headers=headers, deviation_mm=deviation)
+    return StackGeometry(grid=grid, headers=headers, deviation_mm=deviation, resample=resample)
 
 
 def _check_orthonormal(orientation: FloatArray, headers: Sequence[Header]) -> None:

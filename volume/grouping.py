@@ -1,4 +1,4 @@
-"""Splits a received series into stacks, each meant to become one volume, or refused with its reason."""
+"""Splits a received series into stacks, each meant to become one volume or image, or refused with its reason."""
 
 from __future__ import annotations
 
@@ -10,39 +10,47 @@ import numpy as np
 
 from domain.errors import AssemblyError
 from domain.instance import Header
-from domain.series import Refusal, RefusalCode, Stack
+from domain.series import RESAMPLABLE, Refusal, RefusalCode, Stack, StackKind
 from domain.volume import FloatArray
 from volume.exclusion import exclusion
 from volume.frames import with_frames
 from volume.geometry import common_orientation, geometry, normal_of
+from volume.image_format import check_image_format
+from volume.kinds import kind_of
 from volume.numbers import instance_numbers, listed
 from volume.planes import same_orientation
 from volume.spacing import POSITION_TOLERANCE_MM
 from volume.splitting import SPLITTERS, Splitter
+from volume.views import VIEW_POSITIONS
 
 
 def group(headers: Sequence[Header]) -> tuple[Stack, ...]:
     """Split the instances of one series into stacks; an enhanced image takes part with each of its frames.
 
-    A series is divided by orientation, and by another attribute only where that leaves whole stacks: slices collide
-    (or show different things) and each value of the attribute forms a set of its own over the same range of
-    positions. What remains ambiguous is refused and names the instances.
+    Images without coordinates in the patient are a stack each (``volume.kinds``). Slices are divided by orientation,
+    and by another attribute only where that leaves whole stacks: slices collide (or show different things) and each
+    value of the attribute forms a set of its own over the same range of positions. What remains ambiguous is refused
+    and names the instances.
 
-    Every stack has passed ``volume.geometry.geometry`` and is sorted by position, or has its ``refusal`` set. Each
-    image is in exactly one stack. The result does not depend on the order of ``headers``.
+    Every stack has its ``refusal`` set, or has passed ``volume.geometry.geometry`` and is sorted by position, or,
+    where it is no volume, has passed ``volume.image_format.check_image_format``. Each image is in exactly one stack.
+    The result does not depend on the order of ``headers``.
     """
     excluded: dict[tuple[RefusalCode, str], list[Header]] = defaultdict(list)
     slices: list[Header] = []
+    images: list[Stack] = []
     for header in sorted(with_frames(headers), key=received_order):
         cause = exclusion(header)
-        if cause is None:
+        if cause is not None:
+            excluded[cause].append(header)
+        elif kind_of(header) is StackKind.VOLUME:
             slices.append(header)
         else:
-            excluded[cause].append(header)
+            images.append(_alone(header))
     refused = [
         _refused(code.replace("-", " "), members, code, reason) for (code, reason), members in excluded.items()
     ]
-    stacks = _by_stack_id(slices) + sorted(refused, key=lambda stack: stack.name)
+    stacks = _by_stack_id(slices) + images + sorted(refused, key=lambda stack: stack.name)
     return _with_distinct_names(stacks)
 
 
@@ -62,6 +70,22 @@ def _with_distinct_names(stacks: Sequence[Stack]) -> tuple[Stack, ...]:
         name = stack.name if seen[stack.name] == 1 else f"{stack.name} ({seen[stack.name]})"
         named.append(replace(stack, name=name))
     return tuple(named)
+
+
+def _alone(header: Header) -> Stack:
+    """Return the stack of one image or cine, refused where its pixels cannot be used."""
+    stack = Stack(name=_name_alone(header), headers=(header,), kind=kind_of(header))
+    try:
+        check_image_format(header)
+    except AssemblyError as error:
+        return replace(stack, refusal=_refusal_of(error))
+    return stack
+
+
+def _name_alone(header: Header) -> str:
+    number = "" if header.instance_number is None else f" {header.instance_number}"
+    view = f", {header.view_position}" if header.view_position in VIEW_POSITIONS else ""
+    return f"{kind_of(header)}{number}{view}"
 
 
 def _by_stack_id(slices: Sequence[Header]) -> list[Stack]:
@@ -205,7 +229,7 @@ def _undivided(name: str, members: Sequence[Header], places: Sequence[int]) -> S
         return _refused(name, members, RefusalCode.AMBIGUOUS_STACK, reason, crowded)
     stack = _judged(name, members)
     mixed = next((s for s in SPLITTERS if s.never_mixed and len({s.key(h) for h in members}) > 1), None)
-    if stack.refusal is None and mixed is not None:
+    if mixed is not None and (stack.refusal is None or stack.refusal.code in RESAMPLABLE):
         values = Counter(mixed.key(h) for h in members)
         usual = max(values, key=lambda value: (values[value], str(value)))
         others = [h for h in members if mixed.key(h) != usual]
@@ -223,8 +247,11 @@ def _judged(name: str, members: Sequence[Header]) -> Stack:
     try:
         return replace(stack, headers=geometry(stack).headers)
     except AssemblyError as error:
-        refusal = Refusal(code=RefusalCode(error.code), reason=str(error), instance_numbers=error.instance_numbers)
-        return replace(stack, refusal=refusal)
+        return replace(stack, refusal=_refusal_of(error))
+
+
+def _refusal_of(error: AssemblyError) -> Refusal:
+    return Refusal(code=RefusalCode(error.code), reason=str(error), instance_numbers=error.instance_numbers)
 
 
 def _refused(

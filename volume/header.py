@@ -20,7 +20,6 @@ from pydicom.tag import Tag
 from domain.engine import OWN_MANUFACTURER
 from domain.errors import MalformedInstance
 from domain.instance import Header
-from volume.exclusion import ENHANCED_CLASSES
 from volume.functional_groups import (
     SHARED_KEY,
     VRS,
@@ -31,6 +30,7 @@ from volume.functional_groups import (
     frames_from,
     groups_of,
 )
+from volume.kinds import ENHANCED_CLASSES
 from volume.pet import seconds_between
 from volume.private import PHILIPS_ACTIVITY, PHILIPS_SUV, Encoded, private_values
 from volume.private import is_wanted as is_wanted_privately
@@ -67,6 +67,8 @@ _TEXT = {
     "decay_correction": "DecayCorrection",
     "suv_type": "SUVType",
     "pixel_presentation": "PixelPresentation",
+    "pixel_spacing_calibration_type": "PixelSpacingCalibrationType",
+    "view_position": "ViewPosition",
 }
 _INTEGER = {
     "instance_number": "InstanceNumber",
@@ -106,6 +108,7 @@ _NUMBERS = {
     "image_orientation": ("ImageOrientationPatient", 6),
     "pixel_spacing_mm": ("PixelSpacing", 2),
     "imager_pixel_spacing_mm": ("ImagerPixelSpacing", 2),
+    "nominal_scanned_pixel_spacing_mm": ("NominalScannedPixelSpacing", 2),
     "diffusion_direction": ("DiffusionGradientOrientation", 3),
 }
 _REQUIRED = {

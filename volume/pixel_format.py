@@ -57,11 +57,13 @@ def _check_agreement(headers: Sequence[Header], key: Callable[[Header], Hashable
         raise AssemblyError(RefusalCode.MIXED_PIXEL_FORMAT, message, instance_numbers(offenders))
 
 
-def _is_rescaled(header: Header) -> bool:
+def is_rescaled(header: Header) -> bool:
+    """Tell whether RescaleSlope or RescaleIntercept is there."""
     return header.rescale_slope is not None or header.rescale_intercept is not None
 
 
-def _has_sound_bits(header: Header) -> bool:
+def has_sound_bits(header: Header) -> bool:
+    """Tell whether BitsAllocated, BitsStored, HighBit and PixelRepresentation go together and can be read."""
     allocated, stored = header.bits_allocated, header.bits_stored
     if allocated not in (8, 16) or stored is None or header.high_bit is None:
         return False
@@ -87,7 +89,7 @@ _RULES: tuple[tuple[Callable[[Header], bool], RefusalCode, str], ...] = (
         "their coloured overlay",
     ),
     (
-        _has_sound_bits,
+        has_sound_bits,
         RefusalCode.UNSUPPORTED_PIXELS,
         "BitsAllocated must be 8 or 16, and BitsStored, HighBit and PixelRepresentation must fit it",
     ),
@@ -97,7 +99,7 @@ _RULES: tuple[tuple[Callable[[Header], bool], RefusalCode, str], ...] = (
         "RescaleSlope is zero, which makes all pixels equal",
     ),
     (
-        lambda h: not (h.has_modality_lut_sequence and _is_rescaled(h)),
+        lambda h: not (h.has_modality_lut_sequence and is_rescaled(h)),
         RefusalCode.MODALITY_LUT_CONFLICT,
         "ModalityLUTSequence and RescaleSlope or RescaleIntercept are both present; PS3.3 C.11.1 allows one of them, "
         "and which one holds cannot be known",

@@ -21,10 +21,12 @@ from pydicom.uid import (
     HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGExtended12Bit,
     JPEGLSLossless,
     RLELossless,
 )
 
+import volume.jpeg12
 from domain.errors import AssemblyError, StorageError
 from domain.instance import Header
 from domain.series import RefusalCode
@@ -39,17 +41,20 @@ _NATIVE = frozenset(
 _IN_PLACE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian})
 
 # The first decoder that pydicom would try is the slow one (RLE in Python) or needs more memory (GDCM).
-_PREFERRED = {
+PREFERRED = {
     RLELossless: "pylibjpeg",
     JPEG2000Lossless: "pylibjpeg",
     HTJ2KLossless: "pylibjpeg",
     HTJ2KLosslessRPCL: "pylibjpeg",
     JPEGLSLossless: "pyjpegls",
+    JPEGExtended12Bit: volume.jpeg12.LABEL,
 }
+"""Decoder by transfer syntax, where the one that pydicom would take is worse."""
 
 
 # pydicom would drop the unused bits, which may hold padding. (Its annotation of the keywords is not the one meant.)
-_AS_STORED: Any = {"correct_unused_bits": False}
+AS_STORED: Any = {"correct_unused_bits": False}
+"""Options of pydicom's decoders that leave unused bits as they are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +117,14 @@ def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: 
         words = _native_words(header, path, buffer, last) if is_native else _decoded(header, path, last)
     except OSError as error:
         raise StorageError("The stored file of an instance cannot be read") from error
+    return frame_of(header, words)
+
+
+def frame_of(header: Header, words: Stored) -> Frame:
+    """Return what the pixels of one image say, as they stand in the file or as the decoder gave them.
+
+    ``words`` are overwritten; BitsStored and the others are those that ``volume.pixel_format`` accepts.
+    """
     if _is_padding_stored(header):
         values = _without_unused_bits(header, words)
         return Frame(values, _padding(header, values))
@@ -133,7 +146,8 @@ def unreadable(header: Header, why: str) -> AssemblyError:
     )
 
 
-def _dtype(header: Header) -> np.dtype[np.signedinteger | np.unsignedinteger]:
+def stored_dtype(header: Header) -> np.dtype[np.signedinteger | np.unsignedinteger]:
+    """Return the type of the stored values, by BitsAllocated and PixelRepresentation."""
     kind = "i" if header.pixel_representation == 1 else "u"
     return np.dtype(f"{kind}{(header.bits_allocated or 16) // 8}")
 
@@ -145,7 +159,7 @@ def _index(header: Header) -> int:
 
 def _native_words(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset) -> Stored:
     """Return uncompressed pixels as they stand in the file, unused bits included."""
-    dtype = _dtype(header)
+    dtype = stored_dtype(header)
     if header.transfer_syntax_uid in _IN_PLACE and dtype.itemsize == 2:
         fd = os.open(path, os.O_RDONLY)
         try:
@@ -201,13 +215,13 @@ def _decoded(header: Header, path: Path, last: LastDataset) -> Stored:
     try:
         decoder = get_decoder(syntax)
         ds = last.read(path)
-        plugin = _PREFERRED.get(syntax, "")
+        plugin = PREFERRED.get(syntax, "")
         try:
-            values, _ = decoder.as_array(ds, index=_index(header), raw=True, decoding_plugin=plugin, **_AS_STORED)
+            values, _ = decoder.as_array(ds, index=_index(header), raw=True, decoding_plugin=plugin, **AS_STORED)
         except Exception:
             if not plugin:
                 raise
-            values, _ = decoder.as_array(ds, index=_index(header), raw=True, **_AS_STORED)
+            values, _ = decoder.as_array(ds, index=_index(header), raw=True, **AS_STORED)
     except OSError:
         raise
     except NotImplementedError as error:
@@ -216,7 +230,7 @@ def _decoded(header: Header, path: Path, last: LastDataset) -> Stored:
         raise unreadable(header, "the compressed data is damaged or of a kind that no decoder takes") from error
     if values.shape != (header.rows, header.columns) or values.dtype.kind not in "iu":
         raise unreadable(header, "the decoded image has another size than Rows and Columns say")
-    return values.astype(_dtype(header), copy=not values.flags.writeable)
+    return values.astype(stored_dtype(header), copy=not values.flags.writeable)
 
 
 def _without_unused_bits(header: Header, words: Stored) -> Stored:

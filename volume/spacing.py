@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from domain.errors import AssemblyError
 from domain.instance import Header
-from domain.series import RefusalCode
+from domain.series import RefusalCode, Resample
 from domain.volume import FloatArray
 from volume.numbers import between, counted, instance_numbers, listed
 
@@ -28,14 +28,33 @@ The affine keeps the step as it is, so a tolerated shear is still mapped exactly
 _RUN = 3
 """So many equal wide gaps in a row are another spacing, not slices that got lost."""
 
+LARGEST_TILT_DEG = 35.0
+"""Gantries tilt to 30 degrees; more is another fault."""
+
+LARGEST_GAP = 3.0
+"""Largest gap that may be resampled, as a multiple of the smallest; between them nothing was measured."""
+
+LARGEST_GAP_MM = 10.0
+
+_SMOOTH = 1.5
+"""Neighbouring gaps whose ratio is below this vary smoothly; above it one spacing ends and another begins."""
+
 
 def tolerance_mm(spacing_mm: float) -> float:
     """Return by how much a distance between two slices, each within tolerance of its place, may be off."""
     return 2.0 * max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE * spacing_mm)
 
 
-def check_lattice(positions_mm: FloatArray, normal: FloatArray, row: FloatArray, headers: Sequence[Header]) -> None:
-    """Raise ``AssemblyError`` unless the slices lie at equal steps along their normal.
+def check_lattice(
+    positions_mm: FloatArray,
+    normal: FloatArray,
+    row: FloatArray,
+    headers: Sequence[Header],
+    allowed: Collection[Resample] = (),
+) -> frozenset[Resample]:
+    """Raise ``AssemblyError`` unless the slices lie at equal steps along their normal, or as ``allowed``.
+
+    Returns what has to be resampled, which is empty for a regular stack.
 
     Parameters
     ----------
@@ -45,6 +64,8 @@ def check_lattice(positions_mm: FloatArray, normal: FloatArray, row: FloatArray,
         Unit vectors: of the slices' normal, and along a row.
     headers
         In the same order.
+    allowed
+        Which deviations are taken, as far as they can be resampled.
     """
     offsets = positions_mm - positions_mm.mean(axis=0)
     along = offsets @ normal
@@ -55,9 +76,14 @@ def check_lattice(positions_mm: FloatArray, normal: FloatArray, row: FloatArray,
     slope = along @ in_plane / (along @ along)
     if np.linalg.norm(in_plane - np.outer(along, slope), axis=1).max() > tolerance_mm(spacing):
         _refuse_shifted(along, in_plane, spacing, headers)
-    _check_shear(slope, row, headers)
+    found = set()
+    if _is_sheared(slope, row, headers, allowed):
+        found.add(Resample.GANTRY_TILT)
     if not _is_regular(along, gaps, spacing):
-        _refuse_gaps(gaps, headers)
+        if Resample.VARIABLE_SPACING not in allowed or not _can_be_evened(gaps):
+            _refuse_gaps(gaps, headers)
+        found.add(Resample.VARIABLE_SPACING)
+    return frozenset(found)
 
 
 def _where(mask: npt.NDArray[np.bool_]) -> list[int]:
@@ -76,14 +102,17 @@ def _check_distinct(gaps: FloatArray, headers: Sequence[Header]) -> None:
         )
 
 
-def _check_shear(slope: FloatArray, row: FloatArray, headers: Sequence[Header]) -> None:
+def _is_sheared(slope: FloatArray, row: FloatArray, headers: Sequence[Header], allowed: Collection[Resample]) -> bool:
+    """Tell whether the slices are sheared as by a tilted gantry; raise unless that is allowed."""
     tangent = float(np.linalg.norm(slope))
     if tangent <= SHEAR_TOLERANCE:
-        return
+        return False
     degrees = float(np.degrees(np.arctan(tangent)))
     # A gantry tilts about the patient's left-right axis, which in its slices is the row direction.
     along_columns = abs(float(slope @ row)) <= max(SHEAR_TOLERANCE, 0.02 * tangent)
     is_ct = any(h.modality == "CT" for h in headers)
+    if Resample.GANTRY_TILT in allowed and is_ct and along_columns and degrees <= LARGEST_TILT_DEG:
+        return True
     if any(h.gantry_detector_tilt_deg for h in headers) or (is_ct and along_columns):
         raise AssemblyError(
             RefusalCode.GANTRY_TILT,
@@ -122,13 +151,30 @@ def _is_regular(along: FloatArray, gaps: FloatArray, spacing_mm: float) -> bool:
     return bool(np.abs(gaps - spacing_mm).max() <= allowed and np.abs(along - straight).max() <= allowed)
 
 
-def _refuse_gaps(gaps: FloatArray, headers: Sequence[Header]) -> None:
-    """Raise the error that fits gaps which are known to be irregular."""
+def _can_be_evened(gaps: FloatArray) -> bool:
+    """Tell whether gaps vary smoothly or in steps, within limits; a lone wide gap is a hole, whatever its width."""
+    if gaps.max() > min(LARGEST_GAP * gaps.min(), LARGEST_GAP_MM) + tolerance_mm(float(gaps.min())):
+        return False
+    multiples = _lost(gaps)
+    ratios = np.maximum(gaps[1:] / gaps[:-1], gaps[:-1] / gaps[1:])
+    steps = np.flatnonzero(ratios > _SMOOTH) + 1
+    runs = np.diff(np.concatenate([[0], steps, [len(gaps)]]))
+    return multiples is None and (len(steps) == 0 or int(runs.min()) >= _RUN)
+
+
+def _lost(gaps: FloatArray) -> npt.NDArray[np.int_] | None:
+    """Return each gap as a multiple of the spacing where that shows slices that got lost, else ``None``."""
     multiples = np.rint(gaps / gaps.min()).astype(int)
     unit = float(gaps.sum() / multiples.sum())
     is_multiple = bool(np.abs(gaps - multiples * unit).max() <= tolerance_mm(unit))
     longest = max((len(list(run)) for value, run in groupby(multiples) if value > 1), default=0)
-    if is_multiple and 0 < longest < _RUN:
+    return multiples if is_multiple and 0 < longest < _RUN else None
+
+
+def _refuse_gaps(gaps: FloatArray, headers: Sequence[Header]) -> None:
+    """Raise the error that fits gaps which are known to be irregular."""
+    multiples = _lost(gaps)
+    if multiples is not None:
         _refuse_missing(multiples, headers)
     spacing = float(np.median(gaps))
     off = _where(np.abs(gaps - spacing) > tolerance_mm(spacing))

@@ -6,17 +6,19 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.filereader import read_file_meta_info
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from domain.engine import StudyContext
-from domain.errors import MalformedInstance, UnsupportedSopClass
+from domain.errors import GatewayError, MalformedInstance, UnsupportedSopClass
+from domain.instance import Header
+from volume.display import WHOLE, displayed
+from volume.header import header_of, is_uid
+from volume.images import read_image
 
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
@@ -31,10 +33,9 @@ class Picture:
 
 
 def read_picture(path: Path, *, most_pixels: int) -> Picture:
-    """Return the one frame of a Part 10 file after the Modality LUT, the first VOI LUT or window, and inversion.
+    """Return the one frame of a Part 10 file as ``volume.display`` shows it, from its darkest to its brightest.
 
-    MONOCHROME1 is shown inverted (PS3.3 C.7.6.3.1.2): bright stays bright. The output spans the darkest to the
-    brightest value; padding is black.
+    Identity is not needed here: a file without UIDs is taken as well.
 
     Raises
     ------
@@ -44,25 +45,36 @@ def read_picture(path: Path, *, most_pixels: int) -> Picture:
         Several frames, more than ``most_pixels``, or a deflated dataset, whose size cannot be known beforehand.
     """
     ds = _read(path)
-    rows, columns = _number(ds, "Rows"), _number(ds, "Columns")
-    if _number(ds, "NumberOfFrames", 1) != 1:
+    header = _header(ds, path)
+    if (header.number_of_frames or 1) != 1:
         raise UnsupportedSopClass("NumberOfFrames is above 1; send one frame.")
-    if rows * columns > most_pixels:
+    if (header.rows or 0) * (header.columns or 0) > most_pixels:
         raise UnsupportedSopClass(f"Rows x Columns is more than {most_pixels} pixels.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
-            pixels = _colour(ds) if _number(ds, "SamplesPerPixel", 1) == 3 else _shown(ds)
-    except MalformedInstance:
-        raise
-    except Exception as error:
-        raise MalformedInstance(f"PixelData cannot be decoded ({type(error).__name__}).") from None
+            pixels = displayed(read_image(header, path), percentiles=WHOLE)
+    except GatewayError as error:
+        raise MalformedInstance(f"PixelData cannot be decoded: {error}") from None
     return Picture(pixels=pixels, sop_instance_uid=str(ds.get("SOPInstanceUID", "")), context=_context(ds))
 
 
 def read_context(path: Path) -> StudyContext:
     """Return what a header says that a model may use: modality, body part, age in years and sex."""
     return _context(_read(path, "PatientAge", "PatientSex", "Modality", "BodyPartExamined"))
+
+
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+
+
+def _header(ds: pydicom.Dataset, path: Path) -> Header:
+    known = pydicom.Dataset()
+    known.update(ds)
+    for keyword in _UIDS:
+        if not is_uid(str(ds.get(keyword, ""))):
+            setattr(known, keyword, "2.25.0")
+    known.PixelData = b"\0\0"  # not read; whether it is there shows when it is decoded
+    return header_of(known, str(read_file_meta_info(path).TransferSyntaxUID))
 
 
 def _read(path: Path, *keywords: str) -> pydicom.Dataset:
@@ -72,46 +84,10 @@ def _read(path: Path, *keywords: str) -> pydicom.Dataset:
             warnings.simplefilter("ignore")
             syntax = read_file_meta_info(path).get("TransferSyntaxUID")
             if syntax != DeflatedExplicitVRLittleEndian:
-                return pydicom.dcmread(path, specific_tags=list(keywords) or None)
+                return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(keywords) or None)
     except Exception as error:
         raise MalformedInstance(f"It is not readable as DICOM ({type(error).__name__}).") from None
     raise UnsupportedSopClass("The deflated transfer syntax is not taken here.")
-
-
-def _number(ds: pydicom.Dataset, keyword: str, default: int | None = None) -> int:
-    value = ds.get(keyword)
-    if value is None and default is not None:
-        return default
-    try:
-        return int(str(value))
-    except ValueError:
-        raise MalformedInstance(f"{keyword} is missing or no number.", attribute=keyword) from None
-
-
-def _colour(ds: pydicom.Dataset) -> npt.NDArray[np.uint8]:
-    values: npt.NDArray[Any] = pixel_array(ds)  # YBR becomes RGB here
-    return values if values.dtype == np.uint8 else _spread(values.astype(np.float64))
-
-
-def _shown(ds: pydicom.Dataset) -> npt.NDArray[np.uint8]:
-    stored: npt.NDArray[Any] = pixel_array(ds)
-    if ds.get("PhotometricInterpretation") == "PALETTE COLOR":
-        return _spread(apply_color_lut(stored, ds).astype(np.float64)[..., :3])
-    values = apply_voi_lut(apply_modality_lut(stored, ds), ds).astype(np.float64)
-    if ds.get("PhotometricInterpretation") == "MONOCHROME1":
-        values = -values
-    padding = ds.get("PixelPaddingValue")
-    inside = np.ones(stored.shape, bool) if padding is None else stored != padding
-    return np.repeat(_spread(values, inside if inside.any() else None)[..., None], 3, axis=2)
-
-
-def _spread(values: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.uint8]:
-    known = values if inside is None else values[inside]
-    low, high = float(known.min()), float(known.max())
-    shown = np.clip((values - low) / ((high - low) or 1.0), 0, 1) * 255
-    if inside is not None:
-        shown[~inside] = 0
-    return np.rint(shown).astype(np.uint8)
 
 
 def _context(ds: pydicom.Dataset) -> StudyContext:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from domain.image import Raster
 from domain.volume import FloatArray, Grid
 
 _PLANES = ("sagittal", "coronal", "axial")
@@ -27,6 +28,17 @@ def size_in_words(grid: Grid) -> str:
     slices, rows, columns = grid.shape
     slice_mm, row_mm, column_mm = grid.spacing_mm
     return f"{columns} x {rows} x {slices}, {column_mm:.4g} x {row_mm:.4g} x {slice_mm:.4g} mm"
+
+
+def raster_in_words(raster: Raster) -> str:
+    """Return columns and rows, frames, and, where known, the distances in mm with the attribute that says so."""
+    frames, rows, columns = raster.shape
+    size = f"{columns} x {rows} pixels" + (f", {frames} frames" if frames > 1 else "")
+    if raster.spacing_mm is None:
+        return size
+    row_mm, column_mm = raster.spacing_mm
+    at_detector = ", at the detector" if raster.spacing_origin == "ImagerPixelSpacing" else ""
+    return f"{size}, {column_mm:.4g} x {row_mm:.4g} mm ({raster.spacing_origin}{at_detector})"
 
 
 def _direction(step: FloatArray) -> str:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from domain.image import UltrasoundRegion
 from gateway.config import Config
 from gateway.file_intake import LeftOut
 from gateway.inspection import Inspection, StackReport, inspected
@@ -65,7 +66,15 @@ def _row(number: int, report: StackReport) -> tuple[object, ...]:
     elif why:
         kind += f"\nno SUV: {why}"
     size = len(report.stack.headers)
-    return number, report.study, report.series, report.stack.name, size, kind, report.geometry, report.verdict
+    geometry = "\n".join((report.geometry, *map(_region_in_words, report.regions)))
+    return number, report.study, report.series, report.stack.name, size, kind, geometry, report.verdict
+
+
+def _region_in_words(judged: tuple[UltrasoundRegion, str]) -> str:
+    region, fault = judged
+    if fault:
+        return f"not used: a calibrated region {fault}"
+    return f"calibrated region: {region.delta_x * 10:.4g} x {region.delta_y * 10:.4g} mm"
 
 
 def inspection_as_json(found: Inspection) -> dict[str, object]:
@@ -94,20 +103,43 @@ def stack_as_json(number: int, report: StackReport) -> dict[str, object]:
         "sop_class_uid": first.sop_class_uid,
         "what": report.kind,
         "geometry": report.geometry,
+        "kind": report.stack.kind,
         "is_volume": grid is not None,
         "shape": None if grid is None else grid.shape,
         "spacing_mm": None if grid is None else grid.spacing_mm,
+        "raster": None if report.raster is None else _raster_as_json(report),
         "affine_lps": None if grid is None else grid.affine.tolist(),
         "unit": report.unit,
         "suv_body_weight_factor": factor,
         "no_suv_because": why,
         "taken_by": report.routes,
+        "resampled": sorted(report.resample),
         "code": report.code,
         "reason": report.reason,
         "instance_numbers": () if refusal is None else refusal.instance_numbers,
         "routes": [
             {"route": route, "answer": verdict.answer.value, "reason": verdict.reason}
             for route, verdict in report.verdicts
+        ],
+    }
+
+
+def _raster_as_json(report: StackReport) -> dict[str, object]:
+    """Return where the pixels of an image or a cine lie."""
+    raster, first = report.raster, report.stack.headers[0]
+    return {
+        "shape": None if raster is None else raster.shape,
+        "spacing_mm": None if raster is None else raster.spacing_mm,
+        "spacing_origin": "" if raster is None else raster.spacing_origin,
+        "photometric_interpretation": first.photometric_interpretation,
+        "view_position": first.view_position or "",
+        "regions": [
+            {
+                "box": (region.x0, region.y0, region.x1, region.y1),
+                "delta_mm": None if fault else (region.delta_y * 10, region.delta_x * 10),
+                "unusable_because": fault,
+            }
+            for region, fault in report.regions
         ],
     }
 

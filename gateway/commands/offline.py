@@ -8,10 +8,12 @@ from pathlib import Path
 
 from domain.errors import ConfigurationError
 from domain.job import JobState
+from domain.series import Resample
 from gateway.config import Config
 from gateway.file_intake import FilesReport
 from gateway.logs import silence_leaky_libraries
 from gateway.offline import RouteReport, SeriesReport, analyse, explain_routes
+from gateway.profiles import profile_called
 from gateway.sections import PromptSection
 from gateway.terminal import DONE, FAILED, print_json, print_table, printable, quiet_logs, say, steps_shown
 
@@ -30,16 +32,22 @@ def run_offline(
     engine: str | None,
     as_json: bool,
     prompt: tuple[PromptSection, ...] = (),
+    resample: tuple[Resample, ...] = (),
+    profile: str = "default",
 ) -> int:
     """Analyse; return 0 unless a job failed or an instance was refused."""
-    if prompt and not engine:
-        raise ConfigurationError("--engine is required beside --box and --point")
+    if (prompt or resample) and not engine:
+        raise ConfigurationError("--engine is required beside --box, --point and --resample")
+    wanted = profile_called(config, profile)
     quiet_logs()
     silence_leaky_libraries()
     # What it says of a refused instance is said below, with the path that the log must not name
     logging.getLogger("pipeline.intake").setLevel(logging.ERROR)
     with steps_shown() as on_step:
-        analysis = analyse(paths, out, config=config, engine=engine, prompt=prompt, on_step=on_step)
+        analysis = analyse(
+            paths, out, config=config, engine=engine, prompt=prompt, resample=resample,
+            profile=wanted, on_step=on_step,
+        )  # fmt: skip
     reports, files = analysis.series, analysis.files
     if as_json:
         print_json({"series": [report_as_json(report) for report in reports], "files": _files_as_json(files)})

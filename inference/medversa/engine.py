@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,14 @@ from domain.errors import ConfigurationError, EngineFailed, EngineUnavailable, N
 from domain.findings import Findings, Measurement, SegmentDescription
 from domain.question import Answer, Answering, Question, Sampling
 from domain.volume import Volume
+from inference.manifest import read_declaration
+from inference.medversa.images import image_findings, modality_of, tasks_of
 from inference.medversa.settings import MedVersaSettings, settings_from
+from inference.medversa.words import asked_segments, sections
 
 VOLUME = Code("118565006", "SCT", "Volume")
-DEFAULT_PROMPT = "Segment the liver."
 MOST_TOKENS = 450
-_OPTIONS = frozenset({"task", "prompt", "context", "max_new_tokens"})
+_OPTIONS = frozenset({"modality", "task", "prompt", "context", "max_new_tokens"})
 
 
 class MedVersaEngine:
@@ -30,10 +32,18 @@ class MedVersaEngine:
     ----------
     opened
         Loads the checkpoint; called once.
+    prompts
+        Default prompts by modality and task; ``None``: the manifest's.
     """
 
-    def __init__(self, manifest: EngineManifest, opened: Callable[[], Answering]) -> None:
+    def __init__(
+        self,
+        manifest: EngineManifest,
+        opened: Callable[[], Answering],
+        prompts: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self.manifest = manifest
+        self._prompts = _declared_prompts() if prompts is None else prompts
         self._opened = opened
         self._model: Answering | None = None
 
@@ -61,30 +71,48 @@ class MedVersaEngine:
         return self._model.ask(question, cancelled)
 
     def run(self, case: Case) -> Findings:
-        """Do what the route's options say on a CT.
+        """Do what the route's options say on a CT, a radiograph or a photograph.
 
-        ``prompt`` may hold several prompts, one a sentence, each naming one organ of the manifest. Organs lie in one
-        label map: where two claim a voxel the earlier one has it. The text is written greedily, so that the same
+        ``prompt`` may hold several prompts, one a sentence, each naming one structure of the manifest. They lie in
+        one label map: where two claim a voxel the earlier one has it. The text is written greedily, so that the same
         series gives the same result.
         """
         unknown = sorted(case.options.keys() - _OPTIONS)
         if unknown:
             raise EngineFailed(f"The route's options have no meaning for this engine: {', '.join(unknown)}.")
-        task = str(case.options.get("task", "segmentation"))
         question = Question(
             modality="ct",
-            task=task,
-            prompt=str(case.options.get("prompt", DEFAULT_PROMPT)),
+            task=str(case.options.get("task", "segmentation")),
+            prompt=str(case.options.get("prompt", "")),
             context=str(case.options.get("context", "")),
-            volume=case.the_volume(),
             sampling=Sampling(do_sample=False, max_new_tokens=_tokens(case.options)),
         )
-        if task == "segmentation":
-            return self._organs(question, case.the_volume())
-        return Findings(labels=None, narrative=narrative(self.ask(question).text))
+        return self._on_images(question, case) if case.images else self._on_volume(question, case.the_volume())
+
+    def _on_images(self, question: Question, case: Case) -> Findings:
+        modality = modality_of(case)
+        return image_findings(
+            replace(question, modality=modality),
+            case,
+            tasks_of(case, modality),
+            prompts=self._prompts.get(modality, {}),
+            segments=self.manifest.segments,
+            ask=self.ask,
+        )
+
+    def _on_volume(self, question: Question, volume: Volume) -> Findings:
+        question = replace(question, volume=volume)
+        prompt = question.prompt or self._prompts.get("ct", {}).get(question.task, "")
+        if not prompt:
+            raise EngineFailed(f"The route's options name no prompt, and {question.task} of ct has none.")
+        question = replace(question, prompt=prompt)
+        if question.task == "segmentation":
+            return self._organs(question, volume)
+        text, impression = sections(self.ask(question).text)
+        return Findings(labels=None, narrative=text, impression=impression)
 
     def _organs(self, question: Question, volume: Volume) -> Findings:
-        asked = _asked(question.prompt, self.manifest.segments)
+        asked = asked_segments(question.prompt, self.manifest.segments)
         labels = np.zeros(volume.grid.shape, np.uint8)
         segments, texts = [], []
         for prompt, segment in asked:
@@ -128,16 +156,8 @@ def _opened(settings: MedVersaSettings) -> Answering:
     return MedVersa(load(settings), settings.orientation)
 
 
-def narrative(text: str) -> str:
-    """Return a report with its headings in capitals on lines of their own; nothing is added where it has none."""
-    parts = re.split(r"(?i)(?:^|(?<=[.\s]))(findings?|impressions?)\s*:\s*", text)
-    if len(parts) < 3:
-        return text.strip()
-    lines = [parts[0].strip()] if parts[0].strip() else []
-    for heading, body in zip(parts[1::2], parts[2::2], strict=True):
-        name = "FINDINGS" if heading.lower().startswith("finding") else "IMPRESSION"
-        lines.append(f"{name}: {body.strip()}")
-    return "\n".join(lines)
+def _declared_prompts() -> Mapping[str, Mapping[str, str]]:
+    return read_declaration(Path(__file__).with_name("manifest.toml")).prompts
 
 
 def _tokens(options: Mapping[str, object]) -> int:
@@ -145,21 +165,6 @@ def _tokens(options: Mapping[str, object]) -> int:
     if not isinstance(given, int) or isinstance(given, bool) or given < 1:
         raise EngineFailed("The route's option max_new_tokens is no number from 1.")
     return given
-
-
-def _asked(prompts: str, known: tuple[SegmentDescription, ...]) -> list[tuple[str, SegmentDescription]]:
-    """Return each sentence of the prompts with the one organ that it names."""
-    asked: list[tuple[str, SegmentDescription]] = []
-    for sentence in re.findall(r"[^.]+\.?", prompts):
-        if not sentence.strip():
-            continue
-        words = sentence.lower()
-        named = [segment for segment in known if re.search(rf"\b{segment.label.lower()}s?\b", words)]
-        if len(named) != 1 or any(segment == named[0] for _, segment in asked):
-            names = ", ".join(segment.label.lower() for segment in known)
-            raise EngineFailed(f"Each sentence of the route's prompt must name one organ, each once: {names}.")
-        asked.append((sentence.strip(), named[0]))
-    return asked
 
 
 def _volume(labels: npt.NDArray[np.uint8], number: int, segment: SegmentDescription, volume: Volume) -> Measurement:

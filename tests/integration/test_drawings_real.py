@@ -40,9 +40,10 @@ def receive(work: Work, paths: Sequence[Path]) -> None:
 
 def fate(work: Work, drawing: Path) -> Job:
     """Return what is said of a drawing."""
-    uid = str(pydicom.dcmread(drawing).SeriesInstanceUID)
-    (found,) = work.store.jobs.find(series_instance_uid=uid)
-    return found
+    ds = pydicom.dcmread(drawing)
+    found = work.store.jobs.find(series_instance_uid=str(ds.SeriesInstanceUID))
+    # One of them lies in the series of its image
+    return next(job for job in found if job.sop_instance_uids == (ds.SOPInstanceUID,))
 
 
 def drawn_on(pair: Pair, images: Sequence[Path], drawing: Path) -> tuple[ObjectPrompt, Grid]:

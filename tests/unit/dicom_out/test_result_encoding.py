@@ -19,9 +19,12 @@ from results import MEAN, lung, manifest, result_of
 
 from dicom_out.colour import cielab
 from dicom_out.files import write_durably
-from dicom_out.frames import Frame, frames_of, packed
+from dicom_out.frames import Frame, frames_of
+from dicom_out.kind import WriterSettings
 from dicom_out.longaxis import long_axis
-from dicom_out.writer import Writer, WriterSettings
+from dicom_out.masks import Masks
+from dicom_out.segpixels import packed
+from dicom_out.writer import Writer
 from domain.codes import LEFT, Code
 from domain.engine import OWN_MANUFACTURER
 from domain.errors import OutOfSpace, StorageError
@@ -34,8 +37,10 @@ SMALL = arrays(
 
 @given(SMALL)
 def test_every_voxel_is_in_exactly_one_frame(labels: np.ndarray) -> None:
-    frames = frames_of(labels)
-    bits = np.unpackbits(np.frombuffer(packed(labels, frames), np.uint8), bitorder="little")
+    slices, rows, columns = labels.shape
+    masks = Masks((slices, rows, columns), 3, overlap=False, labels=labels)
+    frames = frames_of(masks)
+    bits = np.unpackbits(np.frombuffer(b"".join(packed(masks, frames)), np.uint8), bitorder="little")
     pixels = labels[0].size
     rebuilt = np.zeros_like(labels)
     for index, frame in enumerate(frames):
@@ -49,7 +54,7 @@ def test_every_voxel_is_in_exactly_one_frame(labels: np.ndarray) -> None:
 def test_a_label_on_the_first_pixel_only_has_a_frame() -> None:
     labels = np.zeros((2, 3, 3), np.uint8)
     labels[1, 0, 0] = 7
-    assert frames_of(labels) == (Frame(7, 1),)
+    assert frames_of(Masks((2, 3, 3), 7, overlap=False, labels=labels)) == (Frame(7, 1),)
 
 
 @given(SMALL)
@@ -115,7 +120,7 @@ def test_the_same_result_gives_the_same_bytes_and_says_who_made_it(tmp_path: Pat
         assert ds.ContributingEquipmentSequence[0].DeviceUID == device == ds.DeviceSerialNumber
         assert ds.ContributingEquipmentSequence[0].PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
     assert seg.SeriesNumber + 1 == report.SeriesNumber
-    assert seg.SeriesDescription == report.SeriesDescription == "Voxgate Lungs in CT"
+    assert seg.SeriesDescription == report.SeriesDescription == "AI Voxgate Lungs in CT"
     assert (report.CompletionFlag, report.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
     assert [item.TrackingID for item in seg.SegmentSequence] == ["lungs left_lung", "lungs right_lung"]
     assert {item.SegmentAlgorithmType for item in seg.SegmentSequence} == {"AUTOMATIC"}

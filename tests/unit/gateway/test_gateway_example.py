@@ -98,4 +98,4 @@ def test_a_section_has_the_settings_and_defaults_of_its_package(
         if not field.is_required() and isinstance(theirs[name], str | int | float | bool | tuple):
             default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
             assert default == theirs[name], name
-    assert set(theirs) - set(section.model_fields) <= {"headers"}
+    assert set(theirs) - set(section.model_fields) <= {"headers", "folder"}

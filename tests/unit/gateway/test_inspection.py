@@ -74,6 +74,16 @@ def test_what_is_in_no_stack_is_listed_with_its_reason(tmp_path: Path) -> None:
     }
 
 
+def test_files_in_an_archive_are_named_by_the_archive(tmp_path: Path) -> None:
+    (path,) = save(ct_series(1), tmp_path / "ct")
+    whole = tmp_path / "study.zip"
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.write(path, "images/a.dcm")
+        archive.write(path, "images/b.dcm")
+        archive.writestr("images/notes.txt", "notes")
+    assert [item.path for item in look(whole).left_out] == [whole / "images/b.dcm", whole / "images/notes.txt"]
+
+
 def test_json_has_the_grid_and_the_factor_to_suv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(pet_series(3), tmp_path / "pt")
     assert inspect_files([tmp_path / "pt"], config=CONFIG, png=None, as_json=True) == 0

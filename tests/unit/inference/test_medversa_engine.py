@@ -105,7 +105,7 @@ def test_a_report_becomes_the_narrative() -> None:
     model = Saying(text="Findings: Clear lungs. Impression: Normal.")
     findings = engine(model).run(case(task="report generation", prompt="Report.", context="Age:70."))
     assert findings.labels is None
-    assert findings.narrative == "FINDINGS: Clear lungs.\nIMPRESSION: Normal."
+    assert (findings.narrative, findings.impression) == ("Clear lungs.", "Normal.")
     assert model.asked[0].context == "Age:70."
 
 

@@ -8,9 +8,9 @@ import pytest
 from medversa_checkpoint import pieces, write_tokenizer
 
 from domain.errors import ConfigurationError, EngineFailed
-from inference.medversa.engine import narrative
 from inference.medversa.prompt import Tokens
 from inference.medversa.sentencepiece import SentencePiece
+from inference.medversa.words import sections
 
 VOCABULARY = len(pieces()) + 5
 
@@ -106,12 +106,12 @@ def test_the_answer_ends_before_the_stop(tokens: Tokens, model_file: Path) -> No
 
 def test_a_report_is_split_where_it_has_headings() -> None:
     text = "Findings: The lungs are clear. Impression: Normal."
-    assert narrative(text) == "FINDINGS: The lungs are clear.\nIMPRESSION: Normal."
+    assert sections(text) == ("The lungs are clear.", "Normal.")
 
 
 def test_a_report_without_headings_gets_none() -> None:
-    assert narrative(" No acute findings. ") == "No acute findings."
+    assert sections(" No acute findings. ") == ("No acute findings.", "")
 
 
 def test_melanoma_is_not_read_into_other_words() -> None:
-    assert narrative("A melon-coloured patch.") == "A melon-coloured patch."
+    assert sections("A melon-coloured patch.") == ("A melon-coloured patch.", "")

@@ -165,7 +165,7 @@ def test_another_engine_may_be_named_and_does_what_it_can(tmp_path: Path) -> Non
     assert (answer.json["text"], answer.json["engine"]) == ("Bright.", "lungs")
     assert set(np.unique(masks(answer))) <= {0, 1}
     assert app.post("/predict", json=body(engine="lungs")).status_code == 400
-    assert app.post("/predict", json=body(engine="nobody")).status_code == 503
+    assert app.post("/predict", json=body(engine="nobody")).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_the_api_describes_itself() -> None:
     document = client().get("/openapi.json").json
     assert document is not None
     operation = document["paths"]["/predict"]["post"]
-    assert {"200", "400", "413", "415", "422", "500", "503"} == set(operation["responses"])
+    assert {"200", "202", "400", "413", "415", "422", "429", "500", "503"} == set(operation["responses"])
     assert "ImagePart" in document["components"]["schemas"]
     assert "#/$defs/" not in json.dumps(document)
 

@@ -11,14 +11,23 @@ from factories import copied, ct_series, ct_slice, headers_of, mr_series
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     BasicTextSRStorage,
+    BreastTomosynthesisImageStorage,
+    ComputedRadiographyImageStorage,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
     EnhancedCTImageStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+    VLPhotographicImageStorage,
+    VLWholeSlideMicroscopyImageStorage,
+    XRayAngiographicImageStorage,
     generate_uid,
 )
 
 from domain.instance import Header
-from domain.series import RefusalCode, Stack
+from domain.series import RefusalCode, Stack, StackKind
 from volume.geometry import geometry
 from volume.grouping import group
 
@@ -296,8 +305,14 @@ def of_class(uid: str, **attributes: object) -> Header:
 @pytest.mark.parametrize(
     ("header", "code"),
     [
-        (of_class(SecondaryCaptureImageStorage), RefusalCode.SECONDARY_CAPTURE),
-        (of_class(MultiFrameTrueColorSecondaryCaptureImageStorage), RefusalCode.SECONDARY_CAPTURE),
+        (
+            of_class(SecondaryCaptureImageStorage, ImageType=["DERIVED", "SECONDARY", "VRT"]),
+            RefusalCode.DERIVED_IMAGE,
+        ),
+        (of_class(SecondaryCaptureImageStorage, ImageType=["ORIGINAL", "LOCALIZER"]), RefusalCode.LOCALIZER),
+        (of_class(BreastTomosynthesisImageStorage, NumberOfFrames=10), RefusalCode.UNSUPPORTED_SOP_CLASS),
+        (of_class(VLWholeSlideMicroscopyImageStorage), RefusalCode.UNSUPPORTED_SOP_CLASS),
+        (of_class(DigitalXRayImageStorageForProcessing), RefusalCode.UNSUPPORTED_SOP_CLASS),
         (of_class(EnhancedCTImageStorage, NumberOfFrames=10), RefusalCode.NO_FUNCTIONAL_GROUPS),
         (of_class("1.2.840.113619.4.26"), RefusalCode.UNSUPPORTED_SOP_CLASS),
         (of_class(BasicTextSRStorage, PixelData=None), RefusalCode.NOT_AN_IMAGE),
@@ -310,6 +325,49 @@ def test_what_is_no_slice_is_refused_beside_good_slices(header: Header, code: Re
     assert causes(stacks) == {"axial": None, code.replace("-", " "): code}
     assert stacks[1].refusal is not None
     assert stacks[1].refusal.instance_numbers == (9,)
+
+
+FRAMES = {"NumberOfFrames": 3, "PixelData": b"\0\0" * 3 * 16 * 20}
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [
+        (of_class(SecondaryCaptureImageStorage), StackKind.IMAGE),
+        (of_class(MultiFrameTrueColorSecondaryCaptureImageStorage), StackKind.IMAGE),
+        (of_class(MultiFrameTrueColorSecondaryCaptureImageStorage, **FRAMES), StackKind.CINE),
+        (of_class(ComputedRadiographyImageStorage), StackKind.IMAGE),
+        (of_class(DigitalMammographyXRayImageStorageForPresentation), StackKind.IMAGE),
+        (of_class(VLPhotographicImageStorage), StackKind.IMAGE),
+        (of_class(UltrasoundImageStorage), StackKind.IMAGE),
+        (of_class(UltrasoundMultiFrameImageStorage, NumberOfFrames=1), StackKind.IMAGE),
+        (of_class(UltrasoundMultiFrameImageStorage, **FRAMES), StackKind.CINE),
+        (of_class(XRayAngiographicImageStorage, **FRAMES), StackKind.CINE),
+        (of_class("1.2.840.10008.5.1.4.1.1.3", **FRAMES), StackKind.CINE),
+    ],
+)
+def test_what_is_no_slice_but_an_image_is_a_stack_of_its_own(header: Header, kind: StackKind) -> None:
+    slices, image = group([header, *headers_of(ct_series(4))])
+    assert (slices.name, slices.kind, len(slices.headers)) == ("axial", StackKind.VOLUME, 4)
+    assert (image.name, image.kind, image.headers, image.refusal) == (f"{kind} 9", kind, (header,), None)
+
+
+def test_images_of_one_series_are_named_by_number_and_view() -> None:
+    views = [of_class(ComputedRadiographyImageStorage, ViewPosition=view) for view in ("LL", "PA", "Ms. Miller")]
+    numbered = [replace(header, instance_number=3 - n, sop_instance_uid=f"1.{n}") for n, header in enumerate(views)]
+    assert [stack.name for stack in group(numbered)] == ["image 1", "image 2, PA", "image 3, LL"]
+    assert [stack.name for stack in group(numbered[:1])] == [""]
+
+
+def test_an_image_whose_pixels_cannot_be_used_is_refused_alone() -> None:
+    good = of_class(ComputedRadiographyImageStorage)
+    damaged = replace(of_class(ComputedRadiographyImageStorage, PixelData=None), instance_number=10)
+    both = replace(good, instance_number=11, sop_instance_uid="1.5", has_modality_lut_sequence=True)
+    assert causes(group([good, damaged, both])) == {
+        "image 9": None,
+        "image 10": RefusalCode.PIXELS_UNREADABLE,
+        "image 11": RefusalCode.MODALITY_LUT_CONFLICT,
+    }
 
 
 @pytest.mark.parametrize(

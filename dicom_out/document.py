@@ -1,0 +1,90 @@
+"""What every SR document of ours has: its modules, its evidence, and who observed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydicom.dataset import Dataset
+
+from dicom_out import codes
+from dicom_out.content import OBSERVES, code, text, uidref
+from dicom_out.kind import Order
+from dicom_out.source import Source, decoded
+from domain.engine import OWN_MANUFACTURER, EngineManifest
+from domain.job import ResultObject
+
+
+def describe_document(order: Order, ds: Dataset) -> None:
+    """SR Document Series and General Modules (PS3.3 C.17.1, C.17.2)."""
+    result, source = order.result, order.source
+    ds.ReferencedPerformedProcedureStepSequence = []
+    ds.PerformedProcedureCodeSequence = []
+    ds.CompletionFlag, ds.VerificationFlag = "COMPLETE", "UNVERIFIED"
+    series = [_series(source.series_instance_uid, source.instances)]
+    listed: dict[str, dict[tuple[str, str], None]] = {}
+    for item in order.segmented.values():
+        listed.setdefault(item.series_instance_uid, {})[item.sop_class_uid, item.sop_instance_uid] = None
+    series += [_series(uid, list(instances)) for uid, instances in listed.items()]
+    ds.CurrentRequestedProcedureEvidenceSequence = [_study(source.study_instance_uid, series)]
+    former = [_predecessor(source.study_instance_uid, sr) for sr in result.predecessors if _is_earlier(order, sr)]
+    if order.options.preliminary:
+        ds.PreliminaryFlag = order.options.preliminary.upper()
+    if former:
+        ds.PredecessorDocumentsSequence = former
+    requests = [_request(source, item) for item in source.header.get("RequestAttributesSequence") or ()]
+    if requests:
+        ds.ReferencedRequestSequence = requests
+
+
+def _series(uid: str, instances: Sequence[tuple[str, str]]) -> Dataset:
+    item = Dataset()
+    item.SeriesInstanceUID = uid
+    item.ReferencedSOPSequence = []
+    for sop_class_uid, sop_instance_uid in instances:
+        reference = Dataset()
+        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+        item.ReferencedSOPSequence.append(reference)
+    return item
+
+
+def _study(uid: str, series: list[Dataset]) -> Dataset:
+    item = Dataset()
+    item.StudyInstanceUID, item.ReferencedSeriesSequence = uid, series
+    return item
+
+
+def _is_earlier(order: Order, former: ResultObject) -> bool:
+    """Tell whether an object of the earlier generation is what this document replaces: the same variant."""
+    return (former.variant or former.kind) == order.variant
+
+
+def _predecessor(study: str, sr: ResultObject) -> Dataset:
+    return _study(study, [_series(sr.series_instance_uid, [(sr.sop_class_uid, sr.sop_instance_uid)])])
+
+
+def _request(source: Source, attributes: Dataset) -> Dataset:
+    """Return the order that the images answer, which the report then answers too (PS3.3 C.17.2.5)."""
+    item = Dataset()
+    item.StudyInstanceUID = attributes.get("StudyInstanceUID") or source.study_instance_uid
+    item.ReferencedStudySequence = []
+    item.AccessionNumber = attributes.get("AccessionNumber") or str(
+        decoded(source.header, "AccessionNumber").value or ""
+    )
+    item.PlacerOrderNumberImagingServiceRequest = attributes.get("PlacerOrderNumberImagingServiceRequest") or ""
+    item.FillerOrderNumberImagingServiceRequest = attributes.get("FillerOrderNumberImagingServiceRequest") or ""
+    item.RequestedProcedureID = attributes.get("RequestedProcedureID") or ""
+    item.RequestedProcedureDescription = attributes.get("RequestedProcedureDescription") or ""
+    item.RequestedProcedureCodeSequence = attributes.get("RequestedProcedureCodeSequence") or []
+    return item
+
+
+def observer(manifest: EngineManifest) -> list[Dataset]:
+    """Return TID 1002 and 1004: the observer is a device, and the device is the model."""
+    return [
+        code(codes.OBSERVER_TYPE, codes.DEVICE, OBSERVES),
+        uidref(codes.DEVICE_OBSERVER_UID, manifest.device_uid, OBSERVES),
+        text(codes.DEVICE_OBSERVER_NAME, f"{OWN_MANUFACTURER} {manifest.name}", OBSERVES),
+        text(codes.DEVICE_OBSERVER_MANUFACTURER, OWN_MANUFACTURER, OBSERVES),
+        text(codes.DEVICE_OBSERVER_MODEL, manifest.title, OBSERVES),
+        text(codes.DEVICE_OBSERVER_SERIAL, manifest.device_uid, OBSERVES),
+    ]

@@ -1,0 +1,101 @@
+"""Attributes that several kinds of objects have from their source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydicom.dataset import Dataset
+
+from dicom_out.derived import code_item
+from dicom_out.source import Source, SourceImage, string_values
+from domain.codes import Code
+
+_LOSSY = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_UNPAIRED = frozenset(
+    {
+        "ABDOMEN", "ABDOMENPELVIS", "AORTA", "BLADDER", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "COCCYX",
+        "CSPINE", "CTSPINE", "ESOPHAGUS", "HEAD", "HEADNECK", "HEART", "LARYNX", "LIVER", "LSPINE", "LSSPINE",
+        "MEDIASTINUM", "NECK", "NECKCHEST", "NECKCHESTABDOMEN", "NECKCHESTABDPELV", "NOSE", "PANCREAS", "PELVIS",
+        "PROSTATE", "SKULL", "SPINE", "SPLEEN", "SSPINE", "STERNUM", "STOMACH", "THYROID", "TLSPINE", "TRACHEA",
+        "TSPINE", "UTERUS", "WHOLEBODY",
+    }
+)  # fmt: skip
+"""Body parts that are not paired (PS3.16 Annex L)."""
+
+
+def describe_body_part(ds: Dataset, header: Dataset) -> None:
+    """Copy the body part and its side (PS3.3 C.7.3.1).
+
+    Laterality is absent where the part is not a paired one, and empty where the source does not say the side, or not
+    the part: what is not known to be unpaired is not ours to guess.
+    """
+    part = string_values(header, "BodyPartExamined")
+    if part:
+        ds.BodyPartExamined = part[0]
+        if part[0] in _UNPAIRED:
+            return
+    side = string_values(header, "Laterality") or string_values(header, "ImageLaterality")
+    ds.Laterality = side[0] if side and side[0] in ("L", "R") else ""
+
+
+def describe_loss(ds: Dataset, header: Dataset) -> None:
+    """Say of what is derived from an image that the image was compressed with loss (PS3.3 C.7.6.1.1.5)."""
+    lossy = string_values(header, "LossyImageCompression") == ["01"]
+    ds.LossyImageCompression = "01" if lossy else "00"
+    for keyword in _LOSSY:
+        values = string_values(header, keyword)
+        if lossy and values:
+            setattr(ds, keyword, values)
+
+
+def reference(image: SourceImage, purpose: Code | None = None) -> Dataset:
+    """Return a reference to a source image or frame (PS3.3 Table 10-3)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.sop_class_uid, image.sop_instance_uid
+    if image.frame_number is not None:
+        item.ReferencedFrameNumber = image.frame_number
+    if purpose is not None:
+        item.PurposeOfReferenceCodeSequence = [code_item(purpose)]
+    return item
+
+
+def instance_of(image: SourceImage, frame: int | None = None) -> Dataset:
+    """Return a reference to a source instance, or to one frame of it."""
+    item = _instance(image.sop_class_uid, image.sop_instance_uid)
+    if frame is not None:
+        item.ReferencedFrameNumber = frame
+    return item
+
+
+def describe_references(ds: Dataset, source: Source, instances: Iterable[tuple[str, str]]) -> None:
+    """Common Instance Reference Module (PS3.3 C.12.2): the series of what is referred to."""
+    series = Dataset()
+    series.SeriesInstanceUID = source.series_instance_uid
+    series.ReferencedInstanceSequence = [_instance(*uids) for uids in dict.fromkeys(instances)]
+    ds.ReferencedSeriesSequence = [series]
+
+
+def evidence(source: Source, instances: Iterable[tuple[str, str]]) -> Dataset:
+    """Return an item of Current Requested Procedure Evidence Sequence (PS3.3 C.17.2)."""
+    return study(source.study_instance_uid, [series_item(source.series_instance_uid, instances)])
+
+
+def series_item(uid: str, instances: Iterable[tuple[str, str]]) -> Dataset:
+    """Return a series with its instances, as documents list them (PS3.3 Table C.17-3a)."""
+    item = Dataset()
+    item.SeriesInstanceUID = uid
+    item.ReferencedSOPSequence = [_instance(*uids) for uids in dict.fromkeys(instances)]
+    return item
+
+
+def study(uid: str, series: list[Dataset]) -> Dataset:
+    """Return a study with its series."""
+    item = Dataset()
+    item.StudyInstanceUID, item.ReferencedSeriesSequence = uid, series
+    return item
+
+
+def _instance(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+    return item

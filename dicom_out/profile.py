@@ -1,0 +1,78 @@
+"""Destination profiles: which objects a destination gets, and how they are encoded.
+
+Why each built-in profile is as it is, with the sources: docs/profiles.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["SEG", "SR", "TEXT-SR", "PMAP", "SC", "PDF", "GSPS", "KOS", "REJECTION"]
+"""What an object is for; how it is encoded is an option."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How objects are encoded."""
+
+    segmentation: Literal["binary", "labelmap", "fractional"] = "binary"
+    compression: Literal["none", "rle"] = "none"
+    """Of label maps and fractions; the single bits of a BINARY SEG are never compressed."""
+    report: Literal["comprehensive-3d", "comprehensive"] = "comprehensive-3d"
+    text: Literal["basic", "enhanced", "comprehensive"] = "basic"
+    empty_frames: bool = False
+    """Keep the frames of a SEG that have no pixel, for viewers that place frames by counting them."""
+    max_frames: int = 0
+    """Split a SEG that has more frames into several instances, by segments; 0: never."""
+    preliminary: Literal["", "preliminary", "final"] = ""
+    """Preliminary Flag of reports (PS3.3 C.17.2.2); empty: it is not said."""
+    identified: bool = True
+    """Name the patient on the pages of a PDF; its DICOM header does so in any case."""
+    superseded: Literal["keep", "reject"] = "keep"
+    """What becomes of an earlier generation's SEG: kept, or rejected by a note (IHE IOCM)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What a destination gets."""
+
+    name: str
+    objects: tuple[Role, ...] = ("SEG", "SR")
+    options: Options = field(default_factory=Options)
+    why: str = ""
+
+
+DEFAULT = Profile(
+    name="default",
+    why="What IHE AIR asks for: SEG (BINARY) and TID 1500 in Comprehensive 3D SR.",
+)
+
+BUILT_IN: Mapping[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        DEFAULT,
+        Profile(
+            name="ohif",
+            why="OHIF 3 shows a BINARY SEG and the lines of a TID 1500 report; it cannot read FRACTIONAL, and adds a "
+            "segment called Background to LABELMAP.",
+        ),
+        Profile(
+            name="weasis",
+            options=Options(max_frames=400),
+            why="Weasis switches a SEG of more than 400 frames off: larger ones are split by segments.",
+        ),
+        Profile(
+            name="slicer",
+            options=Options(report="comprehensive"),
+            why="3D Slicer reads through dcmqi: BINARY SEG and TID 1500; measurements need no 3D coordinates.",
+        ),
+        Profile(
+            name="pacs-basic",
+            objects=("TEXT-SR", "PDF", "SC"),
+            options=Options(text="basic"),
+            why="Many PACS show neither SEG nor TID 1500: pictures, a text report and a PDF.",
+        ),
+    )
+}

@@ -1,0 +1,164 @@
+"""Frames of a segmentation read back, and what the findings say should be in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.pixels import iter_pixels
+from pydicom.tag import Tag
+
+from domain.errors import VerificationFailed
+from domain.findings import Findings
+
+_PIXEL_DATA = Tag(0x7FE00010)
+_ENCAPSULATED = 0xFFFFFFFF
+_FULL = 255
+_STEP = 0.5 / _FULL + 1e-6
+"""How far a fraction may be from the probability: half a step of what the object can hold."""
+
+BoolArray = npt.NDArray[np.bool_]
+ByteArray = npt.NDArray[np.uint8]
+
+
+def frames_in(seg: Dataset) -> Iterator[npt.NDArray[Any]]:
+    """Yield the frames: one bit a pixel, lowest first and without padding between frames, or whole numbers."""
+    kind, bits = str(seg.SegmentationType), int(seg.BitsAllocated)
+    if (kind, bits) not in (("BINARY", 1), ("FRACTIONAL", 8), ("LABELMAP", 8), ("LABELMAP", 16)):
+        raise VerificationFailed("SEG: BitsAllocated does not fit SegmentationType.")
+    shape, count = (int(seg.Rows), int(seg.Columns)), int(seg.NumberOfFrames)
+    if seg.file_meta.TransferSyntaxUID.is_encapsulated:
+        for frame in iter_pixels(seg, raw=True, decoding_plugin="pydicom"):
+            yield frame.reshape(shape)
+        return
+    data, pixels = _pixel_data(seg), shape[0] * shape[1]
+    if len(data) != (pixels * count * bits + 15) // 16 * 2:
+        raise VerificationFailed("SEG: PixelData does not have the pixels of its frames.")
+    if bits == 1:
+        yield from (_unpacked(data, index * pixels, pixels).reshape(shape) for index in range(count))
+    else:
+        values = data[: pixels * count * bits // 8].view(f"<u{bits // 8}")
+        yield from values.reshape(count, *shape)
+
+
+def _pixel_data(seg: Dataset) -> ByteArray:
+    """Return the bytes of PixelData, mapped where the file was read without them."""
+    item = cast("DataElement | RawDataElement", seg.get_item(_PIXEL_DATA))
+    if isinstance(item, RawDataElement) and item.value is None and item.length != _ENCAPSULATED:
+        return np.memmap(str(seg.filename), np.uint8, mode="r", offset=item.value_tell, shape=(item.length,))
+    return np.frombuffer(seg.PixelData, np.uint8)
+
+
+def _unpacked(data: ByteArray, start: int, pixels: int) -> BoolArray:
+    """Return ``pixels`` bits from bit ``start`` on."""
+    first, last = start // 8, -(-(start + pixels) // 8)
+    bits = np.unpackbits(data[first:last], bitorder="little")[start % 8 : start % 8 + pixels]
+    return bits.view(np.bool_)
+
+
+def voxel_counts(findings: Findings) -> dict[tuple[int, int], int]:
+    """Return how many voxels each segment has on each slice, by segment number and slice, where there are any."""
+    if findings.labels is not None:
+        rows = ((k, _label_counts(plane)) for k, plane in enumerate(findings.labels))
+        return {(int(n), k): int(counts[n]) for k, counts in rows for n in np.flatnonzero(counts) if n}
+    held = findings.masks or tuple(values >= 0.5 for values in findings.probabilities)
+    counts = {
+        (number, k): int(np.count_nonzero(plane))
+        for number, mask in enumerate(held, 1)
+        for k, plane in enumerate(mask)
+    }
+    return {place: count for place, count in counts.items() if count}
+
+
+def _label_counts(plane: ByteArray) -> npt.NDArray[np.intp]:
+    """Return how often each label stands in a slice, by the lengths of its runs, of which there are few."""
+    flat = plane.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    lengths = np.diff(starts, append=flat.size)
+    return np.bincount(flat[starts], weights=lengths).astype(np.intp)
+
+
+class Comparison:
+    """Frames beside what the findings say, one after the other."""
+
+    def __init__(self, findings: Findings, *, fractional: bool) -> None:
+        self._findings = findings
+        self._expected = _fractions(findings) if fractional else voxel_counts(findings)
+        self._seen: set[tuple[int, int]] = set()
+        self._wrong = 0
+        self._slices: set[int] = set()
+
+    def mask(self, segment: int, k: int, found: BoolArray) -> None:
+        """Compare the mask of a segment on a slice."""
+        self._see(segment, k)
+        expected = mask_of(self._findings, segment, k)
+        if not np.array_equal(found, expected):
+            self._differ(k, int(np.count_nonzero(found != expected)))
+
+    def labels(self, numbers: npt.NDArray[Any], k: int, found: npt.NDArray[Any]) -> None:
+        """Compare a slice of numbers; ``numbers`` are those of the findings by value, the background's first."""
+        for segment in numbers[1:]:
+            self._see(int(segment), k)
+        if int(found.max(initial=0)) >= len(numbers):
+            raise VerificationFailed("SEG: a pixel has a value that no segment describes.")
+        meant = found if np.array_equal(numbers, np.arange(len(numbers))) else numbers[found]
+        expected = _plane(self._findings, numbers, k, found.shape)
+        if not np.array_equal(meant, expected):
+            self._differ(k, int(np.count_nonzero(meant != expected)))
+
+    def fractions(self, segment: int, k: int, found: npt.NDArray[Any]) -> None:
+        """Compare the fractions of a segment on a slice with its probabilities."""
+        self._see(segment, k)
+        near = np.abs(found.astype(np.float32) / _FULL - self._findings.probabilities[segment - 1][k]) <= _STEP
+        if not near.all():  # neither is anything near what is not a number
+            self._differ(k, int(np.count_nonzero(~near)))
+
+    def finish(self) -> None:
+        """Count what is in no frame, and raise where anything differs."""
+        for (segment, k), count in self._expected.items():
+            if (segment, k) not in self._seen:
+                self._differ(k, count)
+        if self._wrong:
+            raise VerificationFailed(
+                f"SEG: {self._wrong} voxel(s) on {len(self._slices)} slice(s) are not the engine's."
+            )
+
+    def _see(self, segment: int, k: int) -> None:
+        if (segment, k) in self._seen:
+            raise VerificationFailed("SEG: a frame repeats a segment on a slice.")
+        self._seen.add((segment, k))
+
+    def _differ(self, k: int, count: int) -> None:
+        self._wrong += count
+        self._slices.add(k)
+
+
+def mask_of(findings: Findings, segment: int, k: int) -> BoolArray:
+    """Return the pixels of a segment on a slice, as the engine gave them."""
+    if findings.labels is None:
+        given: BoolArray = findings.masks[segment - 1][k]
+        return given
+    mask: BoolArray = findings.labels[k] == segment
+    return mask
+
+
+def _plane(findings: Findings, numbers: npt.NDArray[Any], k: int, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return the segment of each pixel of a slice, of those segments only."""
+    if findings.labels is not None:
+        plane = findings.labels[k]
+        return plane if len(numbers) > len(findings.segments) else np.where(np.isin(plane, numbers), plane, 0)
+    found = np.zeros(shape, np.uint16)
+    for segment in numbers[1:]:
+        found[findings.masks[segment - 1][k]] = segment
+    return found
+
+
+def _fractions(findings: Findings) -> dict[tuple[int, int], int]:
+    """Return where probabilities are so high that there must be a frame."""
+    places = ((n, k, plane) for n, values in enumerate(findings.probabilities, 1) for k, plane in enumerate(values))
+    counts = {(n, k): int(np.count_nonzero(~(plane <= _STEP))) for n, k, plane in places}
+    return {place: count for place, count in counts.items() if count}

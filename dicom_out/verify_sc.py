@@ -1,0 +1,201 @@
+"""The check of key images: of which slice, the right way round, and every outline where its mask is.
+
+The pictures are measured, not drawn again: outlines are found by their colour and compared with the masks in pixels
+of the source, and the image under them with the source's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from scipy import stats
+from scipy.ndimage import (  # type: ignore[attr-defined]  # its stubs leave them out
+    binary_dilation,
+    binary_erosion,
+    distance_transform_edt,
+)
+
+from dicom_out.keyimages import MOST, colour_of, colour_of_box
+from dicom_out.keyslices import mask_on
+from dicom_out.picture import Colour, Placing, placing
+from dicom_out.places import Place, places_of
+from dicom_out.verify_references import SourceNames, named
+from domain.errors import VerificationFailed
+from domain.findings import Findings
+from domain.ports import Result
+from volume.display import Picture
+from volume.screen import Frame, read_frame
+
+_COVERED = 0.85
+"""Least share of an outline that must be seen; other outlines, letters and captions may lie over the rest."""
+_STRAY = 0.02
+"""Largest share of an outline's pixels that may lie elsewhere."""
+_LIKENESS = 0.75
+_COARSE = 48
+"""Images are compared in that many steps a side: finer detail is what the window and the outlines change."""
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def check_sc(objects: Sequence[Dataset], result: Result) -> None:
+    """Compare key images, read from their files, with the findings and the source.
+
+    Raises
+    ------
+    VerificationFailed
+        They differ; the message says in what.
+    """
+    source, places = SourceNames.of(result), places_of(result)
+    if not 0 < len(objects) <= MOST:
+        raise VerificationFailed(f"SC: {len(objects)} key images; there are 1 to {MOST}.")
+    if len({named(ds.SourceImageSequence[0]) for ds in objects}) != len(objects):
+        raise VerificationFailed("SC: two key images show the same slice.")
+    for number, ds in enumerate(objects, start=1):
+        _check_header(ds, number)
+        if len(ds.SourceImageSequence) != 1:
+            raise VerificationFailed(f"SC: key image {number} is not of one image of the source.")
+        source.check_series(ds, "SC")
+        k = source.index(ds.SourceImageSequence[0], "SC")
+        _check_picture(ds.pixel_array, result, places[k], k, number)
+
+
+def _check_header(ds: Dataset, number: int) -> None:
+    said = (ds.PhotometricInterpretation, ds.SamplesPerPixel, ds.BitsStored, ds.PixelRepresentation)
+    if said != ("RGB", 3, 8, 0):
+        raise VerificationFailed(f"SC: key image {number} is not RGB of 8 bits.")
+    if ds.BurnedInAnnotation != "YES" or list(ds.ImageType[:2]) != ["DERIVED", "SECONDARY"]:
+        raise VerificationFailed(f"SC: key image {number} does not say that it is derived and annotated.")
+    if not ds.SourceImageSequence[0].PurposeOfReferenceCodeSequence:
+        raise VerificationFailed(f"SC: key image {number} does not say what its source image was used for.")
+
+
+def _check_picture(picture: Picture, result: Result, place: Place, k: int, number: int) -> None:
+    frame = read_frame(place.path, place.frame)
+    rows, columns = frame.values.shape[:2]
+    lies = placing(rows, columns, place.spacing_mm)
+    if place.spacing_mm is None:
+        height = picture.shape[0]  # an aspect ratio may have stretched it
+        lies = placing(rows, columns, None, _aspect_of(frame))
+        if height < lies.height:
+            raise VerificationFailed(f"SC: key image {number} is smaller than its image.")
+    image = picture[lies.top : lies.top + lies.height, lies.left : lies.left + lies.width]
+    if image.shape[:2] != (lies.height, lies.width):
+        raise VerificationFailed(f"SC: key image {number} is smaller than its image.")
+    _check_likeness(image, frame, number)
+    _check_outlines(image, result.findings, k, lies, number, is_grey=not frame.is_colour)
+    _check_boxes(image, result.findings, k, lies, number)
+
+
+def _aspect_of(frame: Frame) -> float:
+    said = frame.header.get("PixelAspectRatio") or (1, 1)
+    return float(said[0]) / float(said[1])
+
+
+def _check_likeness(image: Picture, frame: Frame, number: int) -> None:
+    """The picture must be more like its source than like the source turned or mirrored."""
+    source = frame.values.astype(float) if not frame.is_colour else frame.values.mean(axis=2)
+    shown, original = _coarse(image.mean(axis=2)), _coarse(source)
+    if np.ptp(original) == 0 or np.ptp(shown) == 0:
+        return
+    inverted = frame.modality == "PT" or frame.header.PhotometricInterpretation == "MONOCHROME1"
+    likeness = [
+        float(stats.spearmanr(shown.ravel(), turned.ravel()).statistic) * (-1 if inverted else 1)
+        for turned in (original, original[:, ::-1], original[::-1], original[::-1, ::-1])
+    ]
+    if likeness[0] < _LIKENESS or max(likeness) > likeness[0]:
+        raise VerificationFailed(f"SC: key image {number} does not show its source image, or not that way round.")
+
+
+def _coarse(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the means of about ``_COARSE`` x ``_COARSE`` parts."""
+    for axis in (0, 1):
+        edges = np.unique(np.linspace(0, values.shape[axis], _COARSE + 1).astype(int))
+        sums = np.add.reduceat(values, edges[:-1], axis=axis)
+        counts = np.diff(edges)
+        values = sums / (counts[:, None] if axis == 0 else counts[None, :])
+    return values
+
+
+def _check_outlines(image: Picture, findings: Findings, k: int, lies: Placing, number: int, *, is_grey: bool) -> None:
+    tolerance = tuple(1.0 + 3.0 / scale for scale in lies.scale)
+    for segment in range(1, len(findings.segments) + 1):
+        on_slice = findings.shape is not None and k < findings.shape[0]
+        mask = mask_on(findings, segment, k) if on_slice else None
+        rows, columns = np.nonzero(_pixels_of(image, colour_of(findings, segment)))
+        drawn = np.column_stack([(rows + 0.5) / lies.scale[1], (columns + 0.5) / lies.scale[0]])
+        if mask is None or not mask.any():
+            if is_grey and len(drawn) and not _is_shared(findings, segment):
+                raise VerificationFailed(f"SC: key image {number} shows segment {segment}, which is not there.")
+            continue
+        off = _distance_from_edge(mask)
+        index = np.minimum(drawn.astype(int), np.array(mask.shape) - 1)
+        strays = np.count_nonzero(off[index[:, 0], index[:, 1]] > max(tolerance))
+        if is_grey and not _is_shared(findings, segment) and strays > _STRAY * max(len(drawn), 1):
+            raise VerificationFailed(f"SC: the outline of segment {segment} on key image {number} is not its mask's.")
+        if _share_seen(mask, index, max(tolerance)) < _COVERED and not _is_hidden(findings, segment, k):
+            raise VerificationFailed(f"SC: segment {segment} has no whole outline on key image {number}.")
+
+
+def _pixels_of(image: Picture, colour: Colour) -> BoolArray:
+    same: BoolArray = (image == np.asarray(colour, np.uint8)).all(axis=2)
+    return same
+
+
+def _is_shared(findings: Findings, segment: int) -> bool:
+    """Tell whether something else has the segment's colour."""
+    own = colour_of(findings, segment)
+    others = [colour_of(findings, n) for n in range(1, len(findings.segments) + 1) if n != segment]
+    return own in [*others, *(colour_of_box(findings, detection) for detection in findings.detections)]
+
+
+def _is_hidden(findings: Findings, segment: int, k: int) -> bool:
+    """Tell whether outlines that are drawn later may lie over the segment's: where most of its edge is theirs too."""
+    mask = mask_on(findings, segment, k)
+    if mask is None:
+        return False
+    edge = mask & ~binary_erosion(mask)
+    later = np.zeros(mask.shape, bool)
+    for number in range(segment + 1, len(findings.segments) + 1):
+        other = mask_on(findings, number, k)
+        if other is not None and other.any():
+            later |= _distance_from_edge(other) <= 2.5
+    return bool(np.count_nonzero(edge & later) > (1 - _COVERED) * np.count_nonzero(edge))
+
+
+def _distance_from_edge(mask: BoolArray) -> npt.NDArray[np.float64]:
+    """Return how far each pixel is from the nearest change of the mask, in pixels."""
+    outside = distance_transform_edt(~mask)
+    inside = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    distance: npt.NDArray[np.float64] = np.where(mask, inside, outside) - 0.5
+    return distance
+
+
+def _share_seen(mask: BoolArray, drawn: npt.NDArray[np.int_], tolerance: float) -> float:
+    """Return the share of the mask's edge near which something was drawn."""
+    if not len(drawn):
+        return 0.0
+    away = np.ones(mask.shape, bool)
+    away[drawn[:, 0], drawn[:, 1]] = False
+    edge = mask & ~binary_erosion(mask)
+    near = distance_transform_edt(away)[edge] <= tolerance
+    return float(near.mean())
+
+
+def _check_boxes(image: Picture, findings: Findings, k: int, lies: Placing, number: int) -> None:
+    for detection in (item for item in findings.detections if item.image == k):
+        drawn = _pixels_of(image, colour_of_box(findings, detection))
+        around = binary_dilation(drawn, iterations=3)
+        x0, y0, x1, y1 = detection.box
+        steps = np.linspace(0, 1, 40)
+        sides = [
+            *((x0 + (x1 - x0) * t, y) for t in steps for y in (y0, y1)),
+            *((x, y0 + (y1 - y0) * t) for t in steps for x in (x0, x1)),
+        ]
+        spots = np.asarray(sides) * lies.scale
+        inside = (spots > 0).all(axis=1) & (spots < (lies.width, lies.height)).all(axis=1)
+        columns, rows = spots[inside].astype(int).T
+        if not inside.any() or around[rows, columns].mean() < _COVERED:
+            raise VerificationFailed(f"SC: a box of key image {number} is not where the detection is.")

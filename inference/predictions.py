@@ -1,0 +1,196 @@
+"""Questions that are answered later: kept on disk until then, and their answers until somebody has fetched them.
+
+Each has a folder of its own. ``request.json`` is synced before the client hears of it; ``answer.json`` is renamed
+into place when it is complete. What a crash left without an answer is asked again at the next start.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from domain.errors import EngineUnavailable, OutOfSpace
+
+log = logging.getLogger(__name__)
+
+REQUEST, ANSWER, RESULT = "request.json", "answer.json", "result.bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """An HTTP answer: JSON, or bytes of another type."""
+
+    status: int
+    body: Mapping[str, object] = field(default_factory=dict, repr=False)
+    content: bytes = field(default=b"", repr=False)
+    content_type: str = ""
+    """Of ``content``; empty: the answer is ``body``."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Predictions:
+    """Asks one question after the other, in the order of arrival, in a thread of its own.
+
+    Parameters
+    ----------
+    answer
+        Answers the body of a request as ``POST /predict`` would; ``cancelled`` is asked now and then.
+    most
+        Questions without an answer that are kept; further ones are told to come again.
+    keep_s
+        How long an answer is kept.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        answer: Callable[[Any, Callable[[], bool]], Answered],
+        *,
+        most: int,
+        keep_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder = folder
+        self._answer = answer
+        self._most = most
+        self._keep_s = keep_s
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._running = ""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._waiting = [path.name for path in sorted(folder.iterdir(), key=_arrived) if not _is_answered(path)]
+        threading.Thread(target=self._work, name="predictions", daemon=True).start()
+
+    def accept(self, body: bytes) -> str:
+        """Keep a question; return its id once it would survive a power cut.
+
+        Raises
+        ------
+        EngineUnavailable
+            Too many wait already.
+        OutOfSpace
+            It could not be written.
+        """
+        self._forget_old()
+        key = uuid.uuid4().hex
+        with self._changed:
+            if len(self._waiting) >= self._most:
+                raise EngineUnavailable("Too many questions wait already.")
+            try:
+                _write(self._folder / key, REQUEST, body)
+            except OSError as error:
+                shutil.rmtree(self._folder / key, ignore_errors=True)
+                raise OutOfSpace(f"The question could not be kept (errno {error.errno}).") from error
+            self._waiting.append(key)
+            self._changed.notify()
+        return key
+
+    def state(self, key: str) -> str | None:
+        """Return ``queued``, ``running``, ``done`` or ``failed``; ``None`` where there is no such question."""
+        answered = self.answer(key)
+        if answered is not None:
+            return "done" if answered.status == 200 else "failed"
+        with self._changed:
+            if key and key == self._running:
+                return "running"
+            return "queued" if key in self._waiting else None
+
+    def answer(self, key: str) -> Answered | None:
+        """Return the answer, without its bytes; ``None`` while there is none."""
+        try:
+            return Answered(**json.loads((self._place(key) / ANSWER).read_bytes()))
+        except OSError:
+            return None
+
+    def result(self, key: str) -> Path | None:
+        """Return where the bytes of an answer lie; ``None`` where it is JSON, or not there yet."""
+        path = self._place(key) / RESULT
+        return path if self.answer(key) is not None and path.is_file() else None
+
+    def remove(self, key: str) -> bool:
+        """Withdraw a question, or forget its answer; return whether there was one."""
+        found = self._place(key).is_dir()
+        with self._changed:
+            self._waiting = [other for other in self._waiting if other != key]
+            shutil.rmtree(self._place(key), ignore_errors=True)
+        return found
+
+    def _place(self, key: str) -> Path:
+        """Return a question's folder; ids are hexadecimal, so that none leads elsewhere."""
+        return self._folder / (key if len(key) == 32 and set(key) <= set("0123456789abcdef") else "unknown")
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                key = self._running = self._waiting[0]
+            try:
+                self._work_on(key)
+            except OSError as error:
+                # The disk is full or gone: the question stays, and is asked again when there may be room.
+                log.warning("answer cannot be kept", extra={"errno": error.errno})
+                time.sleep(1)
+                continue
+            finally:
+                self._running = ""
+            with self._changed:
+                self._waiting = [other for other in self._waiting if other != key]
+
+    def _work_on(self, key: str) -> None:
+        folder = self._place(key)
+        try:
+            body = json.loads((folder / REQUEST).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return  # withdrawn; a request that was half written was never acknowledged
+        answered = self._answer(body, lambda: not (folder / REQUEST).exists())
+        if not (folder / REQUEST).exists():
+            return
+        if answered.content_type:
+            _write(folder, RESULT, answered.content)
+        said = {"status": answered.status, "body": answered.body, "content_type": answered.content_type}
+        _write(folder, ANSWER, json.dumps(said).encode())
+
+    def _forget_old(self) -> None:
+        """Remove answers that nobody fetched in time, and what a crash left half written."""
+        for path in list(self._folder.iterdir()):
+            is_half = not (path / REQUEST).exists() and path.name not in self._waiting
+            age_s = self._clock() - _arrived(path)
+            if (_is_answered(path) or is_half) and age_s > self._keep_s:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_answered(path: Path) -> bool:
+    return (path / ANSWER).exists() or not (path / REQUEST).exists()
+
+
+def _arrived(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _write(folder: Path, name: str, data: bytes) -> None:
+    """Write a file durably: synced, renamed into place, and the directory entries synced."""
+    folder.mkdir(exist_ok=True, mode=0o700)
+    temporary = folder / f".{name}.tmp"
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / name)
+    for directory in (folder, folder.parent):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,118 @@
+"""From the stored instances of a job to what an engine works on, and to where its findings lie."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from domain.engine import Case
+from domain.errors import StorageError
+from domain.findings import Findings
+from domain.image import Image, Raster
+from domain.ports import Analysed
+from domain.prompt import Prompt
+from domain.series import Resample, Stack, StackKind
+from domain.volume import Grid, Volume
+from volume.assembly import assemble
+from volume.facts import study_context
+from volume.frames import frame_numbers
+from volume.geometry import geometry
+from volume.image_format import raster_of
+from volume.images import read_image
+from volume.onto_source import findings_on_source
+from volume.resample import Resampling, prompt_on_regular, resampling_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Place:
+    """Where the findings on a stack lie, and the files behind it; see ``domain.ports.Result``."""
+
+    grid: Grid | Raster
+    source_paths: tuple[Path, ...] = field(repr=False)
+    source_frames: tuple[int | None, ...]
+    resampling: Resampling | None = None
+    """How the volume that the engine saw was made of the slices; ``None`` where it saw the slices themselves."""
+
+    def findings_on_source(self, findings: Findings) -> tuple[Findings, Analysed | None]:
+        """Return an engine's findings on ``grid``, and as the engine gave them where that was another one."""
+        if self.resampling is None:
+            return findings, None
+        analysed = Analysed(findings=findings, grid=self.resampling.regular)
+        return findings_on_source(findings, self.resampling), analysed
+
+
+def decoded(stack: Stack, paths: Mapping[str, Path], allowed: Collection[Resample]) -> Case:
+    """Return a case with the volume or the images of a stack, decoded, and what the headers tell a model.
+
+    Parameters
+    ----------
+    allowed
+        What a volume may be resampled for.
+
+    Raises
+    ------
+    AssemblyError
+        The stack is no regular volume, or its pixels cannot be used.
+    StorageError
+        A file is gone or cannot be read.
+    """
+    context = study_context(stack.headers)
+    if stack.kind is StackKind.VOLUME:
+        return Case(volume=assemble(stack, paths, allowed), context=context)
+    return Case(images=_images(stack, paths), context=context)
+
+
+def _images(stack: Stack, paths: Mapping[str, Path]) -> tuple[Image, ...]:
+    missing = [header for header in stack.headers if header.sop_instance_uid not in paths]
+    if missing:
+        raise StorageError("An instance of the stack is not in the store")
+    return tuple(read_image(header, paths[header.sop_instance_uid]) for header in stack.headers)
+
+
+def placed_prompt(prompt: Prompt | None, stack: Stack, allowed: Collection[Resample]) -> Prompt | None:
+    """Return what the engine is pointed at, on the volume that it gets; whoever points sees the source's slices."""
+    if prompt is None or stack.kind is not StackKind.VOLUME:
+        return prompt
+    proven = geometry(stack, allowed)
+    return prompt_on_regular(prompt, resampling_of(proven)) if proven.resample else prompt
+
+
+def place_of(stack: Stack, paths: Mapping[str, Path], allowed: Collection[Resample]) -> Place:
+    """Return where the findings lie, from the headers alone; see ``decoded``.
+
+    Raises
+    ------
+    AssemblyError
+        The stack is no regular volume.
+    """
+    if stack.kind is StackKind.VOLUME:
+        proven = geometry(stack, allowed)
+        return Place(
+            grid=proven.grid,
+            source_paths=tuple(paths[header.sop_instance_uid] for header in proven.headers),
+            source_frames=frame_numbers(proven.headers),
+            resampling=resampling_of(proven) if proven.resample else None,
+        )
+    raster = raster_of(stack.headers[0])
+    first, *further = (paths[header.sop_instance_uid] for header in stack.headers)
+    if stack.kind is StackKind.CINE:
+        frames = raster.shape[0]
+        return Place(grid=raster, source_paths=(first,) * frames, source_frames=tuple(range(1, frames + 1)))
+    return Place(grid=raster, source_paths=(first, *further), source_frames=())
+
+
+def misplaced(findings: Findings, case: Case) -> str:
+    """Return what lies elsewhere than on the case, to end an engine's run with; empty where everything fits."""
+    shape = _shape(case.volume, case.images)
+    arrays = (*((findings.labels,) if findings.labels is not None else ()), *findings.masks, *findings.probabilities)
+    if any(array.shape != shape for array in arrays):
+        return "The engine's mask does not lie on the grid of the images."
+    places = len(case.images) if len(case.images) > 1 else shape[0]
+    if any(not 0 <= detection.image < places for detection in findings.detections):
+        return "The engine's box lies on no image of the case."
+    return ""
+
+
+def _shape(volume: Volume | None, images: tuple[Image, ...]) -> tuple[int, int, int]:
+    return images[0].raster.shape if volume is None else volume.grid.shape

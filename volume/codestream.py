@@ -1,0 +1,49 @@
+"""What size a compressed frame says it has, read from its first bytes, before a decoder believes it.
+
+A codestream may claim another size than the header of its instance; a decoder allocates what it claims.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+_START_OF_IMAGE: Final = b"\xff\xd8"
+_J2K: Final = b"\xff\x4f\xff\x51"
+_JP2: Final = b"\x00\x00\x00\x0cjP  "
+# Start of frame of JPEG (ITU-T T.81 Table B.1, without DHT, JPG and DAC) and of JPEG-LS (T.87 C.1.1).
+_FRAME_MARKERS: Final = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+
+
+def size_of(codestream: bytes) -> tuple[int, int] | None:
+    """Return rows and columns of a JPEG, JPEG-LS, JPEG 2000 or HTJ2K frame; ``None`` where they cannot be read."""
+    if codestream.startswith(_JP2):
+        at = codestream.find(_J2K)
+        return _j2k(codestream[at:]) if at >= 0 else None
+    if codestream.startswith(_J2K):
+        return _j2k(codestream)
+    return _jpeg(codestream) if codestream.startswith(_START_OF_IMAGE) else None
+
+
+def _j2k(data: bytes) -> tuple[int, int] | None:
+    """Read the segment of image and tile size (ITU-T T.800 A.5.1): the grid less the image's offset on it."""
+    if len(data) < 24:
+        return None
+    width, height, left, top = struct.unpack_from(">4I", data, 8)
+    return height - top, width - left
+
+
+def _jpeg(data: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(data):
+        if data[at] != 0xFF:
+            return None
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker in _FRAME_MARKERS:
+            rows, columns = struct.unpack_from(">HH", data, at + 5)
+            return rows, columns
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return None
