@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
-from dicom_out.charset import UNICODE
 from dicom_out.encoding import element, encoded, tag_of
 from dicom_out.source import decoded, raw_value, string_values
+from volume.charset import UNICODE
 
 _ALWAYS = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientName", "PatientID",

@@ -19,8 +19,8 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.valuerep import format_number_as_ds
 
-from dicom_out.charset import normalised, undeclared
 from dicom_out.encoding import tag_of
+from volume.charset import normalised, undeclared
 
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _SLICE_KEYWORDS = ["SOPClassUID", "SOPInstanceUID", "ImagePositionPatient"]

@@ -181,6 +181,8 @@ class _Parts:
     def begin(self, headers: Mapping[str, str]) -> None:
         if len(self.staged) + self.foreign >= self._max_parts:
             raise RequestEntityTooLarge(f"A request may hold {self._max_parts} parts; send several requests.")
+        if self._current is not None:
+            self._current.finish()
         self._current = None
         if not _is_dicom(headers):
             self.foreign += 1

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from domain.codes import Code
+from domain.context import StudyContext as StudyContext
 from domain.errors import NotApplicable
 from domain.findings import SegmentDescription
 
@@ -74,19 +75,6 @@ class EngineManifest:
     def device_uid(self) -> str:
         """Changes whenever name, version or weights change (IHE AIR: the device is the model)."""
         return derived_uid("engine", self.name, self.version, self.weights_digest)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyContext:
-    """What the headers say that a model may use. No attribute identifies a patient."""
-
-    modality: str | None = None
-    body_part_examined: str | None = None
-    convolution_kernel: str | None = None
-    slice_thickness_mm: float | None = None
-    patient_age_y: float | None = None
-    patient_sex: str | None = None
-    series_description: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

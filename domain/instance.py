@@ -61,6 +61,8 @@ class Header:
     image_type: tuple[str, ...] = ()
     # Image Pixel Module (PS3.3 C.7.6.3)
     has_pixel_data: bool = False
+    pixel_data_offset: int | None = field(default=None, repr=False, compare=False)
+    """Where the value of PixelData begins in the file, as intake walked it: a hint for who reads the pixels."""
     number_of_frames: int | None = None
     frames: tuple[FrameHeader, ...] = field(default=(), repr=False)
     """Of an enhanced image whose functional groups cover every frame; otherwise empty."""

@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from domain.engine import Case, EngineManifest, StudyContext, Verdict
+from domain.context import StudyContext
+from domain.engine import Case, EngineManifest, Verdict
 from domain.errors import DeliveryError
 from domain.findings import Findings
 from domain.instance import Header, Outcome, Reception, StoredInstance
@@ -40,6 +41,10 @@ class StagedInstance(Protocol):
         StorageError
             The bytes could not be written.
         """
+        ...
+
+    def finish(self) -> None:
+        """Say that all bytes are written, so that reading and syncing may begin; ``commit`` works without it too."""
         ...
 
     def discard(self) -> None:
@@ -147,6 +152,14 @@ class SeriesIndex(Protocol):
 
     def remove_series(self, series_instance_uid: str) -> int:
         """Delete a series' instances, index rows first, then files; return how many. Its jobs stay listed."""
+        ...
+
+
+class PatientHistory(Protocol):
+    """Which stored studies belong to one patient; how that is known stays inside."""
+
+    def other_studies(self, study_instance_uid: str) -> tuple[StoredInstance, ...] | None:
+        """Return one instance of each series of the patient's other studies; ``None`` for an unknown patient."""
         ...
 
 

@@ -161,13 +161,16 @@ def inspect(
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a picture with one numbered row of views a stack.")
     ] = None,
+    context: Annotated[
+        bool, typer.Option("--context", help="Also tell what a model would be told about each stack, and from where.")
+    ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell what DICOM files hold: every stack, its geometry, and which route takes it or why none does."""
     from gateway.commands.inspect import inspect_files
 
-    raise typer.Exit(inspect_files(paths, config=_config(config), png=png, as_json=as_json))
+    raise typer.Exit(inspect_files(paths, config=_config(config), png=png, context=context, as_json=as_json))
 
 
 @app.command(cls=PlainCommand)

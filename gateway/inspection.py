@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
+from domain.context import StudyContext
 from domain.engine import Answer, Verdict
 from domain.errors import GatewayError, MalformedInstance
 from domain.image import Raster, UltrasoundRegion
@@ -21,6 +22,7 @@ from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import LeftOut, OnStep
 from gateway.offline import as_given, files_below
+from pipeline.context import ContextBuilder
 from pipeline.planning import Planner, StackPlan
 from volume.calibration import region_fault
 from volume.digest import inspect
@@ -94,6 +96,11 @@ class StackReport:
             return None, ""
         scale = suv_scale(self.stack.headers)
         return scale.factor, scale.reason
+
+    @property
+    def context(self) -> StudyContext:
+        """What a model would be told beside the pixels; reads the header of one instance."""
+        return ContextBuilder().of(self.stack, self.paths)
 
     @property
     def verdict(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from domain.engine import StudyContext
+from domain.context import StudyContext
 
 _SEX = {"cxr": {"M": "M", "F": "F"}, "derm": {"M": "male", "F": "female"}, "ct": {"M": "M", "F": "F"}}
 

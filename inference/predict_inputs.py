@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from domain.engine import StudyContext
+from domain.context import StudyContext
 from domain.errors import AssemblyError, GatewayError, InstanceRejected
 from domain.instance import Header
 from domain.series import Stack, StackKind
@@ -25,10 +25,11 @@ from inference.nifti import nifti_volume, read_nifti
 from inference.predict_request import ImagePart, InvalidRequest, PredictRequest
 from inference.predict_settings import PredictSettings
 from volume.assembly import assemble
+from volume.context import read_context
 from volume.digest import inspect
 from volume.geometry import geometry
 from volume.repeats import group_stored
-from volume.view import read_context, read_picture
+from volume.view import read_picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -211,7 +212,7 @@ def _series(folder: Path, settings: PredictSettings) -> Inputs:
         raise InvalidRequest(413, [f"images: more than {settings.most_voxels} voxels"])
     try:
         volume = assemble(fitting[0], paths)
-        context = read_context(paths[volume.sop_instance_uids[0]])
+        context = read_context(paths[slices[0].sop_instance_uid], slices[0])
     except GatewayError as error:
         raise InvalidRequest(422, [f"images: {error}"]) from None
     return Inputs(volume=volume, context=context, slices=volume.sop_instance_uids)

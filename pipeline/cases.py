@@ -15,7 +15,6 @@ from domain.prompt import Prompt
 from domain.series import Resample, Stack, StackKind
 from domain.volume import Grid, Volume
 from volume.assembly import assemble
-from volume.facts import study_context
 from volume.frames import frame_numbers
 from volume.geometry import geometry
 from volume.image_format import raster_of
@@ -43,7 +42,7 @@ class Place:
 
 
 def decoded(stack: Stack, paths: Mapping[str, Path], allowed: Collection[Resample]) -> Case:
-    """Return a case with the volume or the images of a stack, decoded, and what the headers tell a model.
+    """Return a case with the volume or the images of a stack, decoded.
 
     Parameters
     ----------
@@ -57,10 +56,9 @@ def decoded(stack: Stack, paths: Mapping[str, Path], allowed: Collection[Resampl
     StorageError
         A file is gone or cannot be read.
     """
-    context = study_context(stack.headers)
     if stack.kind is StackKind.VOLUME:
-        return Case(volume=assemble(stack, paths, allowed), context=context)
-    return Case(images=_images(stack, paths), context=context)
+        return Case(volume=assemble(stack, paths, allowed))
+    return Case(images=_images(stack, paths))
 
 
 def _images(stack: Stack, paths: Mapping[str, Path]) -> tuple[Image, ...]:

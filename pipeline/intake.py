@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from domain.errors import (
     GatewayError,
@@ -21,6 +23,9 @@ from domain.ports import Candidate, InstanceStore, StagedInstance
 from volume.digest import inspect
 
 log = logging.getLogger(__name__)
+
+_READERS = 2
+"""Threads that read finished instances while a request still goes on; most of their time is hashing."""
 
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 
@@ -39,10 +44,11 @@ class Intake:
     def __init__(self, store: InstanceStore, settings: IntakeSettings | None = None) -> None:
         self._store = store
         self._settings = settings or IntakeSettings()
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
 
     def stage(self) -> StagedInstance:
         """See ``InstanceSink.stage``."""
-        return self._store.stage()
+        return _Staged(self._store.stage(), self._readers)
 
     def commit(self, staged: Sequence[StagedInstance], reception: Reception) -> list[Outcome]:
         """See ``InstanceSink.commit``."""
@@ -60,7 +66,7 @@ class Intake:
     def _judge(self, staged: StagedInstance, reception: Reception) -> Candidate | Outcome:
         """Return what may be kept, or the refusal."""
         try:
-            header, digest = inspect(staged.path)
+            header, digest = staged.read() if isinstance(staged, _Staged) else inspect(staged.path)
         except MalformedInstance as error:
             return _unread(error, reception)
         except OSError as error:
@@ -68,7 +74,8 @@ class Intake:
                 raise OutOfSpace("No room to inflate a staged instance") from error
             raise StorageError("A staged instance could not be read") from error
         fault = self._fault(header, reception)
-        return Candidate(staged=staged, header=header, digest=digest) if fault is None else _refused(header, fault)
+        kept = staged.inner if isinstance(staged, _Staged) else staged
+        return Candidate(staged=kept, header=header, digest=digest) if fault is None else _refused(header, fault)
 
     def _fault(self, header: Header, reception: Reception) -> InstanceRejected | None:
         """Compare the dataset with what the transport said about it (PS3.7 9.1.1, PS3.18 10.5.1)."""
@@ -97,6 +104,42 @@ class Intake:
                         "sender": reception.sender,
                     },
                 )
+
+
+class _Staged:
+    """A ``StagedInstance`` that is read while others are still received, if its writer says when it is whole."""
+
+    def __init__(self, inner: StagedInstance, readers: Executor) -> None:
+        self.inner = inner
+        self._readers = readers
+        self._reading: Future[tuple[Header, str]] | None = None
+
+    @property
+    def path(self) -> Path:
+        """See ``StagedInstance.path``."""
+        return self.inner.path
+
+    def write(self, data: bytes | memoryview) -> None:
+        """See ``StagedInstance.write``."""
+        self.inner.write(data)
+
+    def finish(self) -> None:
+        """See ``StagedInstance.finish``."""
+        self.inner.finish()
+        self._reading = self._readers.submit(inspect, self.inner.path)
+
+    def read(self) -> tuple[Header, str]:
+        """Return header and digest; the sync goes on meanwhile."""
+        if self._reading is not None:
+            return self._reading.result()
+        self.inner.finish()
+        return inspect(self.inner.path)
+
+    def discard(self) -> None:
+        """See ``StagedInstance.discard``."""
+        if self._reading is not None:
+            self._reading.cancel()
+        self.inner.discard()
 
 
 def _unread(error: MalformedInstance, reception: Reception) -> Outcome:

@@ -29,10 +29,11 @@ from domain.errors import (
 from domain.findings import Findings
 from domain.instance import Header, StoredInstance
 from domain.job import DeliveryState, Job, JobState
-from domain.ports import EngineRegistry, JobLog, Result, ResultWriter, SeriesIndex
+from domain.ports import EngineRegistry, JobLog, PatientHistory, Result, ResultWriter, SeriesIndex
 from domain.prompt import Prompt
 from domain.series import Stack
 from pipeline.cases import decoded, misplaced, place_of, placed_prompt
+from pipeline.context import ContextBuilder
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.drawings import DrawingPlans
@@ -42,7 +43,6 @@ from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
 from pipeline.summary import summary
 from pipeline.task import Task
-from volume.facts import study_context
 from volume.frames import frames_of
 from volume.kinds import kind_of
 
@@ -67,6 +67,7 @@ class Steps:
         guard: EngineGuard | None = None,
         progress: Callable[[float], None] | None = None,
         drawing_wait_s: float = 3600.0,
+        history: PatientHistory | None = None,
     ) -> None:
         self._guard = guard or Unguarded()
         self._index = index
@@ -79,6 +80,7 @@ class Steps:
         self._results = results
         self._clock = clock
         self._progress = progress
+        self._context = ContextBuilder(history)
         self._drawings = DrawingPlans(index=index, jobs=jobs, planner=planner, clock=clock, wait_s=drawing_wait_s)
         self._plans = PlanStep(
             index=index, jobs=jobs, planner=planner, next_task=self.next_task, drawings=self._drawings
@@ -168,6 +170,7 @@ class Steps:
         assembled = time.perf_counter()
         case = replace(
             read,
+            context=self._context.of(stack, paths),
             options=self._planner.options(job.route),
             prompt=placed_prompt(self._prompt(job, stack), stack, allowed),
             progress=self._progress,
@@ -284,7 +287,7 @@ class Steps:
             route=job.route,
             stack=job.stack,
             started_at=started_at,
-            context=study_context(stack.headers),
+            context=self._context.of(stack, paths),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
             prompt=self._prompt(job, stack),

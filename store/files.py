@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class StagedFile:
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._unchecked = 0
+        self._syncing: Future[None] | None = None
         path.touch(exist_ok=False)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -70,6 +71,20 @@ class StagedFile:
                     self._fd = None
             finally:
                 self._lock.release()
+
+    def finish(self) -> None:
+        """See ``StagedInstance.finish``: the bytes go to the disk while others are still received or read."""
+        self._files.closed(self)
+        with self._lock:
+            if self._syncing is None:
+                fd, self._fd = self._fd, None
+                self._syncing = self._files.sync_soon(self.path, fd)
+
+    def sync(self) -> None:
+        """Wait until all bytes are on the disk."""
+        self.finish()
+        if self._syncing is not None:
+            self._syncing.result()
 
     def discard(self) -> None:
         """See ``StagedInstance.discard``."""
@@ -144,6 +159,10 @@ class Files:
         with self._lock:
             self._open.pop(id(file), None)
 
+    def sync_soon(self, path: Path, fd: int | None) -> Future[None]:
+        """Begin to bring a file's bytes to the disk; an open descriptor is used, and closed."""
+        return self._syncers.submit(sync_file, path, fd)
+
     def sync(self, paths: Sequence[Path]) -> None:
         """Bring the bytes of the files to the disk, several at a time: the disk joins their waits."""
         if len(paths) > 1:
@@ -205,9 +224,10 @@ def _locked(folder: Path, how: int) -> int | None:
     return fd
 
 
-def sync_file(path: Path) -> None:
-    """Bring a file's bytes and size to the disk."""
-    fd = os.open(path, os.O_RDONLY)
+def sync_file(path: Path, fd: int | None = None) -> None:
+    """Bring a file's bytes and size to the disk; ``fd`` is closed."""
+    if fd is None:
+        fd = os.open(path, os.O_RDONLY)
     try:
         _sync_data(fd)
     finally:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from domain.errors import ConflictingInstance, StorageError
@@ -29,6 +29,21 @@ RECOVERED = "recovered"
 _TRIES = 3
 _BATCH = 500
 _CONFLICT = "conflict"
+
+# Made once: to build a statement takes longer than to execute it.
+_INSTANCES, _ASIDE = schema.instances.c, schema.quarantine.c
+_KNOWN = select(
+    _INSTANCES.sop_instance_uid,
+    _INSTANCES.series_instance_uid,
+    _INSTANCES.digest,
+    _INSTANCES.path,
+    _INSTANCES.size,
+    _INSTANCES.revision,
+).where(_INSTANCES.sop_instance_uid.in_(bindparam("uids", expanding=True)))
+_QUARANTINED = select(_ASIDE.path).where(
+    _ASIDE.sop_instance_uid == bindparam("uid"), _ASIDE.digest == bindparam("digest")
+)
+_INSERT = insert(schema.instances)
 
 
 @dataclass(slots=True)
@@ -80,7 +95,7 @@ class Instances:
             with translated():
                 entries = [_entry(candidate, reception) for candidate in candidates]
                 self._look_up(entries)
-                self._files.sync([entry.path for entry in entries if entry.synced])
+                self._sync([item for item, entry in zip(candidates, entries, strict=True) if entry.synced])
             self._groups.run(entries)
         finally:
             for candidate in candidates:
@@ -93,6 +108,15 @@ class Instances:
             self._look_up([entry])
             self._files.sync([entry.path])
         self._groups.run([entry])
+
+    def _sync(self, candidates: Sequence[Candidate]) -> None:
+        for candidate in candidates:
+            candidate.staged.finish()
+        for candidate in candidates:
+            if isinstance(candidate.staged, StagedFile):
+                candidate.staged.sync()
+            else:
+                self._files.sync([candidate.staged.path])
 
     def _look_up(self, entries: Sequence[Entry]) -> None:
         """Ask the index what looks new: only that is worth the sync."""
@@ -194,7 +218,7 @@ class _Keeping:
     def _flush(self) -> None:
         """Insert what has gathered: a request of thousands of instances does not hold all its rows in memory."""
         if self._rows:
-            self._connection.execute(insert(schema.instances), self._rows)
+            self._connection.execute(_INSERT, self._rows)
             self._rows.clear()
 
     def _move(self, entry: Entry, area: str) -> str:
@@ -320,18 +344,10 @@ def batches(uids: Iterable[str]) -> Iterable[list[str]]:
 
 
 def _known(connection: Connection, uids: set[str]) -> dict[str, AnyRow]:
-    table = schema.instances.c
-    query = select(
-        table.sop_instance_uid, table.series_instance_uid, table.digest, table.path, table.size, table.revision
-    )
     return {
-        row.sop_instance_uid: row
-        for batch in batches(uids)
-        for row in connection.execute(query.where(table.sop_instance_uid.in_(batch)))
+        row.sop_instance_uid: row for batch in batches(uids) for row in connection.execute(_KNOWN, {"uids": batch})
     }
 
 
 def _quarantined(connection: Connection, uid: str, digest: str) -> str | None:
-    table = schema.quarantine.c
-    query = select(table.path).where(table.sop_instance_uid == uid, table.digest == digest)
-    return connection.execute(query).scalar()
+    return connection.execute(_QUARANTINED, {"uid": uid, "digest": digest}).scalar()

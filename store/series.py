@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 _SERIES = schema.series.c
 _INSTANCES = schema.instances.c
 _BATCH = 500
+# Made once: to build a statement takes longer than to execute it.
+_LOCKED = select(schema.series).where(_SERIES.series_instance_uid == bindparam("uid")).with_for_update()
+_CHANGED = ("study_instance_uid", "revision", "instances", "conflicts", "related", "sender")
+_TIMES = ("first_arrival_at", "last_arrival_at")
+_UPDATE = (
+    update(schema.series)
+    .where(_SERIES.series_instance_uid == bindparam("key"))
+    .values({name: bindparam(name) for name in (*_CHANGED, *_TIMES)})
+)
 
 
 @dataclass(slots=True)
@@ -87,8 +96,7 @@ class SeriesChange:
 
 def locked(connection: Connection, series_instance_uid: str) -> AnyRow | None:
     """Return the series' row, locked until the transaction ends (SQLite locks everything anyway)."""
-    query = select(schema.series).where(_SERIES.series_instance_uid == series_instance_uid)
-    return connection.execute(query.with_for_update()).first()
+    return connection.execute(_LOCKED, {"uid": series_instance_uid}).first()
 
 
 def _created(connection: Connection, series_instance_uid: str, study_instance_uid: str) -> AnyRow:
@@ -112,15 +120,13 @@ def _created(connection: Connection, series_instance_uid: str, study_instance_ui
 
 def apply(connection: Connection, changes: Iterable[SeriesChange]) -> None:
     """Write what changed."""
-    names = ("study_instance_uid", "revision", "instances", "conflicts", "related", "sender")
-    times = ("first_arrival_at", "last_arrival_at")
     rows = [
-        {"key": change.series_instance_uid, **{name: getattr(change, name) for name in (*names, *times)}}
+        {"key": change.series_instance_uid, **{name: getattr(change, name) for name in (*_CHANGED, *_TIMES)}}
         for change in changes
         if change.changed
     ]
     if rows:
-        connection.execute(update(schema.series).where(_SERIES.series_instance_uid == bindparam("key")), rows)
+        connection.execute(_UPDATE, rows)
 
 
 class SeriesTable:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from domain.engine import Case, StudyContext
+from domain.context import StudyContext
+from domain.engine import Case
 from domain.findings import Findings
 from domain.volume import Grid, Volume
 from gateway.anatomy import Coordinates, chest

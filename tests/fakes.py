@@ -23,6 +23,9 @@ class TemporaryInstance:
         with self.path.open("ab") as file:
             file.write(data)
 
+    def finish(self) -> None:
+        """Every write is in the file already."""
+
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
 

@@ -22,6 +22,7 @@ class StagedBytes:
     fail_with: GatewayError | None = None
     data: bytearray = field(default_factory=bytearray)
     discarded: bool = False
+    finished: int = 0
 
     @property
     def path(self) -> Path:
@@ -31,6 +32,9 @@ class StagedBytes:
         self.data += data
         if self.fail_with is not None and self.fail_after is not None and len(self.data) > self.fail_after:
             raise self.fail_with
+
+    def finish(self) -> None:
+        self.finished += 1
 
     def discard(self) -> None:
         self.discarded = True
@@ -97,6 +101,9 @@ class DiscardedInstance:
     def write(self, data: bytes | memoryview) -> None:
         self.size += len(data)
 
+    def finish(self) -> None:
+        """Nothing is read."""
+
     def discard(self) -> None:
         """Nothing was kept."""
 
@@ -121,6 +128,9 @@ class FileInFolder:
     def write(self, data: bytes | memoryview) -> None:
         with self.path.open("ab") as file:
             file.write(data)
+
+    def finish(self) -> None:
+        """Every write is in the file already."""
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)

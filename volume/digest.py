@@ -38,6 +38,7 @@ from volume.part10 import EXPLICIT_LE, IMPLICIT_LE, LONG_VRS, DatasetBytes, Enco
 from volume.private import Encoded
 
 _UNDEFINED: Final = 0xFFFFFFFF
+_PIXEL_DATA: Final = 0x7FE00010
 _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
@@ -110,6 +111,8 @@ class _Found:
     equipment: list[str] = field(default_factory=list)
     pixel_bytes: int | None = None
     """Length of native pixel data."""
+    pixel_data_offset: int | None = None
+    """Where the value of PixelData begins."""
     groups: dict[int, dict[int, Encoded]] = field(default_factory=dict)
     """Functional groups, by frame from 0; the shared ones under ``SHARED_KEY``."""
 
@@ -138,7 +141,8 @@ def _header(found: _Found, source: DatasetBytes) -> Header:
     charset = found.raw.get(CHARACTER_SET)
     declared = {} if charset is None else {CHARACTER_SET: charset}
     groups = {frame: values_of_group(raw, declared) for frame, raw in found.groups.items()}
-    return header_from_values(values, source.transfer_syntax_uid, groups)
+    offset = found.pixel_data_offset if source.start else None  # an inflated dataset begins a file of its own
+    return header_from_values(values, source.transfer_syntax_uid, groups, pixel_data_offset=offset)
 
 
 def _require_pixels(header: Header, found: _Found) -> None:
@@ -223,6 +227,8 @@ class _Reader:
 
     def _note(self, element: _Element, end: int) -> None:
         if element.tag in PIXEL_DATA:
+            if element.tag == _PIXEL_DATA:
+                self.found.pixel_data_offset = element.start
             self.found.raw[element.tag] = (b"present" if end > element.start else b"", None, True)
             if element.length != _UNDEFINED:
                 self.found.pixel_bytes = element.length

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from domain.engine import StudyContext
 from domain.instance import Header
 from domain.series import SeriesFacts, Stack
 from domain.volume import Grid
@@ -47,17 +46,6 @@ def facts(stack: Stack, grid: Grid | None, sender: str | None) -> SeriesFacts:
         contrast=True if any(h.contrast_bolus_agent for h in headers) else None,
         manufacturer=_usual(headers, lambda h: h.manufacturer),
         sender=sender,
-    )
-
-
-def study_context(headers: Sequence[Header]) -> StudyContext:
-    """Return what the headers of a stack tell a model. Age and sex are not in ``Header`` and stay unknown."""
-    return StudyContext(
-        modality=_usual(headers, lambda h: h.modality),
-        body_part_examined=_usual(headers, lambda h: h.body_part_examined),
-        convolution_kernel=_usual(headers, lambda h: h.convolution_kernel),
-        slice_thickness_mm=_usual(headers, lambda h: h.slice_thickness_mm),
-        series_description=_usual(headers, lambda h: h.series_description),
     )
 
 

@@ -77,7 +77,8 @@ def geometry(stack: Stack, allowed: Collection[Resample] = ()) -> StackGeometry:
 
 def common_orientation(orientations: Sequence[Sequence[float]]) -> FloatArray:
     """Return the median of ImageOrientationPatient, shape ``(6,)``: what all agree on within tolerance."""
-    median: FloatArray = np.median(np.asarray(orientations, np.float64), axis=0)
+    ordered = np.sort(np.asarray(orientations, np.float64), axis=0)  # numpy's own median imports masked arrays
+    median: FloatArray = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
     return median
 
 

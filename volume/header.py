@@ -273,7 +273,13 @@ def _decode(value: bytes, charset: str) -> str:
         return value.decode("latin-1")
 
 
-def header_from_values(values: Values, transfer_syntax_uid: str, groups: Groups | None = None) -> Header:
+def header_from_values(
+    values: Values,
+    transfer_syntax_uid: str,
+    groups: Groups | None = None,
+    *,
+    pixel_data_offset: int | None = None,
+) -> Header:
     """Return the header that ``values`` and functional groups say; see ``header_of``."""
     found: dict[str, Any] = _identity(values)
     for name, tag in _TEXT_TAGS.items():
@@ -293,6 +299,7 @@ def header_from_values(values: Values, transfer_syntax_uid: str, groups: Groups 
         transfer_syntax_uid=_shared(transfer_syntax_uid),
         frames=frames_from(groups, found["number_of_frames"]),
         has_pixel_data=any(values.get(tag) for tag in PIXEL_DATA),
+        pixel_data_offset=pixel_data_offset,
         lossy=_first(values, _LOSSY) == "01",
         has_modality_lut_sequence=bool(values.get(_MODALITY_LUT)),
         is_own_result=_is_own(values),

@@ -1,9 +1,10 @@
-"""Finds the uncompressed pixels of a Part 10 file without parsing the dataset."""
+"""Finds the pixels of a Part 10 file without parsing the dataset."""
 
 from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,9 @@ _PIXEL_DATA: Final = 0x7FE00010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DELIMITERS = frozenset({_ITEM, _ITEM_END, _SEQUENCE_END})
 _UNDEFINED: Final = 0xFFFFFFFF
+_HEADS: Final = {True: struct.Struct("<HHI"), False: struct.Struct("<HH2sHI")}
+"""Of PixelData, implicit and explicit."""
+_LARGEST_FRAME: Final = 64 << 20
 _GROUP_LENGTH = struct.Struct("<HH2sHI")
 
 
@@ -25,43 +29,138 @@ class PixelSpan:
     length: int
 
 
+def recorded_span(fd: int, offset: int, *, implicit: bool) -> PixelSpan | None:
+    """Return the span of native PixelData whose value begins at ``offset``, as intake found it.
+
+    ``None`` where the head of PixelData does not stand right before it: then this is not the file that intake walked.
+    """
+    length = _length_before(fd, offset, implicit=implicit)
+    if length is None or length == _UNDEFINED:
+        return None
+    return PixelSpan(offset, min(length, max(os.fstat(fd).st_size - offset, 0)))
+
+
 def pixel_span(fd: int, *, implicit: bool) -> PixelSpan | None:
-    """Return where PixelData of an open little endian Part 10 file lies.
+    """Return where native PixelData of an open little endian Part 10 file lies.
 
     ``None`` where that cannot be said with certainty (no group length in the file meta information, an unknown VR, a
-    sequence written as UN): the caller then parses the file. A sequence of undefined length is walked through, one of
-    defined length is skipped. Sixteen kilobytes are held at a time.
+    sequence written as UN) or the pixels are encapsulated: the caller then parses the file. A sequence of undefined
+    length is walked through, one of defined length is skipped. Sixteen kilobytes are held at a time.
     """
-    size = os.fstat(fd).st_size
-    data, start = os.pread(fd, _WINDOW, 0), 0
-    position, depth = _dataset_start(data), 0
-    while position is not None:
-        if position + 12 > start + len(data):
-            data, start = os.pread(fd, _WINDOW, position), position
-        if len(data) - (position - start) < 8:
+    found = _found(fd, implicit=implicit)
+    if found is None or found[1] == _UNDEFINED:
+        return None
+    offset, length = found
+    return PixelSpan(offset, min(length, os.fstat(fd).st_size - offset))
+
+
+def sole_frame(fd: int, offset: int | None) -> bytes | None:
+    """Return the fragments of encapsulated PixelData of an open file, one after another: all of its only frame.
+
+    ``None`` where they cannot be found with certainty, are damaged, or are more than 64 MiB.
+
+    Parameters
+    ----------
+    offset
+        Where intake saw the value of PixelData begin; ``None`` where that is not known.
+    """
+    if offset is None or _length_before(fd, offset, implicit=False) != _UNDEFINED:
+        found = _found(fd, implicit=False)
+        if found is None or found[1] != _UNDEFINED:
             return None
-        tag, length, head, is_sequence = _element(data, position - start, implicit)
-        if tag == _PIXEL_DATA and depth == 0:
-            if length == _UNDEFINED:
-                return None
-            return PixelSpan(position + head, min(length, size - position - head))
-        if tag in _DELIMITERS:
-            depth -= tag == _SEQUENCE_END
-            length = 0  # walk into the item
-        elif length == _UNDEFINED:
-            if not is_sequence:
-                return None
-            depth, length = depth + 1, 0
-        position = position + head + length if head and depth >= 0 else None
+        offset = found[0]
+    data = os.pread(fd, _LARGEST_FRAME, offset)
+    pieces: list[bytes] = []
+    at = 0
+    while len(data) - at >= 8:
+        tag, length, head, _ = _element(data, at, implicit=True)
+        at += head
+        if tag == _SEQUENCE_END:
+            return b"".join(pieces[1:])  # the first item is the Basic Offset Table (PS3.5 A.4)
+        if tag != _ITEM or length > len(data) - at:
+            break
+        pieces.append(data[at : at + length])
+        at += length
     return None
 
 
+def _length_before(fd: int, offset: int, *, implicit: bool) -> int | None:
+    """Return the length in the head of PixelData that ends at ``offset``; ``None`` where there is none."""
+    head = _HEADS[implicit]
+    found = os.pread(fd, head.size, offset - head.size) if offset > head.size else b""
+    if len(found) < head.size:
+        return None
+    group, element, *vr, length = head.unpack(found)
+    is_head = group << 16 | element == _PIXEL_DATA and vr in ([], [b"OW", 0], [b"OB", 0])
+    return int(length) if is_head else None
+
+
+def _found(fd: int, *, implicit: bool) -> tuple[int, int] | None:
+    """Return where the value of PixelData begins and the length that is written; ``None`` where it is not found.
+
+    What follows native pixels is walked too: a second PixelData would be the one that others read.
+    """
+    found: tuple[int, int] | None = None
+    for element in _top_level(fd, implicit=implicit):
+        if element is None:
+            return None
+        tag, offset, length = element
+        if tag == _PIXEL_DATA:
+            if found:
+                return None
+            found = offset, length
+            if length == _UNDEFINED:
+                break
+    return found
+
+
+def _top_level(fd: int, *, implicit: bool) -> Iterator[tuple[int, int, int] | None]:
+    """Yield tag, offset of the value and written length of each attribute; ``None`` where it gets uncertain."""
+    size = os.fstat(fd).st_size
+    data, start = os.pread(fd, _WINDOW, 0), 0
+    begin, depth = _dataset_start(data), 0
+    if begin is None or (implicit and data[begin + 4 : begin + 6] in LONG_VRS | SHORT_VRS):
+        yield None  # explicit, whatever the transfer syntax says
+        return
+    position = begin
+    while position < size:
+        if position + 12 > start + len(data):
+            data, start = os.pread(fd, _WINDOW, position), position
+        if len(data) - (position - start) < 8:
+            break
+        tag, length, head, may_be_sequence = _element(data, position - start, implicit)
+        position += head
+        if depth == 0:
+            yield tag, position, length
+        if tag in _DELIMITERS:
+            depth -= tag == _SEQUENCE_END
+            length = 0  # walk into the item
+        elif length == _UNDEFINED and may_be_sequence:
+            depth, length = depth + 1, 0
+        if length == _UNDEFINED or not head or depth < 0:
+            break
+        position += length
+    else:
+        return
+    yield None
+
+
 def _dataset_start(data: bytes) -> int | None:
-    """Return where the dataset begins, by the group length of the file meta information (PS3.10 7.1)."""
+    """Return where the dataset begins: where the group length of the file meta information and its elements agree."""
     if len(data) < 144 or data[128:132] != b"DICM":
         return None
     group, element, vr, length, value = _GROUP_LENGTH.unpack_from(data, 132)
-    return 144 + value if (group, element, vr, length) == (2, 0, b"UL", 4) else None
+    if (group, element, vr, length) != (2, 0, b"UL", 4):
+        return None
+    position, end = 144, 144 + value
+    while position < end and position + 12 <= len(data):
+        tag, length, head, _ = _element(data, position, implicit=False)
+        if tag >> 16 != 2 or not head:
+            return None
+        position += head + length
+    # PS3.10 7.1: nothing of group 2 comes after what the length counts.
+    is_whole = position == end and data[position : position + 2] != b"\x02\x00"
+    return end if is_whole else None
 
 
 def _element(data: bytes, at: int, implicit: bool) -> tuple[int, int, int, bool]:

@@ -30,8 +30,9 @@ import volume.jpeg12
 from domain.errors import AssemblyError, StorageError
 from domain.instance import Header
 from domain.series import RefusalCode
+from volume.codecs import Wanted, decoders
 from volume.numbers import instance_numbers, listed
-from volume.pixel_span import pixel_span
+from volume.pixel_span import PixelSpan, pixel_span, recorded_span, sole_frame
 
 Stored = npt.NDArray[np.signedinteger | np.unsignedinteger]
 
@@ -101,7 +102,8 @@ def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: 
     last
         Spares reading the file again for every frame.
     buffer
-        Contiguous, shape ``(rows, columns)``. Overwritten; 16-bit uncompressed pixels are read straight into it.
+        Contiguous, shape ``(rows, columns)``. Overwritten; pixels of 16 bits, uncompressed or of some compressions,
+        go straight into it.
 
     Raises
     ------
@@ -113,8 +115,8 @@ def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: 
     """
     is_native = header.transfer_syntax_uid in _NATIVE
     try:
-        last = last or LastDataset()
-        words = _native_words(header, path, buffer, last) if is_native else _decoded(header, path, last)
+        read = _native_words if is_native else _decoded
+        words = read(header, path, buffer, last or LastDataset())
     except OSError as error:
         raise StorageError("The stored file of an instance cannot be read") from error
     return frame_of(header, words)
@@ -163,7 +165,7 @@ def _native_words(header: Header, path: Path, buffer: npt.NDArray[np.int16], las
     if header.transfer_syntax_uid in _IN_PLACE and dtype.itemsize == 2:
         fd = os.open(path, os.O_RDONLY)
         try:
-            span = pixel_span(fd, implicit=header.transfer_syntax_uid == ImplicitVRLittleEndian)
+            span = _span(header, fd)
             if span is not None:
                 start = _index(header) * buffer.nbytes
                 end = start + buffer.nbytes
@@ -173,6 +175,14 @@ def _native_words(header: Header, path: Path, buffer: npt.NDArray[np.int16], las
         finally:
             os.close(fd)
     return _native_words_by_pydicom(header, path, buffer.shape, dtype, last)
+
+
+def _span(header: Header, fd: int) -> PixelSpan | None:
+    """Return where PixelData lies: where intake saw it, or else where a look at the file finds it."""
+    implicit = header.transfer_syntax_uid == ImplicitVRLittleEndian
+    offset = header.pixel_data_offset
+    span = None if offset is None else recorded_span(fd, offset, implicit=implicit)
+    return span or pixel_span(fd, implicit=implicit)
 
 
 def _fill(fd: int, buffer: npt.NDArray[np.int16], offset: int) -> int:
@@ -209,8 +219,37 @@ def _native_words_by_pydicom(
     return np.frombuffer(data, encoded, count, start).reshape(shape).astype(dtype)
 
 
-def _decoded(header: Header, path: Path, last: LastDataset) -> Stored:
+def decodes_without_lock(header: Header) -> bool:
+    """Tell whether ``read_frame`` decodes an image without Python's lock, so that several threads gain by it."""
+    return (
+        header.transfer_syntax_uid in decoders()
+        and header.frame_number is None
+        and header.number_of_frames in (None, 1)
+        and header.bits_allocated == 16
+        and header.bits_stored is not None
+        and header.bits_stored > 8
+        and header.high_bit == header.bits_stored - 1
+    )
+
+
+def _decoded_in_place(header: Header, path: Path, buffer: npt.NDArray[np.int16]) -> bool:
+    """Decode the plain cases of two compressions straight into ``buffer``; return whether this was one."""
+    if not decodes_without_lock(header):
+        return False
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        data = sole_frame(fd, header.pixel_data_offset)
+    finally:
+        os.close(fd)
+    rows, columns = buffer.shape
+    wanted = Wanted(rows, columns, header.bits_stored or 16, header.pixel_representation == 1)
+    return data is not None and decoders()[header.transfer_syntax_uid](data, buffer, wanted)
+
+
+def _decoded(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset) -> Stored:
     """Return encapsulated pixels, decoded."""
+    if _decoded_in_place(header, path, buffer):
+        return buffer.view(stored_dtype(header))
     syntax = UID(header.transfer_syntax_uid)
     try:
         decoder = get_decoder(syntax)
@@ -236,11 +275,26 @@ def _decoded(header: Header, path: Path, last: LastDataset) -> Stored:
 def _without_unused_bits(header: Header, words: Stored) -> Stored:
     """Drop the bits outside BitsStored and HighBit and extend the sign, in place."""
     allocated, stored, high = header.bits_allocated or 16, header.bits_stored or 16, header.high_bit or 15
-    if stored == allocated:
+    if stored == allocated or (high == stored - 1 and _is_within(words, *stored_range(header))):
         return words
     words <<= allocated - 1 - high
     words >>= allocated - stored  # arithmetic where the dtype is signed
     return words
+
+
+def stored_range(header: Header) -> tuple[int, int]:
+    """Return the lowest and highest value that BitsStored bits can hold."""
+    stored = header.bits_stored or 16
+    return (
+        (-(1 << (stored - 1)), (1 << (stored - 1)) - 1)
+        if header.pixel_representation == 1
+        else (0, (1 << stored) - 1)
+    )
+
+
+def _is_within(words: Stored, lowest: int, highest: int) -> bool:
+    """Tell whether unused bits hold the sign or nothing, so that there is nothing to drop."""
+    return bool((words.dtype.kind == "u" or words.min() >= lowest) and words.max() <= highest)
 
 
 def _padding_range(header: Header) -> tuple[int, int] | None:
@@ -266,10 +320,7 @@ def _padding_range(header: Header) -> tuple[int, int] | None:
 
 def _is_padding_stored(header: Header) -> bool:
     """Tell whether BitsStored bits can hold the padding values."""
-    bounds, stored = _padding_range(header), header.bits_stored or 16
-    lowest, highest = (-(1 << (stored - 1)), (1 << (stored - 1)) - 1)
-    if header.pixel_representation != 1:
-        lowest, highest = 0, (1 << stored) - 1
+    bounds, (lowest, highest) = _padding_range(header), stored_range(header)
     return bounds is None or (lowest <= bounds[0] and bounds[1] <= highest)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +12,13 @@ import pydicom
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from domain.engine import StudyContext
+from domain.context import StudyContext
 from domain.errors import GatewayError, MalformedInstance, UnsupportedSopClass
 from domain.instance import Header
+from volume.context import read_context
 from volume.display import WHOLE, displayed
 from volume.header import header_of, is_uid
 from volume.images import read_image
-
-_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,12 +54,7 @@ def read_picture(path: Path, *, most_pixels: int) -> Picture:
             pixels = displayed(read_image(header, path), percentiles=WHOLE)
     except GatewayError as error:
         raise MalformedInstance(f"PixelData cannot be decoded: {error}") from None
-    return Picture(pixels=pixels, sop_instance_uid=str(ds.get("SOPInstanceUID", "")), context=_context(ds))
-
-
-def read_context(path: Path) -> StudyContext:
-    """Return what a header says that a model may use: modality, body part, age in years and sex."""
-    return _context(_read(path, "PatientAge", "PatientSex", "Modality", "BodyPartExamined"))
+    return Picture(pixels=pixels, sop_instance_uid=str(ds.get("SOPInstanceUID", "")), context=read_context(path))
 
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -77,25 +70,14 @@ def _header(ds: pydicom.Dataset, path: Path) -> Header:
     return header_of(known, str(read_file_meta_info(path).TransferSyntaxUID))
 
 
-def _read(path: Path, *keywords: str) -> pydicom.Dataset:
+def _read(path: Path) -> pydicom.Dataset:
     syntax: object = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             syntax = read_file_meta_info(path).get("TransferSyntaxUID")
             if syntax != DeflatedExplicitVRLittleEndian:
-                return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(keywords) or None)
+                return pydicom.dcmread(path, stop_before_pixels=True)
     except Exception as error:
         raise MalformedInstance(f"It is not readable as DICOM ({type(error).__name__}).") from None
     raise UnsupportedSopClass("The deflated transfer syntax is not taken here.")
-
-
-def _context(ds: pydicom.Dataset) -> StudyContext:
-    age = re.fullmatch(r"(\d{1,3})([DWMY])", str(ds.get("PatientAge", "")).strip())
-    sex = str(ds.get("PatientSex", "")).strip()
-    return StudyContext(
-        modality=str(ds.get("Modality", "")) or None,
-        body_part_examined=str(ds.get("BodyPartExamined", "")) or None,
-        patient_age_y=int(age[1]) * _YEARS[age[2]] if age else None,
-        patient_sex=sex if sex in ("M", "F", "O") else None,
-    )

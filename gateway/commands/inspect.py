@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from domain.image import UltrasoundRegion
+from gateway.commands.context import print_contexts
 from gateway.config import Config
 from gateway.file_intake import LeftOut
 from gateway.inspection import Inspection, StackReport, inspected
@@ -17,15 +18,19 @@ _SHOWN = 20
 """More files left out for one reason than this are counted and not listed."""
 
 
-def inspect_files(paths: Sequence[Path], *, config: Config, png: Path | None, as_json: bool) -> int:
+def inspect_files(
+    paths: Sequence[Path], *, config: Config, png: Path | None, as_json: bool, context: bool = False
+) -> int:
     """Print one row a stack and what was left out; return 0 where there is any DICOM instance."""
     quiet_logs()
     silence_leaky_libraries()
     with steps_shown() as on_step, inspected(paths, config, on_step) as found:
         if as_json:
-            print_json(inspection_as_json(found))
+            print_json(inspection_as_json(found, context=context))
         else:
             _print(found)
+            if context:
+                print_contexts([report.context for report in found.stacks])
         if png is not None:
             from gateway.contact_sheet import write_contact_sheet
 
@@ -77,11 +82,14 @@ def _region_in_words(judged: tuple[UltrasoundRegion, str]) -> str:
     return f"calibrated region: {region.delta_x * 10:.4g} x {region.delta_y * 10:.4g} mm"
 
 
-def inspection_as_json(found: Inspection) -> dict[str, object]:
+def inspection_as_json(found: Inspection, *, context: bool = False) -> dict[str, object]:
     """Return everything for scripts."""
     return {
         "schema_version": 1,
-        "stacks": [stack_as_json(number, report) for number, report in enumerate(found.stacks, start=1)],
+        "stacks": [
+            stack_as_json(number, report) | ({"context": report.context.as_dict()} if context else {})
+            for number, report in enumerate(found.stacks, start=1)
+        ],
         "left_out": [_left_out_as_json(item) for item in found.left_out],
     }
 

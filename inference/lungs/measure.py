@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domain.codes import HOUNSFIELD_UNIT, MILLILITRE, PERCENT, Code
-from domain.engine import StudyContext
+from domain.context import StudyContext
 from domain.findings import Evaluation, Measurement, SegmentDescription
 from domain.volume import Volume
 from inference.lungs.working import LabelGrid

@@ -15,7 +15,7 @@ from domain.findings import Detection, Findings, Measurement, SegmentDescription
 from domain.image import Image
 from domain.question import Answer, Question
 from inference.medversa.words import asked_segments, sections
-from volume.display import displayed
+from volume.display import WHOLE, displayed
 
 AREA = Code("42798000", "SCT", "Area")
 SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")
@@ -99,7 +99,7 @@ def image_findings(
     NotApplicable
         Only masks were asked for and none was drawn.
     """
-    question = replace(question, pictures=tuple(displayed(image) for image in case.images))
+    question = replace(question, pictures=tuple(displayed(image, percentiles=WHOLE) for image in case.images))
     names = "".join(f"<img{number}>" for number in range(len(case.images)))
     found = Findings(labels=None)
     for task in tasks:

@@ -27,6 +27,7 @@ from pydicom.uid import UID, generate_uid
 
 from domain.instance import Header
 from volume.assembly import assemble
+from volume.digest import inspect
 from volume.grouping import group
 from volume.header import header_of
 
@@ -73,9 +74,10 @@ def _write(folder: Path, slices: int, size: int, syntax: str) -> None:
     noise = np.random.default_rng(1)
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
     for k in range(slices):
-        voxels = (body + noise.normal(0, 12, body.shape)).astype(np.int16)
+        voxels = (body + noise.normal(0, 12, body.shape) + 1024).astype(np.int16)
         ds = ct_slice(voxels=voxels, position_mm=(0, 0, k), spacing_mm=(0.7, 0.7), number=k + 1)
         ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series, frame
+        ds.RescaleIntercept = "-1024"  # as in most CTs: every voxel is computed
         if syntax:
             ds.compress(UID(syntax), generate_instance_uid=False)
         ds.save_as(folder / f"{k:05d}.dcm", enforce_file_format=True)
@@ -117,7 +119,7 @@ def _prepared(reader: str, folder: Path) -> Callable[[], object]:
             found.append(header_of(ds, str(ds.file_meta.TransferSyntaxUID)))
         return found
 
-    known = headers() if reader == "indexed" else None
+    known = [inspect(path)[0] for path in files] if reader == "indexed" else None
 
     def ours() -> object:
         read = known or headers()

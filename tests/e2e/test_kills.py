@@ -1,5 +1,8 @@
 """kill -9 of any process while series arrive and are processed: nothing is lost, nothing is doubled.
 
+Results go to a real Orthanc, and to an archive that must take responsibility for them and show them to a query: a
+kill may fall between any two of these steps.
+
 ``VOXGATE_CHAOS_KILLS`` says how many kills (default: few, for a quick run); from 60 on there are 40 series.
 """
 
@@ -13,13 +16,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import cast
 
 import pydicom
 import pytest
 from gateway_server import GatewayServer
 from orthanc_server import OrthancServer
+from pacs import COMMITMENT, COMMITMENT_INSTANCE, Pacs
+from pynetdicom.events import Event
 from sqlalchemy import create_engine
 
 from gateway.phantom import write_phantom
@@ -30,7 +36,9 @@ KILLS = int(os.environ.get("VOXGATE_CHAOS_KILLS", "6"))
 SERIES = 40 if KILLS >= 60 else 6
 SEED = int(os.environ.get("VOXGATE_CHAOS_SEED", "20261122"))
 ROLES = ("serve", "scp", "http", "worker", "infer")
-MUST_BE_NONE = ("lost", "duplicates", "differing copies", "stale locks", "temporary files")
+MUST_BE_NONE = ("lost", "duplicates", "differing copies", "unconfirmed", "stale locks", "temporary files")
+# An answer that a kill took away is asked for again after seconds rather than hours.
+CONFIRMING = {"confirm": ["commitment", "query"], "commitment_wait_s": 2.0, "commitment_again_h": 0.001}
 OTHER_HOST = ("other worker", "other infer")
 
 
@@ -127,13 +135,19 @@ def test_every_series_ends_with_one_seg_and_one_sr_whatever_is_killed(
     for number, folder in enumerate(folders):
         write_phantom(folder, small=True, seed=number)
     pacs = {"name": "pacs", "kind": "dimse", "host": "127.0.0.1"}
+    archive = Pacs()
     gateway = GatewayServer(
         tmp_path / "gateway",
-        destinations=[{**pacs, "port": orthanc.dimse_port, "ae_title": orthanc.ae_title}],
+        destinations=[
+            {**pacs, "port": orthanc.dimse_port, "ae_title": orthanc.ae_title},
+            {**pacs, **CONFIRMING, "name": "archive", "port": archive.port, "ae_title": "PACS"},
+        ],
         routes=[{"name": "everything", "engine": "lungs"}],
         sections={"database": {"url": database_url}},
     )
+    archive.on_asked = lambda pacs, event: _commit(pacs, event, gateway)
     with ExitStack() as stack:
+        stack.enter_context(archive)
         stack.enter_context(gateway)
         began = time.monotonic()
         sender = Sender(peer("dcmsend"), gateway, folders)
@@ -146,6 +160,7 @@ def test_every_series_ends_with_one_seg_and_one_sr_whatever_is_killed(
         jobs = _all_ended(gateway, _size(folders[0]))
         took_s = time.monotonic() - began
         counted = _count(jobs, orthanc, _size(folders[0]), gateway, tmp_path)
+        counted["unconfirmed"] = _unconfirmed(jobs, archive)
         killer.end()
         gateway.stop()
         gateway.start()
@@ -154,10 +169,39 @@ def test_every_series_ends_with_one_seg_and_one_sr_whatever_is_killed(
         taken = [line for line in gateway.log_lines() if line.get("message") == "tasks of a dead worker taken over"]
         print(
             f"\n{'PostgreSQL' if database_url else 'SQLite'}: {killer.killed.total()} kills {dict(killer.killed)}, "
-            f"{SERIES} series in {sender.tries} sendings, {took_s:.0f} s; {len(taken)} take-overs; "
+            f"{SERIES} series in {sender.tries} sendings, {took_s:.0f} s; {len(taken)} take-overs, "
+            f"{archive.stores} stored and {len(archive.asked)} times asked to commit at the archive; "
             + ", ".join(f"{name} {number}" for name, number in counted.items())
         )
     assert not any(counted[name] for name in MUST_BE_NONE), counted
+
+
+def _commit(archive: Pacs, event: Event, gateway: GatewayServer) -> None:
+    """Answer on the association of the question, and every other time on one of its own; who asked may be dead."""
+    asked, on_its_own = event.action_information, len(archive.asked) % 2 == 0
+    report, event_type = archive.answer(asked)
+
+    def tell() -> None:
+        with suppress(AssertionError, KeyError, RuntimeError, ValueError):
+            if on_its_own:
+                archive.report_to = gateway.dimse_port
+                archive.report(asked)
+            else:
+                event.assoc.send_n_event_report(report, event_type, COMMITMENT, COMMITMENT_INSTANCE)
+
+    archive.later(tell)
+
+
+def _unconfirmed(jobs: list[dict[str, object]], archive: Pacs) -> int:
+    """Return how many results the archive does not have, or has and did not confirm."""
+    done = [job for job in jobs if job["state"] == "done"]
+    confirmed = sum(
+        delivery["state"] == "visible"
+        for job in done
+        for delivery in cast(list[dict[str, object]], job["deliveries"])
+        if delivery["destination"] == "archive"
+    )
+    return max(0, 2 * len(done) - confirmed) + abs(2 * len(done) - len(archive.held))
 
 
 def _all_ended(gateway: GatewayServer, size: int) -> list[dict[str, object]]:

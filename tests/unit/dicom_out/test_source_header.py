@@ -13,12 +13,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 from results import result_of
 
-from dicom_out.charset import normalised, undeclared
 from dicom_out.source import read_source, source_header, string_values
 from dicom_out.writer import Writer
 from domain.codes import Code
 from domain.findings import Evaluation, Findings
 from domain.ports import Result
+from volume.charset import normalised, undeclared
 
 ENGINE_SAYS = Code("121071", "DCM", "Finding")
 ONE = np.zeros((3, 4, 4), np.uint8)

@@ -131,3 +131,24 @@ def test_the_contact_sheet_has_a_row_for_every_stack(tmp_path: Path) -> None:
     axial = picture[60:100, :160]
     assert axial[:, :20].mean() < 20  # the patient's right, dark here, is on the left
     assert axial[:, -20:].mean() > 230
+
+
+def test_the_context_is_shown_with_its_sources_and_without_the_patient(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = ct_series(4)
+    for ds in series:
+        ds.ReasonForStudy, ds.PatientAge, ds.PatientSize = "CANARY with cough", "053Y", "170"
+    save(series, tmp_path / "ct")
+    inspect_files([tmp_path / "ct"], config=CONFIG, png=None, as_json=False, context=True)
+    out, err = capsys.readouterr()
+    assert "53 years" in out
+    assert "ReasonForStudy of InstanceNumber 1 (1 identifying part removed)" in out
+    assert "Chest (816094009, SCT)" in out
+    assert "#1: PatientSize: is no height in metres" in err
+    inspect_files([tmp_path / "ct"], config=CONFIG, png=None, as_json=True, context=True)
+    said = capsys.readouterr().out
+    (stack,) = json.loads(said)["stacks"]
+    assert stack["context"]["values"]["indication"] == "___ with cough"
+    assert stack["context"]["schema_version"] == 1
+    assert "CANARY" not in out + err + said

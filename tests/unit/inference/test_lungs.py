@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.codes import Code
-from domain.engine import StudyContext
+from domain.context import StudyContext
 from domain.errors import NotApplicable
 from domain.findings import Findings
 from domain.volume import Volume

@@ -14,7 +14,8 @@ from chests import volume_of
 from medsam2_golden import CPU, counted_encodings, small_network
 
 from domain.codes import Code
-from domain.engine import Case, StudyContext
+from domain.context import StudyContext
+from domain.engine import Case
 from domain.errors import EngineFailed, EngineUnavailable, NotApplicable
 from domain.findings import Findings
 from domain.prompt import Box, LongAxis, ObjectPrompt, Point, Prompt, SliceMask

@@ -8,7 +8,7 @@ import pytest
 from factories import ct_series, headers_of, mr_series
 
 from domain.series import Stack
-from volume.facts import facts, study_context
+from volume.facts import facts
 from volume.geometry import geometry
 
 
@@ -37,10 +37,3 @@ def test_what_no_slice_says_is_unknown_and_the_usual_value_wins() -> None:
     assert found.spacing_mm is None
     assert found.convolution_kernel is None
     assert (found.slice_thickness_mm, found.repetition_time_ms) == (3.0, 12.0)
-
-
-def test_the_context_names_nobody() -> None:
-    context = study_context(headers_of(ct_series(3)))
-    assert (context.modality, context.body_part_examined, context.convolution_kernel) == ("CT", "CHEST", "B30f")
-    assert (context.slice_thickness_mm, context.patient_age_y, context.patient_sex) == (2.5, None, None)
-    assert "CANARY" not in repr(context)
