@@ -11,12 +11,12 @@ from pydicom.dataset import Dataset
 from dicom_out import codes
 from dicom_out.content import CONTAINS, MODIFIES, OBSERVES, code, container, image, num, polyline, text, uidref
 from dicom_out.derived import Tracking, tracking
-from dicom_out.longaxis import LongAxis
 from dicom_out.source import Source, SourceImage
 from domain.codes import MILLIMETRE, Code
 from domain.engine import EngineManifest
 from domain.findings import Evaluation, Measurement, SegmentDescription
 from domain.ports import Result
+from volume.diameters import LongAxis
 
 if TYPE_CHECKING:
     from dicom_out.kind import Segmented

@@ -8,11 +8,11 @@ import numpy as np
 
 from dicom_out.frames import Frame, slices_of
 from dicom_out.groups import Line
-from dicom_out.longaxis import long_axis
 from dicom_out.masks import Masks
 from dicom_out.source import Source
 from domain.image import Raster
 from domain.ports import Result
+from volume.diameters import long_axis
 
 
 def lines_of(result: Result, source: Source, masks: Masks | None, frames: Sequence[Frame]) -> dict[int, Line]:

@@ -338,3 +338,5 @@ class EngineSection(Section):
     orientation: str = ""
     window: Annotated[tuple[float, float] | None, BeforeValidator(_as_list)] = None
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    vram_gb: Annotated[float, Field(gt=0)] | None = None
+    cpu_fallback: bool = False

@@ -58,7 +58,9 @@ class Planner:
         """Changes whenever a route, an engine or its weights change: the same series may then be planned again."""
         digest = hashlib.sha256(repr((self._routes, self._destinations)).encode())
         for manifest in self._engines.manifests():
-            digest.update(repr((manifest.name, manifest.version, manifest.weights_digest)).encode())
+            digest.update(
+                repr((manifest.name, manifest.version, manifest.weights_digest, manifest.settings)).encode()
+            )
         return digest.hexdigest()[:12]
 
     def options(self, route: str) -> dict[str, str | int | float | bool]:
