@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -27,12 +27,12 @@ from domain.errors import (
     VerificationFailed,
 )
 from domain.findings import Findings
-from domain.instance import Header, StoredInstance
+from domain.instance import StoredInstance
 from domain.job import DeliveryState, Job, JobState
 from domain.ports import EngineRegistry, JobLog, PatientHistory, Result, ResultWriter, SeriesIndex
 from domain.prompt import Prompt
 from domain.series import Stack
-from pipeline.cases import decoded, misplaced, place_of, placed_prompt
+from pipeline.cases import decoded, images_of, misplaced, place_of, placed_prompt
 from pipeline.context import ContextBuilder
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
@@ -43,7 +43,6 @@ from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
 from pipeline.summary import summary
 from pipeline.task import Task
-from volume.frames import frames_of
 from volume.kinds import kind_of
 
 log = logging.getLogger(__name__)
@@ -216,7 +215,7 @@ class Steps:
     def _stack(self, job: Job) -> tuple[Stack, dict[str, Path]]:
         instances = self._instances(job)
         paths = {instance.header.sop_instance_uid: instance.path for instance in instances}
-        headers = _images(job, instances)
+        headers = images_of(job, instances)
         return Stack(name=job.stack, headers=headers, kind=kind_of(headers[0])), paths
 
     def _instances(self, job: Job) -> tuple[StoredInstance, ...]:
@@ -385,20 +384,6 @@ def _storage(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"Could not write {what} (errno {error.errno}).") from error
-
-
-def _images(job: Job, instances: Sequence[StoredInstance]) -> tuple[Header, ...]:
-    """Return the header of each image of a job: of an instance, or of the frame of it that belongs to the stack."""
-    headers = (instance.header for instance in instances)
-    if not job.frame_numbers:
-        return tuple(headers)
-    split: dict[str, tuple[Header, ...]] = {}
-    images = []
-    for header, number in zip(headers, job.frame_numbers, strict=True):
-        if header.sop_instance_uid not in split:
-            split[header.sop_instance_uid] = frames_of(header)
-        images.append(split[header.sop_instance_uid][(number or 1) - 1])
-    return tuple(images)
 
 
 _CODES: Mapping[type[GatewayError], str] = {

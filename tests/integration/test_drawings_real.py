@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from drawn import in_patient, num, presentation, rectangle, report, scoord, scoord3d
 from pointing import Pointed, pointing, settle
 from working import Work
 
@@ -18,6 +19,9 @@ from domain.job import Job, JobState
 from domain.prompt import ObjectPrompt
 from domain.series import Stack
 from domain.volume import Grid
+from volume.digest import inspect
+from volume.drawings.placing import Slices, prompt_on
+from volume.drawings.reading import read_sketch
 from volume.geometry import geometry
 
 Pair = tuple[Work, Pointed]
@@ -177,3 +181,32 @@ def test_odd_objects_end_in_a_reason(pair: Pair, shared_data: Path, name: str) -
         assert job.state is JobState.NOT_RUN
         assert job.reason
     assert not engine.prompts
+
+
+def test_shapes_drawn_on_a_chest_lie_where_they_were_drawn(unpacked: Callable[[str], Path]) -> None:
+    """GSPS in both units, SCOORD3D, a long axis and an ellipse on slice 40, each within 0.01 mm."""
+    paths = below(unpacked("ct/chest_GE_CMB-CRC_100sl"))
+    proven = geometry(Stack(name="", headers=tuple(inspect(path)[0] for path in paths)))
+    slices = Slices(headers=proven.headers, grid=proven.grid)
+    by_uid = {str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID): path for path in paths}
+    series = [
+        pydicom.dcmread(by_uid[header.sop_instance_uid], stop_before_pixels=True) for header in proven.headers[39:42]
+    ]
+    image, corners = series[1], rectangle(201.5, 150.25, 260, 190.75)
+    truth = in_patient(image, [corners[0], corners[2]])
+    shares = np.array(corners) / (image.Columns, image.Rows)
+    ends = [(201.5, 150.25), (260, 190.75)]
+    oval = np.add([(-30, 0), (30, 0), (0, -20), (0, 20)], (230, 170))
+    for ds, expected in (
+        (presentation(series, image, "POLYLINE", corners), truth),
+        (presentation(series, image, "POLYLINE", shares, units="DISPLAY"), truth),
+        (report(series, [scoord3d(image, "POLYGON", in_patient(image, corners))]), truth),
+        (report(series, [num(scoord(image, "POLYLINE", ends))]), truth),
+        (report(series, [scoord(image, "ELLIPSE", oval)]), in_patient(image, [(200, 150), (260, 190)])),
+    ):
+        sketch = read_sketch(ds)
+        (item,) = prompt_on(sketch, sketch.objects, slices).objects
+        found = item.boxes[0].corners if item.boxes else item.long_axes[0].ends
+        assert {position[0] for position in found} == {40}
+        # The grid is the best fit through all slices: their headers round positions to micrometres
+        assert np.abs(np.sort(proven.grid.to_lps(found), axis=0) - np.sort(expected, axis=0)).max() < 0.01
