@@ -265,3 +265,11 @@ def test_rubbish_is_refused_without_a_traceback() -> None:
         with pytest.raises(DrawingRefused):
             read_sketch(ds)
     assert read_sketch(good).objects
+
+
+def test_many_points_on_many_images_are_cut_off() -> None:
+    series = ct_series(3)
+    region = scoord(series[1], "MULTIPOINT", [(5, 5)] * 2000)
+    region.ContentSequence = list(region.ContentSequence) * 2000
+    (item,) = read_sketch(report(series, [region])).objects
+    assert len(item.shapes) == 10_000
