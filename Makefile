@@ -50,6 +50,7 @@ bench: $(VENV)/.dev ## Measure how long results take
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/intake.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/jobs.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/assembling.py
+	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/encoding.py
 
 accuracy: ## Dice of MedSAM2 on labelled npz files: make accuracy WEIGHTS=MedSAM2_latest.pt [ACCURACY_DATA=folder]
 	@test -f "$(WEIGHTS)" || { echo "Say where the weights are: make accuracy WEIGHTS=MedSAM2_latest.pt" >&2; exit 1; }

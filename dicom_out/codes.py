@@ -61,6 +61,9 @@ FINDING_SITE = sct("363698007", "Finding Site")
 LATERALITY = sct("272741003", "Laterality")
 REFERENCED_SEGMENT = dcm("121191", "Referenced Segment")
 SOURCE_SERIES_FOR_SEGMENTATION = dcm("121232", "Source series for segmentation")
+REFERENCED_SEGMENTATION_FRAME = dcm("121214", "Referenced Segmentation Frame")
+SOURCE_IMAGE_FOR_SEGMENTATION = dcm("121233", "Source image for segmentation")
+CERTAINTY = dcm("111012", "Certainty of Finding")
 IMAGE_REGION = dcm("111030", "Image Region")
 SOURCE_IMAGE = dcm("121324", "Source Image")
 DERIVATION = dcm("121401", "Derivation")
@@ -103,6 +106,32 @@ PROCEDURES = {
     "CT": Code("25045-6", "LN", "CT unspecified body region"),
     "MR": Code("25056-3", "LN", "MRI unspecified body region"),
     "PT": Code("44136-0", "LN", "PET unspecified body region"),
-    "XR": Code("43468-8", "LN", "XR unspecified body region"),
+    **{
+        modality: Code("43468-8", "LN", "XR unspecified body region")
+        for modality in ("CR", "DX", "MG", "XR", "RG", "RF", "XA", "IO", "PX")
+    },
 }
 """CID 100: what was imaged where the source does not say, by modality."""
+IMAGING_PROCEDURE = sct("363679005", "Imaging procedure")
+"""CID 100: of every other modality."""
+MODALITY_CODES = {
+    code.value: code
+    for code in (
+        dcm("CR", "Computed Radiography"),
+        dcm("DX", "Digital Radiography"),
+        dcm("MG", "Mammography"),
+        dcm("US", "Ultrasound"),
+        dcm("XC", "External-camera Photography"),
+        dcm("DMS", "Dermoscopy"),
+        dcm("ES", "Endoscopy"),
+        dcm("GM", "General Microscopy"),
+        dcm("OP", "Ophthalmic Photography"),
+        dcm("RF", "Radiofluoroscopy"),
+        dcm("XA", "X-Ray Angiography"),
+        dcm("NM", "Nuclear Medicine"),
+        dcm("RG", "Radiographic imaging"),
+        dcm("IO", "Intra-oral Radiography"),
+        dcm("PX", "Panoramic X-Ray"),
+    )
+}
+"""CID 29, by the Modality of the source where its SOP Class does not say it."""

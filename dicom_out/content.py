@@ -95,6 +95,15 @@ def image(
     return item
 
 
+def composite(name: Code, sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """Return a COMPOSITE: a reference to an object that is no image."""
+    item = _item("COMPOSITE", CONTAINS, name, ())
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+    item.ReferencedSOPSequence = [reference]
+    return item
+
+
 def polyline(
     name: Code,
     points: Sequence[tuple[float, float]],
@@ -103,12 +112,12 @@ def polyline(
     *,
     frame: int | None = None,
 ) -> Dataset:
-    """Return an SCOORD on one image or frame.
+    """Return an SCOORD on one image or frame: a line, or a single point.
 
     ``points`` are (column, row) from the corner of the first pixel (C.18.6.1.2).
     """
     selected = image(SOURCE_IMAGE, sop_class_uid, sop_instance_uid, frame=frame, relationship="SELECTED FROM")
     item = _item("SCOORD", CONTAINS, name, [selected])
-    item.GraphicType = "POLYLINE"
+    item.GraphicType = "POLYLINE" if len(points) > 1 else "POINT"
     item.GraphicData = [value for point in points for value in point]
     return item

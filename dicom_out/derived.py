@@ -44,6 +44,16 @@ def tracking(series_instance_uid: str, manifest: EngineManifest, segment: str) -
     )
 
 
+def tracking_of(result: Result, series_instance_uid: str, number: int) -> Tracking:
+    """Return the tracking pair of segment ``number``, from 1: that of the drawing it was pointed at by, if any."""
+    own = tracking(series_instance_uid, result.manifest, result.findings.segments[number - 1].key)
+    prompt = result.prompt
+    if prompt is None or len(prompt.objects) < number or not prompt.objects[number - 1].tracking_uid:
+        return own
+    drawn = prompt.objects[number - 1]
+    return Tracking(drawn.tracking_identifier or own.identifier, drawn.tracking_uid)
+
+
 def code_item(code: Code) -> Dataset:
     """Return a Code Sequence item (PS3.3 Section 8); long values have an attribute of their own."""
     item = Dataset()
@@ -155,8 +165,9 @@ def own_texts(result: Result) -> list[str]:
     names = [text for segment in findings.segments for text in (segment.key, segment.label)]
     about = [manifest.name, manifest.title, manifest.version, manifest.algorithm_name, manifest.manufacturer]
     names += [item.label for item in findings.measurements]
-    names += [item.label for item in findings.detections]
-    texts = [*about, *names, *said, findings.narrative, findings.impression]
+    names += [text for item in findings.detections for text in (item.key, item.label)]
+    drawn = [] if result.prompt is None else [item.tracking_identifier for item in result.prompt.objects]
+    texts = [*about, *names, *drawn, *said, findings.narrative, findings.impression]
     return [*texts, *(code.meaning for code in codes_of(result))]
 
 

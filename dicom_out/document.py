@@ -25,6 +25,9 @@ def describe_document(order: Order, ds: Dataset) -> None:
     for item in order.segmented.values():
         listed.setdefault(item.series_instance_uid, {})[item.sop_class_uid, item.sop_instance_uid] = None
     series += [_series(uid, list(instances)) for uid, instances in listed.items()]
+    drawing = None if result.prompt is None else result.prompt.drawing
+    if drawing is not None:
+        series.append(_series(drawing.series_instance_uid, [(drawing.sop_class_uid, drawing.sop_instance_uid)]))
     ds.CurrentRequestedProcedureEvidenceSequence = [_study(source.study_instance_uid, series)]
     former = [_predecessor(source.study_instance_uid, sr) for sr in result.predecessors if _is_earlier(order, sr)]
     if order.options.preliminary:

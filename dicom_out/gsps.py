@@ -255,7 +255,7 @@ def _describe_greys(ds: Dataset, header: Dataset) -> None:
         ds.RescaleType = header.get("RescaleType") or "US"
     voi = Dataset()
     if header.get("VOILUTSequence"):
-        voi.VOILUTSequence = [_lut(table) for table in header.VOILUTSequence]
+        voi.VOILUTSequence = [_lut(header.VOILUTSequence[0])]  # one item only (PS3.3 C.11.8)
     elif header.get("WindowCenter") not in (None, "") and header.get("WindowWidth") not in (None, ""):
         for keyword in ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction"):
             if header.get(keyword) not in (None, ""):

@@ -6,20 +6,20 @@ kinds of one result share (its source, its character set, which frames there are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_out.derived import empty_object, own_texts
-from dicom_out.frames import Frame, frames_of
-from dicom_out.groups import Line
+from dicom_out.frames import Frame, frames_of, slices_of
 from dicom_out.identity import character_set
 from dicom_out.keyimages import KeyImage, key_images
-from dicom_out.lines import lines_of
+from dicom_out.lines import Line, lines_of
 from dicom_out.masks import Masks, masks_of
 from dicom_out.profile import Options, Role
 from dicom_out.segoptions import SegOptions
@@ -78,9 +78,25 @@ class Work:
         return key_images(self.result)
 
     @cached_property
-    def lines(self) -> Mapping[int, Line]:
-        """Long axis of each segment with voxels, by segment number."""
-        return lines_of(self.result, self.source, self.masks, self.frames)
+    def fullest(self) -> Mapping[int, int]:
+        """Slice where a segment covers most pixels, by segment number; only segments that have any."""
+        masks = self.masks
+        if masks is None:
+            return {}
+        return {
+            number: max(slices, key=lambda k: int(np.count_nonzero(masks.mask(number, k))))
+            for number, slices in slices_of(self.frames).items()
+        }
+
+    @property
+    def present(self) -> Set[int]:
+        """Numbers of the segments that have voxels."""
+        return self.fullest.keys()
+
+    @cached_property
+    def lines(self) -> Mapping[int, tuple[Line, ...]]:
+        """What is drawn of each segment on source images, by segment number."""
+        return lines_of(self.result, self.source, self.masks, self.fullest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +108,10 @@ class Segmented:
     series_instance_uid: str = field(repr=False)
     number: int
     """Segment Number there."""
+    of: int
+    """Segment number of the findings."""
+    frames: Mapping[int, int] = field(default_factory=dict)
+    """Frame of that instance that holds the segment on each slice where it has pixels; both as they count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -148,6 +168,8 @@ class Encoded:
     """Which instance of its variant, from 1, as given to ``Order.begin``."""
     segments: Mapping[int, int] = field(default_factory=dict)
     """Of a SEG: the Segment Number in this instance of each segment of the findings that it holds."""
+    frames: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    """Of a SEG: the frame, from 1, of each segment (0: all) on each slice, from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -161,6 +183,12 @@ class Check:
     options: Options
     seg: CheckedSeg | None = None
     """What was found in the SEG that goes with them."""
+    voxels: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    """Of each segment on each slice, in the findings, where there are any."""
+
+    def has_voxels(self, number: int) -> bool:
+        """Tell whether a segment, from 1, has a voxel."""
+        return any(segment == number for segment, _ in self.voxels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

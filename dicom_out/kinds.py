@@ -50,11 +50,6 @@ def _check_maps(check: Check) -> None:
     check_parametric_maps(check.objects, check.result, check.slices)
 
 
-def _check_sr(check: Check) -> None:
-    (report,) = check.objects
-    check_sr(report, check.result, check.slices, check.seg)
-
-
 def _text_sr(name: str, sop_class_uid: str, fallback: str = "") -> Kind:
     return Kind(
         name=name,
@@ -114,8 +109,8 @@ KINDS: tuple[Kind, ...] = (
         series_offset=1,
         applies=_always,
         encode=_sr,
-        verify=_check_sr,
-        settings=("preliminary",),
+        verify=check_sr,
+        settings=("preliminary", "regionless"),
         needs="SEG",
         fallback="SR-COMPREHENSIVE",
     ),
@@ -127,8 +122,8 @@ KINDS: tuple[Kind, ...] = (
         series_offset=1,
         applies=_always,
         encode=_sr,
-        verify=_check_sr,
-        settings=("preliminary",),
+        verify=check_sr,
+        settings=("preliminary", "regionless"),
         needs="SEG",
     ),
     _text_sr("TEXT-SR-COMPREH", ComprehensiveSRStorage, fallback="TEXT-SR-ENHANCED"),

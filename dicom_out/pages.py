@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.sax.saxutils import escape
 
+import numpy as np
 from PIL import Image as Pixels
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
@@ -23,8 +24,8 @@ from volume.display import Picture
 _MARGIN, _WIDTH = 16 * mm, A4[0] - 32 * mm
 _FRAME_PADDING = 6
 """Points that reportlab leaves inside of the margins."""
-_TALLEST, _TALLEST_OF_SEVERAL = 110 * mm, 92 * mm
-"""Heights of key images: two fill a page together with the model's facts."""
+_TALLEST, _TALLEST_OF_SEVERAL = 110 * mm, 108 * mm
+"""Heights of key images: two fill a page."""
 _ACCENT, _WARNING, _FAINT = colors.HexColor("#1F3A5F"), colors.HexColor("#8A4B00"), colors.HexColor("#666666")
 _TINT, _RULE = colors.HexColor("#FFF4DC"), colors.HexColor("#C8CED6")
 _INCOMPLETE = "? stands for a character that these pages have no font for; the DICOM header holds it."
@@ -60,7 +61,8 @@ class Report:
 
 def pdf_of(report: Report) -> bytes:
     """Return the PDF; the same report gives the same bytes."""
-    pages = _built(report, pages=0)[1]
+    blank = replace(report, pictures=[np.zeros_like(picture) for picture in report.pictures])  # quickly compressed
+    pages = _built(blank, pages=0)[1]
     return _built(report, pages=pages)[0]
 
 

@@ -115,10 +115,12 @@ def draw(sheet: Sheet) -> Picture:
     canvas.paste(Image.fromarray(sheet.image).resize((place.width, place.height), resample), (place.left, place.top))
     pen = ImageDraw.Draw(canvas)
     pen.fontmode = "L"
-    for mark in sheet.marks:
-        _draw_mark(pen, mark, place)
     _draw_letters(pen, sheet.letters, place)
     _draw_scale(pen, sheet, place)
+    for mark in sheet.marks:
+        _draw_caption(pen, mark, place)
+    for mark in sheet.marks:  # over all writing, so that nothing hides what was found
+        _draw_mark(pen, mark, place)
     _draw_panel(pen, sheet, place.width + MARGIN, canvas.height)
     return np.asarray(canvas, np.uint8)
 
@@ -130,6 +132,9 @@ def _draw_mark(pen: ImageDraw.ImageDraw, mark: Mark, place: Placing) -> None:
         first, last = _on_canvas(np.asarray(ends, float), place)
         pen.line([first, last], fill=mark.colour, width=2)
         _draw_caps(pen, first, last, mark.colour)
+
+
+def _draw_caption(pen: ImageDraw.ImageDraw, mark: Mark, place: Placing) -> None:
     if mark.caption and mark.polygons:
         corners = np.asarray(_on_canvas(mark.polygons[0], place))
         font = fitted(17, bold=True)

@@ -28,6 +28,8 @@ class Options:
     """Split a SEG that has more frames into several instances, by segments; 0: never."""
     preliminary: Literal["", "preliminary", "final"] = ""
     """Preliminary Flag of reports (PS3.3 C.17.2.2); empty: it is not said."""
+    regionless: Literal["group", "statement"] = "group"
+    """Where a TID 1500 report has numbers without a place in the images: in groups, or outside of them."""
     identified: bool = True
     """Name the patient on the pages of a PDF; its DICOM header does so in any case."""
     superseded: Literal["keep", "reject"] = "keep"
@@ -55,6 +57,7 @@ BUILT_IN: Mapping[str, Profile] = {
         DEFAULT,
         Profile(
             name="ohif",
+            options=Options(regionless="statement"),
             why="OHIF 3 shows a BINARY SEG and the lines of a TID 1500 report; it cannot read FRACTIONAL, and adds a "
             "segment called Background to LABELMAP.",
         ),

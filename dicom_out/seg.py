@@ -13,7 +13,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from dicom_out.codes import BACKGROUND, SIDES
 from dicom_out.colour import cielab
-from dicom_out.derived import code_item, tracking
+from dicom_out.derived import code_item, tracking_of
 from dicom_out.encoding import encoded_dataset, part10, tag_of
 from dicom_out.frames import Dimension, dimensions_of, functional_groups
 from dicom_out.identity import identity
@@ -64,10 +64,8 @@ def encode_seg(
     _describe_image(ds, result, source, part)
     describe_dimensions(ds, result, dimensions_of(part.frames, images))
     describe_references(ds, source, images)
-    segments = result.findings.segments
     described = [
-        _segment(part.number_of(number), segments[number - 1], result.manifest, source.series_instance_uid)
-        for number in part.segments
+        _segment(part.number_of(number), number, result, source.series_instance_uid) for number in part.segments
     ]
     ds.SegmentSequence = [*([_background()] if part.type is SegType.LABELMAP else []), *described]
     ds.SharedFunctionalGroupsSequence = [shared_groups(result.grid)]
@@ -182,13 +180,15 @@ def _background() -> Dataset:
     return item
 
 
-def _segment(number: int, description: SegmentDescription, manifest: EngineManifest, series: str) -> Dataset:
-    """Return one item of Segment Sequence (PS3.3 C.8.20.4)."""
-    tracked = tracking(series, manifest, description.key)
+def _segment(number: int, of: int, result: Result, series: str) -> Dataset:
+    """Return one item of Segment Sequence (PS3.3 C.8.20.4): segment ``of`` of the findings as ``number``."""
+    description, manifest = result.findings.segments[of - 1], result.manifest
+    tracked = tracking_of(result, series, of)
+    drawn = result.prompt is not None and result.prompt.drawing is not None
     item = Dataset()
     item.SegmentNumber = number
     item.SegmentLabel = description.label[:64]
-    item.SegmentAlgorithmType = "AUTOMATIC"
+    item.SegmentAlgorithmType = "SEMIAUTOMATIC" if drawn else "AUTOMATIC"
     item.SegmentAlgorithmName = manifest.algorithm_name[:64]
     item.SegmentationAlgorithmIdentificationSequence = [_algorithm(manifest)]
     item.SegmentedPropertyCategoryCodeSequence = [code_item(description.category)]

@@ -44,7 +44,10 @@ def seg_encoder(kind: SegType) -> Callable[[Order], Iterator[Encoded]]:
                 order.begin(number), order.result, order.source, part=part, declared=order.declared, rle=wanted.rle
             )
             yield Encoded(
-                pieces=pieces, number=number, segments={segment: part.number_of(segment) for segment in part.segments}
+                pieces=pieces,
+                number=number,
+                segments={segment: part.number_of(segment) for segment in part.segments},
+                frames={(frame.segment, frame.slice_index): n for n, frame in enumerate(part.frames, start=1)},
             )
 
     return encode

@@ -32,14 +32,14 @@ def encode_sr(order: Order) -> list[bytes]:
 
 def _tree(order: Order) -> list[Dataset]:
     """Return the content below the root, in the order of TID 1500."""
-    result, source, lines = order.result, order.source, order.work.lines
-    said = statements_of(result, source, lines)
+    result, source = order.result, order.source
+    said = statements_of(order)
     tree = [
         code(codes.LANGUAGE, codes.ENGLISH, MODIFIES),
         *observer(result.manifest),
         code(codes.PROCEDURE_REPORTED, _procedure(source), MODIFIES),
         _image_library(source),
-        container(codes.IMAGING_MEASUREMENTS, groups_of(result, source, lines, order.segmented)),
+        container(codes.IMAGING_MEASUREMENTS, groups_of(order)),
     ]
     return [*tree, container(codes.QUALITATIVE_EVALUATIONS, said)] if said else tree
 
@@ -52,7 +52,7 @@ def _procedure(source: Source) -> Code:
             value, scheme = item.get("CodeValue"), item.get("CodingSchemeDesignator")
             if value and scheme and item.get("CodeMeaning"):
                 return Code(str(value), str(scheme), str(item.CodeMeaning))
-    return codes.PROCEDURES.get(_modality(source), codes.PROCEDURES["XR"])
+    return codes.PROCEDURES.get(_modality(source), codes.IMAGING_PROCEDURE)
 
 
 def _modality(source: Source) -> str:
@@ -62,8 +62,10 @@ def _modality(source: Source) -> str:
 
 def _image_library(source: Source) -> Dataset:
     """Return TID 1600: every image that was analysed, and what they share."""
-    shared = [uidref(codes.FRAME_OF_REFERENCE, str(source.header.FrameOfReferenceUID), ACQUIRES)]
-    modality = codes.MODALITIES.get(source.images[0].sop_class_uid)
+    frame_of_reference = source.header.get("FrameOfReferenceUID")
+    shared = [uidref(codes.FRAME_OF_REFERENCE, str(frame_of_reference), ACQUIRES)] if frame_of_reference else []
+    said = (string_values(source.header, "Modality") or [""])[0]
+    modality = codes.MODALITIES.get(source.images[0].sop_class_uid) or codes.MODALITY_CODES.get(said)
     if modality is not None:
         shared.insert(0, code(codes.MODALITY, modality, ACQUIRES))
     entries = [image(codes.SOURCE, *uids) for uids in source.instances]

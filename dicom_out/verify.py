@@ -20,6 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from dicom_out.kind import Check, Kind
 from dicom_out.package import Piece
 from dicom_out.verify_analysed import check_analysed
+from dicom_out.verify_frames import voxel_counts
 from dicom_out.verify_seg import CheckedSeg
 from domain.errors import VerificationFailed
 from domain.image import Raster
@@ -42,7 +43,7 @@ _GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 _PLACING = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _STEP_TOLERANCE = 2e-3
 """Relative; assembly takes slices whose direction cosines differ by half of it. Another spacing is far off."""
-_DEFERRED = 1 << 20
+DEFERRED = 1 << 20
 """Bytes from which a value is read, or mapped, only when it is looked at: the pixels of a segmentation."""
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "AccessionNumber", "StudyInstanceUID", "StudyID")
 
@@ -70,7 +71,7 @@ def verify(result: Result, objects: Sequence[ResultObject], pieces: Sequence[Pie
         They differ; the message says in what.
     """
     with _unreadable_is_failed():
-        first, slices = _read_source(result)
+        first, slices = read_slices(result)
         found: dict[str, list[Dataset]] = {piece.variant: [] for piece in pieces}
         kinds = {piece.variant: piece.kind for piece in pieces}
         for item in objects:
@@ -78,6 +79,7 @@ def verify(result: Result, objects: Sequence[ResultObject], pieces: Sequence[Pie
                 raise VerificationFailed(f"{item.kind}: nobody gets such an object.")
             found[item.variant].append(_read(item, kinds[item.variant], first))
         checked: dict[str, CheckedSeg | None] = {"": None}
+        voxels = {} if result.findings.shape is None else voxel_counts(result.findings)
         for piece in pieces:
             if not found[piece.variant]:
                 raise VerificationFailed(f"{piece.kind.name}: it is missing.")
@@ -87,6 +89,7 @@ def verify(result: Result, objects: Sequence[ResultObject], pieces: Sequence[Pie
                 objects=found[piece.variant],
                 options=piece.options,
                 seg=checked[piece.needs],
+                voxels=voxels,
             )
             checked[piece.variant] = piece.kind.verify(check)
         check_analysed(result)
@@ -101,7 +104,8 @@ def _unreadable_is_failed() -> Iterator[None]:
         raise VerificationFailed(f"A result object cannot be read back ({type(error).__name__}).") from error
 
 
-def _read_source(result: Result) -> tuple[Dataset, SourceSlices]:
+def read_slices(result: Result) -> tuple[Dataset, SourceSlices]:
+    """Return the header of the first source file, and what all of them say of their slices."""
     if isinstance(result.grid, Raster):
         return _read_pictures(result, result.grid)
     paths, grid = result.source_paths, result.patient_grid
@@ -181,7 +185,7 @@ def _frames(paths: Sequence[Path], numbers: Sequence[int | None]) -> list[Datase
 
 def _read(item: ResultObject, kind: Kind, source: Dataset) -> Dataset:
     """Read an object and check that it is what the job says it is, about the same patient and study."""
-    ds = dcmread(item.path, defer_size=_DEFERRED)
+    ds = dcmread(item.path, defer_size=DEFERRED)
     if not (ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == item.sop_class_uid == kind.sop_class_uid):
         raise VerificationFailed(f"{item.kind}: SOPClassUID is not the job's.")
     if not (ds.SOPInstanceUID == ds.file_meta.MediaStorageSOPInstanceUID == item.sop_instance_uid):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -35,29 +37,32 @@ def frames_in(seg: Dataset) -> Iterator[npt.NDArray[Any]]:
         for frame in iter_pixels(seg, raw=True, decoding_plugin="pydicom"):
             yield frame.reshape(shape)
         return
-    data, pixels = _pixel_data(seg), shape[0] * shape[1]
-    if len(data) != (pixels * count * bits + 15) // 16 * 2:
-        raise VerificationFailed("SEG: PixelData does not have the pixels of its frames.")
-    if bits == 1:
-        yield from (_unpacked(data, index * pixels, pixels).reshape(shape) for index in range(count))
-    else:
-        values = data[: pixels * count * bits // 8].view(f"<u{bits // 8}")
-        yield from values.reshape(count, *shape)
+    pixels = shape[0] * shape[1]
+    with _pixel_data(seg) as (length, read):
+        if length != (pixels * count * bits + 15) // 16 * 2:
+            raise VerificationFailed("SEG: PixelData does not have the pixels of its frames.")
+        for index in range(count):
+            first, last = index * pixels * bits // 8, -(-(index + 1) * pixels * bits // 8)
+            data = np.frombuffer(read(first, last), np.uint8)
+            if bits == 1:
+                skip = index * pixels % 8
+                unpacked = np.unpackbits(data, bitorder="little")[skip : skip + pixels]
+                yield unpacked.view(np.bool_).reshape(shape)
+            else:
+                yield data.view(f"<u{bits // 8}").reshape(shape)
 
 
-def _pixel_data(seg: Dataset) -> ByteArray:
-    """Return the bytes of PixelData, mapped where the file was read without them."""
-    item = cast("DataElement | RawDataElement", seg.get_item(_PIXEL_DATA))
-    if isinstance(item, RawDataElement) and item.value is None and item.length != _ENCAPSULATED:
-        return np.memmap(str(seg.filename), np.uint8, mode="r", offset=item.value_tell, shape=(item.length,))
-    return np.frombuffer(seg.PixelData, np.uint8)
-
-
-def _unpacked(data: ByteArray, start: int, pixels: int) -> BoolArray:
-    """Return ``pixels`` bits from bit ``start`` on."""
-    first, last = start // 8, -(-(start + pixels) // 8)
-    bits = np.unpackbits(data[first:last], bitorder="little")[start % 8 : start % 8 + pixels]
-    return bits.view(np.bool_)
+@contextmanager
+def _pixel_data(seg: Dataset) -> Iterator[tuple[int, Callable[[int, int], bytes | memoryview]]]:
+    """Give the length of PixelData, and what reads a part of it, from the file where it was put off."""
+    item = cast("DataElement | RawDataElement", seg.get_item(_PIXEL_DATA, keep_deferred=True))
+    if not isinstance(item, RawDataElement) or item.value is not None or item.length == _ENCAPSULATED:
+        data = memoryview(seg.PixelData)
+        yield len(data), lambda first, last: data[first:last]
+        return
+    with open(str(seg.filename), "rb", buffering=0) as file:
+        offset = item.value_tell
+        yield item.length, lambda first, last: os.pread(file.fileno(), last - first, offset + first)
 
 
 def voxel_counts(findings: Findings) -> dict[tuple[int, int], int]:
@@ -85,9 +90,9 @@ def _label_counts(plane: ByteArray) -> npt.NDArray[np.intp]:
 class Comparison:
     """Frames beside what the findings say, one after the other."""
 
-    def __init__(self, findings: Findings, *, fractional: bool) -> None:
+    def __init__(self, findings: Findings, voxels: dict[tuple[int, int], int], *, fractional: bool) -> None:
         self._findings = findings
-        self._expected = _fractions(findings) if fractional else voxel_counts(findings)
+        self._expected = _fractions(findings) if fractional else voxels
         self._seen: set[tuple[int, int]] = set()
         self._wrong = 0
         self._slices: set[int] = set()

@@ -55,7 +55,7 @@ def check_gsps(objects: Sequence[Dataset], result: Result) -> None:
         raise VerificationFailed("GSPS: it annotates no image, or images in grey and in colour alike.")
     for k in range(len(places)):
         if k in shown or _is_colour(places[k].path) in is_colour.values():
-            _check_image(result, k, shown.get(k, []))
+            _check_image(result, k, shown.get(k, []), _size(places[k].path))
 
 
 def _instances(ds: Dataset) -> set[str]:
@@ -118,17 +118,24 @@ def _is_colour(path: object) -> bool:
     return int(header.SamplesPerPixel) > 1 or header.PhotometricInterpretation == "PALETTE COLOR"
 
 
-def _check_image(result: Result, k: int, shown: list[tuple[Points, str]]) -> None:
+def _size(path: object) -> tuple[int, int]:
+    """Return the columns and rows of an image: what lies beyond is not drawn."""
+    header = dcmread(str(path), stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+    return int(header.Columns), int(header.Rows)
+
+
+def _check_image(result: Result, k: int, shown: list[tuple[Points, str]], size: tuple[int, int]) -> None:
     """Everything found on an image is drawn, and nothing else."""
     left = [points for points, _ in shown]
     findings = result.findings
     for detection in (item for item in findings.detections if item.image == k):
         x0, y0, x1, y1 = detection.box
-        _remove(left, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)], float), "a box", k)
+        box = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)], float)
+        _remove(left, np.clip(box, 0, size), "a box", k)
     for measurement in findings.measurements:
         if len(measurement.points) > 1 and all(round(point[0]) == k for point in measurement.points):
             line = np.array([(column + 0.5, row + 0.5) for _, row, column in measurement.points])
-            _remove(left, line, "a line", k)
+            _remove(left, np.clip(line, 0, size), "a line", k)
     has_masks = findings.shape is not None and k < findings.shape[0]
     by_layer: dict[str, list[Points]] = defaultdict(list)
     for points, layer in shown:

@@ -11,12 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from scipy import stats
-from scipy.ndimage import (  # type: ignore[attr-defined]  # its stubs leave them out
-    binary_dilation,
-    binary_erosion,
-    distance_transform_edt,
-)
+from scipy.ndimage import binary_dilation  # type: ignore[attr-defined]  # its stubs leave it out
+from scipy.spatial import KDTree
 
 from dicom_out.keyimages import MOST, colour_of, colour_of_box
 from dicom_out.keyslices import mask_on
@@ -37,7 +33,11 @@ _LIKENESS = 0.75
 _COARSE = 48
 """Images are compared in that many steps a side: finer detail is what the window and the outlines change."""
 
+_BESIDE = 2.5
+"""Pixels: edges nearer than this are drawn over each other."""
+
 BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
 
 
 def check_sc(objects: Sequence[Dataset], result: Result) -> None:
@@ -97,22 +97,30 @@ def _aspect_of(frame: Frame) -> float:
 def _check_likeness(image: Picture, frame: Frame, number: int) -> None:
     """The picture must be more like its source than like the source turned or mirrored."""
     source = frame.values.astype(float) if not frame.is_colour else frame.values.mean(axis=2)
-    shown, original = _coarse(image.mean(axis=2)), _coarse(source)
+    steps = min(_COARSE, *source.shape)
+    shown, original = _coarse(image.mean(axis=2), steps), _coarse(source, steps)
     if np.ptp(original) == 0 or np.ptp(shown) == 0:
         return
     inverted = frame.modality == "PT" or frame.header.PhotometricInterpretation == "MONOCHROME1"
     likeness = [
-        float(stats.spearmanr(shown.ravel(), turned.ravel()).statistic) * (-1 if inverted else 1)
+        float(np.corrcoef(_ranks(shown), _ranks(turned))[0, 1]) * (-1 if inverted else 1)
         for turned in (original, original[:, ::-1], original[::-1], original[::-1, ::-1])
     ]
     if likeness[0] < _LIKENESS or max(likeness) > likeness[0]:
         raise VerificationFailed(f"SC: key image {number} does not show its source image, or not that way round.")
 
 
-def _coarse(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the means of about ``_COARSE`` x ``_COARSE`` parts."""
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the rank of each value, equal ones sharing theirs: a window keeps ranks, whatever it does to values."""
+    _, place, count = np.unique(values.ravel(), return_inverse=True, return_counts=True)
+    ranks: npt.NDArray[np.float64] = (np.cumsum(count) - count / 2)[place]
+    return ranks
+
+
+def _coarse(values: npt.NDArray[np.float64], steps: int) -> npt.NDArray[np.float64]:
+    """Return the means of ``steps`` x ``steps`` parts."""
     for axis in (0, 1):
-        edges = np.unique(np.linspace(0, values.shape[axis], _COARSE + 1).astype(int))
+        edges = np.unique(np.linspace(0, values.shape[axis], steps + 1).astype(int))
         sums = np.add.reduceat(values, edges[:-1], axis=axis)
         counts = np.diff(edges)
         values = sums / (counts[:, None] if axis == 0 else counts[None, :])
@@ -130,12 +138,12 @@ def _check_outlines(image: Picture, findings: Findings, k: int, lies: Placing, n
             if is_grey and len(drawn) and not _is_shared(findings, segment):
                 raise VerificationFailed(f"SC: key image {number} shows segment {segment}, which is not there.")
             continue
-        off = _distance_from_edge(mask)
-        index = np.minimum(drawn.astype(int), np.array(mask.shape) - 1)
-        strays = np.count_nonzero(off[index[:, 0], index[:, 1]] > max(tolerance))
+        edge = _edge(mask)
+        strays = np.count_nonzero(_distances(drawn, edge) > max(tolerance))
         if is_grey and not _is_shared(findings, segment) and strays > _STRAY * max(len(drawn), 1):
             raise VerificationFailed(f"SC: the outline of segment {segment} on key image {number} is not its mask's.")
-        if _share_seen(mask, index, max(tolerance)) < _COVERED and not _is_hidden(findings, segment, k):
+        seen = float((_distances(edge, drawn) <= max(tolerance)).mean())
+        if seen < _COVERED and not _is_hidden(findings, segment, k):
             raise VerificationFailed(f"SC: segment {segment} has no whole outline on key image {number}.")
 
 
@@ -152,42 +160,43 @@ def _is_shared(findings: Findings, segment: int) -> bool:
 
 
 def _is_hidden(findings: Findings, segment: int, k: int) -> bool:
-    """Tell whether outlines that are drawn later may lie over the segment's: where most of its edge is theirs too."""
+    """Tell whether outlines that are drawn later may lie over the segment's: where some of its edge is theirs too."""
     mask = mask_on(findings, segment, k)
     if mask is None:
         return False
-    edge = mask & ~binary_erosion(mask)
-    later = np.zeros(mask.shape, bool)
+    edge = _edge(mask)
+    covered = np.zeros(len(edge), bool)
     for number in range(segment + 1, len(findings.segments) + 1):
         other = mask_on(findings, number, k)
-        if other is not None and other.any():
-            later |= _distance_from_edge(other) <= 2.5
-    return bool(np.count_nonzero(edge & later) > (1 - _COVERED) * np.count_nonzero(edge))
+        if other is not None:
+            covered |= _distances(edge, _edge(other)) <= _BESIDE
+    return bool(np.count_nonzero(covered) > (1 - _COVERED) * len(edge))
 
 
-def _distance_from_edge(mask: BoolArray) -> npt.NDArray[np.float64]:
-    """Return how far each pixel is from the nearest change of the mask, in pixels."""
-    outside = distance_transform_edt(~mask)
-    inside = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    distance: npt.NDArray[np.float64] = np.where(mask, inside, outside) - 0.5
-    return distance
+def _edge(mask: BoolArray) -> FloatArray:
+    """Return the centres of the pixels of a mask that touch its outside, as (row, column)."""
+    padded = np.pad(mask, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    centres: FloatArray = np.argwhere(mask & ~inner).astype(np.float64) + 0.5
+    return centres
 
 
-def _share_seen(mask: BoolArray, drawn: npt.NDArray[np.int_], tolerance: float) -> float:
-    """Return the share of the mask's edge near which something was drawn."""
-    if not len(drawn):
-        return 0.0
-    away = np.ones(mask.shape, bool)
-    away[drawn[:, 0], drawn[:, 1]] = False
-    edge = mask & ~binary_erosion(mask)
-    near = distance_transform_edt(away)[edge] <= tolerance
-    return float(near.mean())
+def _distances(points: FloatArray, others: FloatArray) -> FloatArray:
+    """Return how far each point is from the nearest of the others."""
+    if not len(others) or not len(points):
+        return np.full(len(points), np.inf)
+    distances: FloatArray = KDTree(others).query(points)[0]  # type: ignore[no-untyped-call]
+    return distances
 
 
 def _check_boxes(image: Picture, findings: Findings, k: int, lies: Placing, number: int) -> None:
-    for detection in (item for item in findings.detections if item.image == k):
-        drawn = _pixels_of(image, colour_of_box(findings, detection))
-        around = binary_dilation(drawn, iterations=3)
+    here = [item for item in findings.detections if item.image == k]
+    colours = {colour_of_box(findings, detection) for detection in here}  # one box may lie exactly on another
+    if not here:
+        return
+    drawn = np.logical_or.reduce([_pixels_of(image, colour) for colour in colours])
+    around = binary_dilation(drawn, iterations=3)
+    for detection in here:
         x0, y0, x1, y1 = detection.box
         steps = np.linspace(0, 1, 40)
         sides = [

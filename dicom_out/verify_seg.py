@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from dicom_out.verify_frames import Comparison, frames_in, mask_of, voxel_counts
+from dicom_out.verify_groups import FrameFacts, frame_facts
 from domain.codes import Code
 from domain.errors import VerificationFailed
 from domain.findings import Findings, SegmentDescription
@@ -23,6 +24,7 @@ from volume.spacing import tolerance_mm
 TOLERANCE_MM = 0.01
 _VOLUME = Code("118565006", "SCT", "Volume")
 _PLACING = ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence")
+_CLAIMED = "SEG: it claims a place in the patient that its source does not have."
 _PER_ML = {"ml": 1.0, "mL": 1.0, "cm3": 1.0, "mm3": 1e-3, "l": 1e3, "L": 1e3}
 _MASK_VOLUME_TOLERANCE = 0.01
 """An engine may measure on a finer or coarser model of the mask; a wrong unit or voxel size is far beyond this."""
@@ -64,6 +66,8 @@ class CheckedSeg:
     """Index of the slice by source instance and its frame."""
     findings: Findings = field(repr=False)
     """What was compared with the file, voxel by voxel."""
+    frames: dict[tuple[str, int], tuple[int, int]] = field(repr=False, default_factory=dict)
+    """Slice, from 0, and segment (0: all) of each frame, from 1, of each instance."""
 
     @property
     def sop_instance_uids(self) -> frozenset[str]:
@@ -107,17 +111,19 @@ def check_seg(seg: Dataset | Sequence[Dataset], result: Result, slices: Slices) 
             raise VerificationFailed("Findings, grid and source do not have the same number of slices.")
     tracking, segments = _check_segments(parts, findings.segments)
     fractional = any(part.SegmentationType == "FRACTIONAL" for part in parts)
-    comparison = Comparison(findings, fractional=fractional)
-    place = None
+    voxels = voxel_counts(findings)
+    comparison = Comparison(findings, voxels, fractional=fractional)
+    place: _Place | None = None
+    frames: dict[tuple[str, int], tuple[int, int]] = {}
     for part, described in zip(parts, _numbers_in(parts), strict=True):
         if isinstance(result.grid, Raster):
             _check_picture(part, result.grid)
         else:
             place = check_geometry(part, result.grid, slices)
-        _compare(part, described, comparison, result.grid, slices)
+        lie = _compare(part, described, comparison, result.grid, slices)
+        frames |= {(str(part.SOPInstanceUID), number): lies for number, lies in enumerate(lie, start=1)}
         check_referenced_series(part, slices, shape[0])
     comparison.finish()
-    voxels = voxel_counts(findings)
     if place is not None:
         _check_volumes(voxels, result, place)
     return CheckedSeg(
@@ -127,6 +133,7 @@ def check_seg(seg: Dataset | Sequence[Dataset], result: Result, slices: Slices) 
         spacing_mm=None if place is None else (place.row_mm, place.column_mm),
         slices={_image(slices, k): k for k in range(shape[0])},
         findings=findings,
+        frames=frames,
     )
 
 
@@ -145,9 +152,9 @@ def _check_picture(seg: Dataset, raster: Raster) -> None:
     """Without patient coordinates there is nothing but the same rows and columns (PS3.3 A.51.5.1)."""
     if (seg.Rows, seg.Columns) != raster.shape[1:]:
         raise VerificationFailed("SEG: Rows and Columns are not the source's.")
-    groups = (*seg.SharedFunctionalGroupsSequence, *seg.PerFrameFunctionalGroupsSequence)
-    if "FrameOfReferenceUID" in seg or any(keyword in group for group in groups for keyword in _PLACING):
-        raise VerificationFailed("SEG: it claims a place in the patient that its source does not have.")
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    if "FrameOfReferenceUID" in seg or any(keyword in shared for keyword in _PLACING):
+        raise VerificationFailed(_CLAIMED)
 
 
 def check_geometry(seg: Dataset, grid: Grid, slices: Slices, *, what: str = "SEG") -> _Place:
@@ -225,45 +232,49 @@ def _code(item: Dataset) -> Code:
     return Code(str(value), str(item.get("CodingSchemeDesignator")), str(item.get("CodeMeaning")))
 
 
-def _compare(seg: Dataset, described: list[int], comparison: Comparison, grid: Grid | Raster, slices: Slices) -> None:
-    """Compare every frame of an instance with the findings, on the slice on which it lies."""
+def _compare(
+    seg: Dataset, described: list[int], comparison: Comparison, grid: Grid | Raster, slices: Slices
+) -> list[tuple[int, int]]:
+    """Compare every frame of an instance with the findings on its slice; return slice and segment (0: all)."""
+    lie: list[tuple[int, int]] = []
     kind = str(seg.SegmentationType)
     numbers = np.array([0, *described])
-    groups = seg.PerFrameFunctionalGroupsSequence
-    for number, (group, frame) in enumerate(zip(groups, frames_in(seg), strict=True), 1):
-        k = slice_of(number, group, grid, slices)
+    known: dict[tuple[object, ...], int] = {}
+    for number, (facts, frame) in enumerate(zip(frame_facts(seg), frames_in(seg), strict=True), 1):
+        place = (facts.images, facts.position, facts.time)
+        if place not in known:
+            if isinstance(grid, Raster) and facts.is_placed:
+                raise VerificationFailed(_CLAIMED)
+            known[place] = slice_of(number, facts, grid, slices)
+        k = known[place]
         if kind == "LABELMAP":
+            lie.append((k, 0))
             comparison.labels(numbers, k, frame)
             continue
-        segment = described[int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber) - 1]
+        segment = described[(facts.segment or 0) - 1]
+        lie.append((k, segment))
         if kind == "FRACTIONAL":
             comparison.fractions(segment, k, frame)
         else:
             comparison.mask(segment, k, frame.view(np.bool_))
+    return lie
 
 
-def slice_of(number: int, group: Dataset, grid: Grid | Raster, slices: Slices, *, what: str = "SEG") -> int:
+def slice_of(number: int, facts: FrameFacts, grid: Grid | Raster, slices: Slices, *, what: str = "SEG") -> int:
     """Return the slice of the source on which a frame lies by its position, or without coordinates by its source."""
-    named = [
-        image_named(item) for derivation in group.DerivationImageSequence for item in derivation.SourceImageSequence
-    ]
     if isinstance(grid, Raster):
-        k = next((k for k in range(grid.shape[0]) if named == [_image(slices, k)]), -1)
-        if k >= 0 and grid.shape[0] > 1 and int(group.FrameContentSequence[0].TemporalPositionIndex) != k + 1:
-            raise VerificationFailed(
-                f"{what}: frame {number} has another TemporalPositionIndex than its source image."
-            )
+        k = next((k for k in range(grid.shape[0]) if facts.images == (_image(slices, k),)), -1)
+        if k >= 0 and grid.shape[0] > 1 and facts.time != k + 1:
+            raise VerificationFailed(f"{what}: frame {number} has another time than its source image.")
     else:
-        k = _slice_at(
-            number, [float(x) for x in group.PlanePositionSequence[0].ImagePositionPatient], grid, slices, what
-        )
-    if k < 0 or named != [_image(slices, k)]:
+        k = _slice_at(number, facts.position or (), grid, slices, what)
+    if k < 0 or facts.images != (_image(slices, k),):
         raise VerificationFailed(f"{what}: frame {number} names another source image than the one at its position.")
     return k
 
 
-def _slice_at(number: int, position: list[float], grid: Grid, slices: Slices, what: str) -> int:
-    k = int(np.rint(grid.to_index(position)[0]))
+def _slice_at(number: int, position: tuple[float, ...], grid: Grid, slices: Slices, what: str) -> int:
+    k = int(np.rint(grid.to_index(position)[0])) if len(position) == 3 else -1
     if not 0 <= k < grid.shape[0] or math.dist(position, grid.to_lps((k, 0, 0))) > _unevenness_mm(grid):
         raise VerificationFailed(f"{what}: frame {number} does not lie on a slice of the source.")
     if math.dist(position, slices.positions_mm[k]) > TOLERANCE_MM:
@@ -279,17 +290,13 @@ def _unevenness_mm(grid: Grid) -> float:
     return 2 * tolerance_mm(float(np.diff(grid.along_mm).min()) if grid.shape[0] > 1 else grid.spacing_mm[0])
 
 
-def image_named(reference: Dataset) -> tuple[str, int | None]:
-    """Return the instance, and the frame where there is one, that a reference names (PS3.3 10.8)."""
-    frame = reference.get("ReferencedFrameNumber")
-    return str(reference.ReferencedSOPInstanceUID), None if frame is None else int(frame)
-
-
 def _check_volumes(voxels: dict[tuple[int, int], int], result: Result, place: _Place) -> None:
     """Compare the volume of each segment, by the segmentation's own geometry, with that on the findings' grid."""
     own_ml, expected_ml = place.voxel_ml, result.patient_grid.voxel_volumes_ml
-    for number in sorted({number for number, _ in voxels}):
-        counts = {k: count for (segment, k), count in voxels.items() if segment == number}
+    by_segment: dict[int, dict[int, int]] = {}
+    for (number, k), count in voxels.items():
+        by_segment.setdefault(number, {})[k] = count
+    for number, counts in by_segment.items():
         volume = sum(count * float(own_ml[k]) for k, count in counts.items())
         if not math.isclose(volume, sum(c * float(expected_ml[k]) for k, c in counts.items()), rel_tol=1e-3):
             raise VerificationFailed(f"SEG: the volume of segment {number} is not the engine's.")

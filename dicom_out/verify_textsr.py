@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 
 from dicom_out.kind import Check
+from dicom_out.verify_regions import check_evidence
 from domain.codes import Code
 from domain.errors import VerificationFailed
 
@@ -42,7 +43,7 @@ def check_text_sr(check: Check) -> None:
     for box in findings.detections:
         if not any(line.startswith(f"{box.label}: {box.type.meaning}") for line in found):
             raise VerificationFailed("Text SR: a detection is missing.")
-    _check_evidence(report, set(check.slices.sop_instance_uids))
+    check_evidence(report, check)
 
 
 def _line(found: list[str], subject: str) -> str:
@@ -58,14 +59,3 @@ def _texts(report: Dataset, section: str) -> Iterator[str]:
         names = part.get("ConceptNameCodeSequence")
         if names and names[0].CodeValue == section:
             yield from (str(item.TextValue) for item in part.ContentSequence)
-
-
-def _check_evidence(report: Dataset, expected: set[str]) -> None:
-    evidence = {
-        str(item.ReferencedSOPInstanceUID)
-        for study in report.CurrentRequestedProcedureEvidenceSequence
-        for series in study.ReferencedSeriesSequence
-        for item in series.ReferencedSOPSequence
-    }
-    if evidence != expected:
-        raise VerificationFailed("Text SR: its evidence is not the source.")

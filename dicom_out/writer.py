@@ -112,6 +112,8 @@ def _segments(item: ResultObject, encoded: Encoded) -> dict[int, Segmented]:
             sop_instance_uid=item.sop_instance_uid,
             series_instance_uid=item.series_instance_uid,
             number=there,
+            of=number,
+            frames={k: frame for (segment, k), frame in encoded.frames.items() if segment in (0, number)},
         )
         for number, there in encoded.segments.items()
     }

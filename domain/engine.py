@@ -88,6 +88,8 @@ class Case:
 
     volume: Volume | None = None
     images: tuple[Image, ...] = ()
+    priors: int = 0
+    """So many images, the last ones, are of earlier studies of the patient."""
     context: StudyContext = StudyContext()
     options: Mapping[str, object] = field(default_factory=dict)
     prompt: Prompt | None = None

@@ -146,6 +146,9 @@ class Header:
     """(0040,1003): STAT, HIGH, ROUTINE, MEDIUM, LOW."""
     is_own_result: bool = False
     """Made by a Voxgate: never analysed (see ``volume.header``)."""
+    patient: str | None = field(default=None, repr=False)
+    """Digest of who the patient is, while an instance is taken in (``volume.patient``). It is not kept: the store
+    makes its own key of it."""
 
 
 class Disposition(Enum):

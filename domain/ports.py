@@ -134,6 +134,14 @@ class SeriesIndex(Protocol):
         """Return the stored instances with these UIDs, in the order asked for; missing ones are left out."""
         ...
 
+    def study(self, study_instance_uid: str) -> tuple[StoredInstance, ...]:
+        """Return the stored instances of a study in order of arrival."""
+        ...
+
+    def study_arrivals(self, study_instance_uid: str) -> list[SeriesArrival]:
+        """Return how far each series of a study has arrived, also those that were frozen."""
+        ...
+
     def conflicts(self, series_instance_uid: str) -> int:
         """Return how many instances of the series lie in quarantine."""
         ...
@@ -159,7 +167,11 @@ class PatientHistory(Protocol):
     """Which stored studies belong to one patient; how that is known stays inside."""
 
     def other_studies(self, study_instance_uid: str) -> tuple[StoredInstance, ...] | None:
-        """Return one instance of each series of the patient's other studies; ``None`` for an unknown patient."""
+        """Return one instance of each series of the patient's other studies; ``None`` for an unknown patient.
+
+        Same are PatientID, IssuerOfPatientID and PatientBirthDate, in every instance of both studies; nothing else
+        tells patients apart beyond doubt. Which study is earlier, their files say.
+        """
         ...
 
 

@@ -205,6 +205,17 @@ def engines(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
 
 @app.command(cls=PlainCommand)
+def terms(
+    words: Annotated[str, typer.Argument(help="Only structures with this in their name.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the structures whose codes and colour a manifest may take by name."""
+    from gateway.commands.terms import list_terms
+
+    list_terms(words, as_json=as_json)
+
+
+@app.command(cls=PlainCommand)
 def profiles(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List what destinations can get: the objects of each profile, how they are encoded, and why."""
     from gateway.commands.profiles import list_profiles

@@ -15,7 +15,6 @@ from domain.engine import Answer, Verdict
 from domain.errors import GatewayError, MalformedInstance
 from domain.image import Raster, UltrasoundRegion
 from domain.instance import Header, StoredInstance
-from domain.job import JobState
 from domain.series import Resample, Stack
 from domain.volume import Grid
 from gateway import wiring
@@ -98,11 +97,6 @@ class StackReport:
         return scale.factor, scale.reason
 
     @property
-    def context(self) -> StudyContext:
-        """What a model would be told beside the pixels; reads the header of one instance."""
-        return ContextBuilder().of(self.stack, self.paths)
-
-    @property
     def verdict(self) -> str:
         """Which routes take it, or the named cause why none does."""
         how = f", resampled ({', '.join(sorted(self.resample))})" if self.resample else ""
@@ -119,6 +113,21 @@ class Inspection:
 
     stacks: tuple[StackReport, ...]
     left_out: tuple[LeftOut, ...]
+
+    def context_of(self, report: StackReport) -> StudyContext:
+        """Return what a model would be told beside the pixels; these files stand for the store."""
+        return ContextBuilder(self).of(report.stack, report.paths)
+
+    def other_studies(self, study_instance_uid: str) -> tuple[StoredInstance, ...] | None:
+        """See ``PatientHistory.other_studies``; nobody knows what else the store holds, so that none is unknown."""
+        found = [
+            StoredInstance(header=first, path=item.paths[first.sop_instance_uid], received_at=wiring.now())
+            for item in self.stacks
+            for first in item.stack.headers[:1]
+        ]
+        mine = {item.header.patient for item in found if item.header.study_instance_uid == study_instance_uid}
+        others = tuple(item for item in found if item.header.study_instance_uid != study_instance_uid)
+        return tuple(item for item in others if mine == {item.header.patient}) or None if None not in mine else None
 
 
 @contextmanager
@@ -179,8 +188,7 @@ class _Reader:
 
 
 def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int) -> StackReport:
-    job = plan.jobs[0]
-    is_refused = job.state is JobState.NOT_RUN
+    refused = plan.refused_for
     return StackReport(
         study=study,
         series=series,
@@ -189,8 +197,8 @@ def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int)
         grid=plan.grid,
         raster=plan.raster,
         routes=tuple(name for name, verdict in plan.verdicts if verdict.answer is Answer.YES),
-        code=job.code if is_refused else "",
-        reason=job.reason if is_refused else "",
+        code=refused.code if refused else "",
+        reason=refused.reason if refused else "",
         verdicts=plan.verdicts,
         resample=plan.resample,
     )

@@ -6,16 +6,13 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import re
-import secrets
 import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 
 from domain.errors import GatewayError
@@ -36,27 +33,6 @@ def uid_ref(uid: str, *, key: bytes) -> str:
     looked up in a PACS by a reader of the logs.
     """
     return hmac.new(key, uid.encode(), hashlib.sha256).hexdigest()[:10]
-
-
-def installation_secret(store: Path) -> bytes:
-    """Return the installation's secret, made on first use; the same for every process on this store."""
-    path = store / "secret.key"
-    if not path.exists():
-        store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = store / f".secret.{os.getpid()}.{secrets.token_hex(4)}"
-        fresh.touch(mode=0o600)
-        with fresh.open("wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())  # an empty secret after a power cut would be everybody's
-        try:
-            # A link, unlike a rename, never replaces the secret that another process made a moment earlier.
-            os.link(fresh, path)
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-    return path.read_bytes()
 
 
 def silence_leaky_libraries() -> None:

@@ -109,6 +109,7 @@ def analyse(
         for analysed, uid in enumerate(sorted(order, key=lambda uid: _holds_drawings(store, uid))):  # noqa: B007
             tell(0.0)
             _work_off(joined, uid)
+        # When all are done: a study's job comes with its last series, a drawing's with the drawing.
         reports = [
             _report(job, number, _kept(job, store, out))
             for number, uid in enumerate(order, start=1)
@@ -130,8 +131,8 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
                 series=position,
                 instances=len(plan.stack.headers),
                 stack=plan.stack.name,
-                code=plan.jobs[0].code if plan.jobs[0].state is JobState.NOT_RUN else "",
-                reason=plan.jobs[0].reason if plan.jobs[0].state is JobState.NOT_RUN else "",
+                code=plan.refused_for.code if plan.refused_for else "",
+                reason=plan.refused_for.reason if plan.refused_for else "",
                 verdicts=plan.verdicts,
             )
             for position, uid in enumerate(order, start=1)

@@ -18,8 +18,9 @@ from domain.errors import ConfigurationError, GatewayError
 from gateway.config import Config, load_config
 from gateway.lean import keep_out_decoders
 from gateway.lifeline import Lifeline, die_with_parent
-from gateway.logs import installation_secret, set_up_logs, silence_leaky_libraries
+from gateway.logs import set_up_logs, silence_leaky_libraries
 from gateway.sections import HttpSection, ScpSection
+from store.secret import installation_secret
 
 log = logging.getLogger("gateway.process")  # also when it runs as __main__
 

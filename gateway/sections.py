@@ -236,6 +236,7 @@ class ProfileSection(Section):
     empty_frames: bool | None = None
     max_frames: Annotated[int, Field(ge=0)] | None = None
     preliminary: Literal["", "preliminary", "final"] | None = None
+    regionless: Literal["group", "statement"] | None = None
     identified: bool | None = None
     superseded: Literal["keep", "reject"] | None = None
     why: str = ""
@@ -297,6 +298,8 @@ class RouteSection(Section):
 
     name: Name
     engine: str
+    unit: Literal["series", "study"] = "series"
+    priors: Annotated[int, Field(ge=0, le=8)] = 0
     modality: Texts = ()
     body_part_examined: Texts = ()
     series_description: Texts = ()
@@ -310,6 +313,12 @@ class RouteSection(Section):
     prompt: Annotated[tuple[PromptSection, ...], BeforeValidator(_as_objects)] = ()
     prompts_from_dicom: Annotated[DrawingSection | None, BeforeValidator(_as_rule)] = None
     resample: Annotated[tuple[Resample, ...], BeforeValidator(_as_list)] = ()
+
+    @model_validator(mode="after")
+    def _priors_of_studies(self) -> Self:
+        if self.priors and self.unit != "study":
+            raise ValueError('priors need unit = "study"')
+        return self
 
     @model_validator(mode="after")
     def _one_space(self) -> Self:

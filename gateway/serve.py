@@ -13,11 +13,12 @@ from pathlib import Path
 from domain.errors import ConfigurationError
 from gateway.config import Config
 from gateway.crashes import CrashNotes
-from gateway.logs import installation_secret, set_up_logs
+from gateway.logs import set_up_logs
 from gateway.names import foreign_packages
 from gateway.process import PREPARE, ROLES
 from gateway.runfiles import StatusFile, only_supervisor
 from gateway.supervisor import ChildState, ChildStatus, ProcessSpec, Supervisor
+from store.secret import installation_secret
 
 log = logging.getLogger(__name__)
 

@@ -152,6 +152,7 @@ def parts(
     confirming = Confirming(jobs=store.jobs, transactions=store.transactions, profiles=known, clock=now)
     steps = Steps(
         index=store.series,
+        history=store.series,
         jobs=store.jobs,
         planner=planner,
         engines=engines,

@@ -6,21 +6,34 @@ import re
 
 from domain.context import StudyContext
 
-_SEX = {"cxr": {"M": "M", "F": "F"}, "derm": {"M": "male", "F": "female"}, "ct": {"M": "M", "F": "F"}}
+_ORDER = ("age", "gender", "indication", "comparison")
+_LABEL = re.compile(rf"(?i)(?:^|(?<=[\s.;]))({'|'.join(_ORDER)})\s*:", re.MULTILINE)
+_SEX = {"M": "male", "F": "female"}
 
 
 def context_used(sent: str, header: StudyContext, modality: str) -> str:
-    """Return the sent lines, then ``Age`` and ``Gender`` of the header where no such line was sent.
+    """Return the sent lines, and ``Age``, ``Gender``, ``Indication`` and ``Comparison`` of the header where not sent.
 
-    In the form of the training data: decades for radiology (``Age:60-70.``), years for dermatology. What the header
-    does not say is left out, never guessed.
+    In the order and the form of the training data: decades for radiology (``Age:60-70.``), years for dermatology.
+    What was sent is not changed, and what the header does not say is left out, never guessed.
     """
-    given = {match.lower() for match in re.findall(r"(?im)^\s*(age|gender)\s*:", sent)}
-    lines = [sent.strip()] if sent.strip() else []
-    if "age" not in given and header.patient_age_y is not None:
-        years = int(header.patient_age_y)
-        lines.append(f"Age:{years}." if modality == "derm" else f"Age:{years // 10 * 10}-{years // 10 * 10 + 10}.")
-    sex = _SEX[modality].get(header.patient_sex or "")
-    if "gender" not in given and sex:
-        lines.append(f"Gender:{sex}.")
-    return "\n".join(lines)
+    given = {found.lower() for found in _LABEL.findall(sent)}
+    added = {name: line for name, line in _lines(header, modality).items() if name not in given}
+    lines = sent.strip().splitlines()
+    labels = [match[1].lower() if (match := _LABEL.match(line)) else "" for line in lines]
+    if all(labels):
+        whole = [*zip(labels, lines, strict=True), *added.items()]
+        return "\n".join(line for _, line in sorted(whole, key=lambda item: _ORDER.index(item[0])))
+    before = [line for name, line in added.items() if name in ("age", "gender")]
+    after = [line for name, line in added.items() if name not in ("age", "gender")]
+    return "\n".join([*before, sent.strip(), *after])
+
+
+def _lines(header: StudyContext, modality: str) -> dict[str, str]:
+    said = header.lines()
+    if modality == "derm":
+        if header.patient_age_y is not None:
+            said["Age"] = f"{int(header.patient_age_y)}."
+        if header.patient_sex in _SEX:
+            said["Gender"] = f"{_SEX[header.patient_sex]}."
+    return {name.lower(): f"{name}:{text}" for name, text in said.items()}

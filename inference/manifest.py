@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from domain.engine import Answer, EngineManifest, Verdict
 from domain.errors import ConfigurationError
 from domain.findings import SegmentDescription
 from domain.series import SeriesFacts, StackKind
+from inference.terminology import Terminology
 from inference.weighting import native_t1
 from inference.weights import WeightsFile, WeightsPackage
 
@@ -116,8 +117,13 @@ def licence_sentence(engine: str, licence: str) -> str:
     )
 
 
-def read_declaration(path: Path) -> EngineDeclaration:
+def read_declaration(path: Path, terms: Terminology | None = None) -> EngineDeclaration:
     """Read one ``manifest.toml``.
+
+    Parameters
+    ----------
+    terms
+        What its codes are looked up in; one for several manifests is read once.
 
     Raises
     ------
@@ -128,7 +134,7 @@ def read_declaration(path: Path) -> EngineDeclaration:
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: not readable as TOML") from error
-    reader = _Reader()
+    reader = _Reader(terms or Terminology())
     declaration = _declaration(reader, table)
     if reader.faults:
         raise ConfigurationError("\n".join(f"{path}: {fault}" for fault in reader.faults))
@@ -239,6 +245,8 @@ def _prompts(read: _Reader, table: Mapping[str, Any]) -> dict[str, dict[str, str
 
 
 def _segment(read: _Reader, item: Mapping[str, Any], path: str) -> SegmentDescription:
+    if "structure" in item:
+        return _structure(read, item, path)
     read.refuse_unknown(item, SegmentDescription.__dataclass_fields__, f"{path}.")
     return SegmentDescription(
         key=read.text(item, f"{path}.key"),
@@ -253,11 +261,29 @@ def _segment(read: _Reader, item: Mapping[str, Any], path: str) -> SegmentDescri
     )
 
 
+def _structure(read: _Reader, item: Mapping[str, Any], path: str) -> SegmentDescription:
+    """Return a segment that takes codes and colour from the table of structures; key and label may be its own."""
+    read.refuse_unknown(item, ("structure", "key", "label", "colour_rgb"), f"{path}.")
+    name = read.text(item, f"{path}.structure")
+    found = read.terms.structure(name)
+    if found is None:
+        omitted = read.terms.omitted().get(name)
+        why = "its code is not in the DICOM Standard" if omitted else "voxgate terms lists those that there are"
+        read.faults.append(f"{path}.structure: no structure is called {name!r}; {why}")
+        nothing = Code("", "", "")
+        found = SegmentDescription(key=name, label=name, category=nothing, type=nothing)
+    own: dict[str, Any] = {key: read.text(item, f"{path}.{key}") for key in ("key", "label") if key in item}
+    if "colour_rgb" in item:
+        own["colour_rgb"] = read.colour(item, f"{path}.colour_rgb")
+    return replace(found, **own)
+
+
 class _Reader:
     """Takes values out of parsed TOML and collects what is wrong with them, so that all faults are told at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, terms: Terminology) -> None:
         self.faults: list[str] = []
+        self.terms = terms
 
     def text(self, table: Mapping[str, Any], path: str) -> str:
         return str(self._take(table, path, lambda value: isinstance(value, str) and value != "", "a text", ""))
@@ -293,7 +319,11 @@ class _Reader:
             and all(isinstance(v, str) and v for v in value),
             "[value, scheme, meaning]", ["", "", ""],
         )  # fmt: skip
-        return Code(*parts)
+        code = Code(*parts)
+        fault = self.terms.fault(code) if code.value else None
+        if fault is not None:
+            self.faults.append(f"{path}: {fault}")
+        return code
 
     def colour(self, table: Mapping[str, Any], path: str) -> tuple[int, int, int]:
         red, green, blue = self._take(

@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from volume.assembly import assemble
 from volume.context import read_context
 from volume.digest import inspect
 from volume.geometry import geometry
+from volume.priors import is_same_patient, priors_of
 from volume.repeats import group_stored
 from volume.view import read_picture
 
@@ -100,7 +101,8 @@ def dicom_files(request: PredictRequest, settings: PredictSettings, folder: Path
 
 
 def _pictures(parts: Sequence[ImagePart], files: Sequence[bytes], settings: PredictSettings) -> Inputs:
-    pictures, uids, context = [], [], StudyContext()
+    pictures, uids = [], []
+    sent: list[Path] = []
     with tempfile.TemporaryDirectory(prefix="voxgate-predict-") as folder:
         for index, (part, data) in enumerate(zip(parts, files, strict=True)):
             if part.format != "dcm":
@@ -114,9 +116,18 @@ def _pictures(parts: Sequence[ImagePart], files: Sequence[bytes], settings: Pred
                 raise InvalidRequest(422, [f"images[{index}].data: {error}"]) from None
             pictures.append(found.pixels)
             uids.append(found.sop_instance_uid)
-            context = found.context if len(uids) == 1 else context
+            sent.append(path)
+        context = _context(sent)
     known = uids if len(uids) == len(pictures) else []
     return Inputs(pictures=tuple(pictures), context=context, slices=tuple(known))
+
+
+def _context(sent: Sequence[Path]) -> StudyContext:
+    """Return the context of the first image; further ones of the same patient may be what it is compared with."""
+    if not sent:
+        return StudyContext()
+    earlier = priors_of(sent[0], [path for path in sent[1:] if is_same_patient(sent[0], path)])
+    return replace(read_context(sent[0]), priors=earlier or None)
 
 
 def _picture(data: bytes, index: int, kind: str, settings: PredictSettings) -> npt.NDArray[np.uint8]:

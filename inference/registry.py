@@ -14,6 +14,7 @@ from domain.ports import Engine
 from domain.series import SeriesFacts
 from inference.checkpoints import container_of, digest_of, folder_of
 from inference.manifest import EngineDeclaration, licence_sentence, read_declaration
+from inference.terminology import Terminology
 from inference.weights import WeightsPackage
 
 _CHANGING = ("window", "precision", "orientation")
@@ -198,7 +199,8 @@ class Registry:
 
 
 def _declarations(folder: Path) -> dict[str, EngineDeclaration]:
-    found = [read_declaration(path) for path in sorted(folder.glob("*/manifest.toml"))]
+    terms = Terminology()
+    found = [read_declaration(path, terms) for path in sorted(folder.glob("*/manifest.toml"))]
     by_name = {declaration.manifest.name: declaration for declaration in found}
     if len(by_name) != len(found):
         raise ConfigurationError(f"{folder}: two engines have the same name")

@@ -74,7 +74,8 @@ def decoded(stack: Stack, paths: Mapping[str, Path], allowed: Collection[Resampl
     """
     if stack.kind is StackKind.VOLUME:
         return Case(volume=assemble(stack, paths, allowed))
-    return Case(images=_images(stack, paths))
+    studies = [header.study_instance_uid for header in stack.headers]
+    return Case(images=_images(stack, paths), priors=sum(study != studies[0] for study in studies))
 
 
 def _images(stack: Stack, paths: Mapping[str, Path]) -> tuple[Image, ...]:

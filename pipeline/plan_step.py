@@ -56,6 +56,9 @@ class PlanStep:
             return [*following, replace(task, args=args, delay_s=self._drawings.delay_s(waiting))]
         # Last: a series whose plan got lost on the way is handed on again (``Watch.hand_on_complete_series``).
         self._index.freeze(series_instance_uid, revision)
+        if instances and self._planner.study_routes:
+            args = (instances[0].header.study_instance_uid, *task.args[:3], 1)
+            following.append(Task(step="plan-study", args=args, queue="cpu", priority=1))
         return following
 
     def _planned(
@@ -72,16 +75,17 @@ class PlanStep:
         earlier = [job for job in found if not job.drawing]
         # Many stacks may share one statement.
         jobs = {job.job_id: job for plan in plans for job in plan.jobs}
-        planned = [_with_predecessor(job, earlier) for job in jobs.values() if not _is_answered(job, prompted)]
+        planned = [with_predecessor(job, earlier) for job in jobs.values() if not _is_answered(job, prompted)]
         self._look_again(instances[0].header.study_instance_uid, others, prompted)
         planned += [_statement(instance, fate) for instance, fate in fates]
         known = {instance.header.sop_instance_uid for instance in instances}
         # A plan of a later revision may have been quicker: what it made is not this one's to withdraw.
-        outdated = [job for job in earlier if known.issuperset(job.sop_instance_uids)]
-        self._withdraw(outdated, {job.job_id for job in planned})
+        of_studies = {route.name for route in self._planner.study_routes}  # their step withdraws them
+        outdated = [job for job in earlier if known.issuperset(job.sop_instance_uids) and job.route not in of_studies]
+        self.withdraw(outdated, {job.job_id for job in planned})
         note = self.conflict_note(series_instance_uid)
         for job in planned:
-            self._record(job, note)
+            self.record(job, note)
         planned += self._record_drawn([fate for _, fate in fates])
         queued = [self._jobs.get(job.job_id) for job in planned]
         log.info("series planned", extra={"instances": len(instances), "stacks": len(plans)})
@@ -96,10 +100,10 @@ class PlanStep:
         """Add the jobs that drawings start, in place of those of earlier versions; return them."""
         drawn = [job for fate in fates for job in fate.jobs]
         for job in drawn:
-            self._record(job, self.conflict_note(job.series_instance_uid))
+            self.record(job, self.conflict_note(job.series_instance_uid))
         kept = {job.job_id for job in drawn}
         for fate in fates:
-            self._withdraw(fate.outdated, kept)
+            self.withdraw(fate.outdated, kept)
             for statement in fate.answered:
                 if statement.code == "no-route":
                     self._jobs.remove(statement.job_id)
@@ -118,7 +122,7 @@ class PlanStep:
         }:
             self._index.thaw(uid)
 
-    def _record(self, job: Job, note: str) -> None:
+    def record(self, job: Job, note: str) -> None:
         """Add a job; where it is known, bring its statement up to date, and start it again where it was withdrawn."""
         if self._jobs.add(replace(job, reason=f"{job.reason} {note}".strip())):
             return
@@ -138,9 +142,9 @@ class PlanStep:
         """State the fate of a series of which every instance was refused as a conflicting copy."""
         note = self.conflict_note(series_instance_uid)
         if note:
-            self._record(nothing_kept(series_instance_uid, note), "")
+            self.record(nothing_kept(series_instance_uid, note), "")
 
-    def _withdraw(self, earlier: Sequence[Job], kept: set[str]) -> None:
+    def withdraw(self, earlier: Sequence[Job], kept: set[str]) -> None:
         """Replace statements about sets that have changed, and jobs on them that have not begun."""
         for job in earlier:
             if job.job_id in kept:
@@ -166,7 +170,7 @@ class PlanStep:
         instances = self._index.instances(str(plan.args[0]), int(plan.args[1]))
         if instances:
             headers = tuple(instance.header for instance in instances)
-            self._record(not_run(Stack(name="", headers=headers), code, reason), "")
+            self.record(not_run(Stack(name="", headers=headers), code, reason), "")
 
 
 def _statement(instance: StoredInstance, fate: DrawingFate) -> Job:
@@ -181,7 +185,7 @@ def _is_answered(job: Job, prompted: Sequence[Job]) -> bool:
     )
 
 
-def _with_predecessor(job: Job, earlier: Sequence[Job]) -> Job:
+def with_predecessor(job: Job, earlier: Sequence[Job]) -> Job:
     """Name the newest earlier job on the same route whose set overlaps: its SR becomes the predecessor document."""
     if not job.route:
         return job

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from domain.engine import Answer, Verdict, job_id
 from domain.errors import AssemblyError, GatewayError
@@ -14,16 +15,25 @@ from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
 from domain.ports import EngineRegistry
 from domain.prompt import Prompt
-from domain.series import Resample, SeriesFacts, Stack, StackKind
+from domain.series import RefusalCode, Resample, SeriesFacts, Stack, StackKind
 from domain.volume import Grid
 from pipeline.rules import Route
 from volume.drawings.sketch import SketchedObject
 from volume.facts import facts
 from volume.frames import frame_numbers
 from volume.geometry import geometry
-from volume.image_format import raster_of
+from volume.grouping import received_order
+from volume.image_attributes import read_view
+from volume.image_format import MOST_BYTES, bytes_needed, raster_of
 from volume.repeats import group_stored
 from volume.resample import resampling_of
+from volume.views import VIEW_POSITIONS
+
+PART_OF_STUDY = "part-of-study"
+"""Code of the statement about images that a route takes together with the rest of their study."""
+
+Sender = Callable[[str], str | None]
+"""Calling AE title that a series came from."""
 
 STAT = 1
 _PRIORITIES = {"STAT": STAT, "HIGH": 5}
@@ -43,6 +53,12 @@ class StackPlan:
     """Every route's answer, by route name."""
     resample: frozenset[Resample] = frozenset()
     """What is taken out of the slices for the routes that allow it; ``grid`` is then the resampled one."""
+
+    @property
+    def refused_for(self) -> Job | None:
+        """The statement why nothing works on the stack; ``None`` where a route takes it, alone or with its study."""
+        first = self.jobs[0]
+        return first if first.state is JobState.NOT_RUN and first.code != PART_OF_STUDY else None
 
 
 class Planner:
@@ -103,6 +119,11 @@ class Planner:
         """Return the job that a drawing starts on a stack."""
         return self._job(plan.stack, route, frozenset(), prompt)
 
+    @property
+    def study_routes(self) -> tuple[Route, ...]:
+        """The routes that work on studies."""
+        return tuple(route for route in self._routes if route.unit == "study")
+
     def plan(self, instances: Sequence[StoredInstance], *, sender: str | None) -> tuple[StackPlan, ...]:
         """Plan one series; every stack ends up in at least one job.
 
@@ -126,7 +147,7 @@ class Planner:
         verdicts = self._ask(ordered, grid, sender)
         jobs = self._jobs(ordered, verdicts)
         if not jobs:
-            jobs = (not_run(ordered, "no-route", _why_no_route(verdicts)),)
+            jobs = (self._why_not(ordered, verdicts),)
         return StackPlan(stack=ordered, grid=grid, raster=raster, jobs=jobs, verdicts=tuple(verdicts))
 
     def _plan_irregular(self, stack: Stack, sender: str | None, refusal: AssemblyError) -> StackPlan:
@@ -157,11 +178,59 @@ class Planner:
         job = not_run(stack, refusal.code, reason)
         return StackPlan(stack=stack, grid=None, raster=None, jobs=(job,), verdicts=verdicts)
 
+    def _why_not(self, stack: Stack, verdicts: Sequence[tuple[str, Verdict]]) -> Job:
+        takers = [name for name, verdict in verdicts if verdict.answer is Answer.YES]
+        if not takers:
+            return not_run(stack, "no-route", _why_no_route(verdicts))
+        reason = f"Part of the study's job on route {', '.join(map(repr, takers))}, with the study's other images."
+        return not_run(stack, PART_OF_STUDY, reason)
+
+    def study_job(self, route: Route, images: Sequence[Header], priors: Sequence[Header]) -> Job:
+        """Return the job of a study: its images, frontal ones first, then those of earlier studies.
+
+        Parameters
+        ----------
+        images
+            At least one, in any order.
+        priors
+            In the order that they are to have.
+        """
+        ordered = sorted(images, key=view_order)
+        stack = Stack(name="study", headers=(*ordered, *priors), kind=StackKind.IMAGE)
+        needed = sum(map(bytes_needed, stack.headers))
+        if needed > MOST_BYTES:
+            reason = (
+                f"The images of the study on route {route.name!r} need {needed >> 20} MiB of memory together, more "
+                f"than {MOST_BYTES >> 20} MiB. Let the route take fewer of them."
+            )
+            return not_run(stack, RefusalCode.TOO_LARGE, reason)
+        return self._job(stack, route, frozenset())
+
+    def images_of_study(self, route: Route, instances: Sequence[StoredInstance], sender: Sender) -> list[Header]:
+        """Return the images of one study that a route takes; ``sender`` is asked for each series."""
+        series: dict[str, list[StoredInstance]] = defaultdict(list)
+        for instance in instances:
+            series[instance.header.series_instance_uid].append(instance)
+        found = []
+        for uid, members in series.items():
+            paths = {instance.header.sop_instance_uid: instance.path for instance in members}
+            for stack in group_stored([instance.header for instance in members], paths):
+                if stack.refusal is None and self._takes(route, stack, sender(uid)):
+                    found.append(_with_view(stack.headers[0], paths))
+        return found
+
+    def _takes(self, route: Route, stack: Stack, sender: str | None) -> bool:
+        return self._verdict(route, facts(stack, None, sender)).answer is Answer.YES
+
     def _jobs(
         self, stack: Stack, verdicts: Sequence[tuple[str, Verdict]], resample: frozenset[Resample] = frozenset()
     ) -> tuple[Job, ...]:
         taken = {name for name, verdict in verdicts if verdict.answer is Answer.YES}
-        return tuple(self._job(stack, route, resample) for route in self._routes if route.name in taken)
+        return tuple(
+            self._job(stack, route, resample)
+            for route in self._routes
+            if route.name in taken and route.unit == "series"
+        )
 
     def _ask(self, stack: Stack, grid: Grid | None, sender: str | None) -> list[tuple[str, Verdict]]:
         known = facts(stack, grid, sender)
@@ -174,6 +243,8 @@ class Planner:
         return answers
 
     def _verdict(self, route: Route, known: SeriesFacts) -> Verdict:
+        if route.unit == "study" and known.kind is not StackKind.IMAGE:
+            return Verdict(Answer.NO, f"works on the single images of a study; this is {known.kind.in_words}")
         verdict = route.match(known)
         if verdict.answer is not Answer.YES:
             return verdict
@@ -211,6 +282,20 @@ class Planner:
             priority=min(route.priority, _requested_priority(stack.headers)),
             drawing=drawing,
         )
+
+
+def _with_view(header: Header, paths: Mapping[str, Path]) -> Header:
+    """Read from the file what the index does not know: the code of a view."""
+    if header.view_position in VIEW_POSITIONS:
+        return header
+    return replace(header, view_position=read_view(header, paths[header.sop_instance_uid]) or None)
+
+
+def view_order(header: Header) -> tuple[int, tuple[bool, int, str, int]]:
+    """Put frontal projections first and lateral ones last; what does not say stays between."""
+    view = (header.view_position or "").upper()
+    rank = 0 if view in ("PA", "AP") else 2 if view in ("LL", "RL", "LLO", "RLO", "LATERAL", "LAT") else 1
+    return rank, received_order(header)
 
 
 def _placed(stack: Stack) -> tuple[Stack, Grid | None, Raster | None]:

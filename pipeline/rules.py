@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from domain.engine import Answer, Verdict
 from domain.prompt import Prompt
 from domain.series import Resample, SeriesFacts
 from volume.drawings.sketch import SketchedObject
+
+Unit = Literal["series", "study"]
 
 YES = Verdict(Answer.YES, "takes it")
 
@@ -54,6 +57,10 @@ class Route:
 
     name: str
     engine: str
+    unit: Unit = "series"
+    """``study``: all images of a study that the route takes are one case, frontal views first."""
+    priors: int = 0
+    """With ``study``: the images of so many earlier studies of the patient come behind them."""
     modality: tuple[str, ...] = ()
     body_part_examined: tuple[str, ...] = ()
     series_description: tuple[str, ...] = ()

@@ -41,6 +41,7 @@ from pipeline.findings_file import FINDINGS, load_findings, save_findings
 from pipeline.guard import MAX_CRASHES, EngineGuard, Unguarded
 from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
+from pipeline.study_step import StudyStep
 from pipeline.summary import summary
 from pipeline.task import Task
 from volume.kinds import kind_of
@@ -84,12 +85,22 @@ class Steps:
         self._plans = PlanStep(
             index=index, jobs=jobs, planner=planner, next_task=self.next_task, drawings=self._drawings
         )
+        self._studies = StudyStep(
+            index=index,
+            jobs=jobs,
+            planner=planner,
+            plans=self._plans,
+            next_task=self.next_task,
+            history=history,
+        )
 
     def run(self, task: Task) -> list[Task]:
         """Run one step; return what comes next."""
         try:
             if task.step == "plan":
                 return self._attempt(task, lambda: self._plans.run(task))
+            if task.step == "plan-study":
+                return self._attempt(task, lambda: self._studies.run(task))
             # Destinations are worked off side by side, so each delivery is a part of its own.
             part = f"deliver/{task.args[1]}" if task.step in ("deliver", "confirm") else task.step
             with self._jobs.claiming(str(task.args[0]), part) as claim:
@@ -290,8 +301,8 @@ class Steps:
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
             prompt=self._prompt(job, stack),
-            analysed=analysed,
             destinations=job.destinations,
+            analysed=analysed,
         )
 
     def _deliver(self, job: Job, step: str, destination: str, number: int) -> list[Task]:

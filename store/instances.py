@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -19,6 +21,7 @@ from store import schema
 from store.database import AnyRow, Database, translated
 from store.files import INSTANCES, QUARANTINE, Files, StagedFile
 from store.groups import Groups
+from store.secret import installation_secret
 from store.series import SeriesChange, apply
 from volume.header import header_to_json
 
@@ -63,6 +66,7 @@ class Entry:
     outcome: Outcome | None = None
     owned: bool = False
     """An index row points to the file."""
+    patient_key: str | None = None
 
     @property
     def uid(self) -> str:
@@ -84,6 +88,7 @@ class Instances:
         self._files = files
         self._database = database
         self._groups = Groups[Entry](self._keep)
+        self._secret = b""
 
     def stage(self) -> StagedFile:
         """See ``InstanceSink.stage``."""
@@ -94,6 +99,7 @@ class Instances:
         try:
             with translated():
                 entries = [_entry(candidate, reception) for candidate in candidates]
+                self._name_patients(entries)
                 self._look_up(entries)
                 self._sync([item for item, entry in zip(candidates, entries, strict=True) if entry.synced])
             self._groups.run(entries)
@@ -105,9 +111,17 @@ class Instances:
     def adopt(self, entry: Entry) -> None:
         """Index a complete file that lies in the store without a row, as if it came now."""
         with translated():
+            self._name_patients([entry])
             self._look_up([entry])
             self._files.sync([entry.path])
         self._groups.run([entry])
+
+    def _name_patients(self, entries: Sequence[Entry]) -> None:
+        """Key who the patients are: from the index alone nobody can look up whose images are here."""
+        self._secret = self._secret or installation_secret(self._files.root)
+        for entry in entries:
+            who = entry.header.patient
+            entry.patient_key = who and hmac.new(self._secret, who.encode(), hashlib.sha256).hexdigest()
 
     def _sync(self, candidates: Sequence[Candidate]) -> None:
         for candidate in candidates:
@@ -300,6 +314,7 @@ def row_of(entry: Entry, path: str, *, revision: int) -> dict[str, Any]:
         "path": path,
         "size": entry.size,
         "header": header_to_json(header),
+        "patient_key": entry.patient_key,
         **_received(entry.reception),
     }
 

@@ -60,6 +60,9 @@ instances = Table(
     Column("sender", String(64), nullable=False),
     Column("address", String(255), nullable=False),
     Column("received_at", Moment, nullable=False),
+    # Who the patient is, keyed with the installation's secret; empty where that is not known.
+    Column("patient_key", String(64)),
+    Index("instances_by_patient", "patient_key"),
     Index("instances_by_series", "series_instance_uid", "revision"),
     Index("instances_by_study", "study_instance_uid"),
     sqlite_autoincrement=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from domain.instance import StoredInstance
 from domain.series import SeriesArrival
@@ -204,6 +204,47 @@ class SeriesTable:
                 for row in connection.execute(query.where(_INSTANCES.sop_instance_uid.in_(batch))):
                     found[row.sop_instance_uid] = self._stored(row)
         return tuple(found[uid] for uid in sop_instance_uids if uid in found)
+
+    def study(self, study_instance_uid: str) -> tuple[StoredInstance, ...]:
+        """See ``SeriesIndex.study``."""
+        query = select(_INSTANCES.header, _INSTANCES.path, _INSTANCES.received_at).where(
+            _INSTANCES.study_instance_uid == study_instance_uid
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(_INSTANCES.seq)).all()
+        return tuple(self._stored(row) for row in rows)
+
+    def study_arrivals(self, study_instance_uid: str) -> list[SeriesArrival]:
+        """See ``SeriesIndex.study_arrivals``."""
+        query = select(schema.series).where(_SERIES.study_instance_uid == study_instance_uid)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(_SERIES.series_instance_uid)).all()
+        return [_arrival(row) for row in rows if row.first_arrival_at is not None]
+
+    def other_studies(self, study_instance_uid: str) -> tuple[StoredInstance, ...] | None:
+        """See ``PatientHistory.other_studies``."""
+        with self._database.read() as connection:
+            mine = select(_INSTANCES.patient_key).where(_INSTANCES.study_instance_uid == study_instance_uid)
+            keys = set(connection.execute(mine.distinct()).scalars())
+            if len(keys) != 1 or None in keys:
+                return None
+            same = select(_INSTANCES.study_instance_uid).where(_INSTANCES.patient_key.in_(keys)).distinct()
+            # Of a study whose instances name several patients, or leave one out, nobody can say whose it is.
+            doubtful = (
+                select(_INSTANCES.study_instance_uid)
+                .where(_INSTANCES.study_instance_uid.in_(same))
+                .where(_INSTANCES.patient_key.not_in(keys) | _INSTANCES.patient_key.is_(None))
+            )
+            first_of_series = (
+                select(func.min(_INSTANCES.seq))
+                .where(_INSTANCES.study_instance_uid.in_(same))
+                .where(_INSTANCES.study_instance_uid.not_in(doubtful))
+                .where(_INSTANCES.study_instance_uid != study_instance_uid)
+                .group_by(_INSTANCES.series_instance_uid)
+            )
+            query = select(_INSTANCES.header, _INSTANCES.path, _INSTANCES.received_at)
+            found = query.where(_INSTANCES.seq.in_(first_of_series)).order_by(_INSTANCES.seq)
+            return tuple(self._stored(row) for row in connection.execute(found))
 
     def conflicts(self, series_instance_uid: str) -> int:
         """See ``SeriesIndex.conflicts``."""

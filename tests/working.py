@@ -213,6 +213,7 @@ def working(
         confirming = Confirming(jobs=store.jobs, transactions=store.transactions, profiles=made, clock=clock)
         steps = Steps(
             index=store.series,
+            history=store.series,
             jobs=store.jobs,
             planner=planner,
             engines=engines,

@@ -160,7 +160,7 @@ def _items_of(ds: Dataset, keyword: str) -> list[Dataset]:
 
 def _raw(ds: Dataset, keyword: str) -> bytes | str:
     """Return a value as it stands in the file; as text where somebody has decoded it already."""
-    element: RawDataElement | DataElement | None = ds.get_item(_tag(keyword))
+    element: RawDataElement | DataElement | None = ds.get_item(_tag(keyword), keep_deferred=True)
     if element is None or element.value is None:
         return b""
     if isinstance(element, RawDataElement):

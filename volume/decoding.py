@@ -71,7 +71,7 @@ def _in_memory(header: Header, path: Path, most_bytes: int) -> pydicom.Dataset:
     size = path.stat().st_size
     if header.transfer_syntax_uid in _DEFLATED:
         with opened(path) as inflated:
-            size = inflated.window.size
+            size = 3 * inflated.window.size  # pydicom holds it as it came, inflated, and parsed
     if size > most_bytes:
         raise AssemblyError(
             RefusalCode.TOO_LARGE,

@@ -31,6 +31,7 @@ from volume.functional_groups import (
     groups_of,
 )
 from volume.kinds import ENHANCED_CLASSES
+from volume.patient import patient_digest
 from volume.pet import seconds_between
 from volume.private import PHILIPS_ACTIVITY, PHILIPS_SUV, Encoded, private_values
 from volume.private import is_wanted as is_wanted_privately
@@ -118,6 +119,7 @@ _REQUIRED = {
     "series_instance_uid": "SeriesInstanceUID",
 }
 _OTHER = ("ImageType", "LossyImageCompression", "ModalityLUTSequence", "SpecificCharacterSet", "CorrectedImage")
+_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
 _MOMENTS = ("SeriesDate", "SeriesTime", "AcquisitionDate")
 _INJECTION = ("RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime")
 RADIOPHARMACEUTICAL = 0x00540016
@@ -136,6 +138,7 @@ _NUMBER_TAGS = {name: _tag(keyword) for name, keyword in _NUMBER.items()}
 _NUMBERS_TAGS = {name: (_tag(keyword), count) for name, (keyword, count) in _NUMBERS.items()}
 _REQUIRED_TAGS = {name: (_tag(keyword), keyword) for name, keyword in _REQUIRED.items()}
 _IMAGE_TYPE, _LOSSY, _MODALITY_LUT, _, _CORRECTED = (_tag(keyword) for keyword in _OTHER)
+_PATIENT_TAGS = tuple(_tag(keyword) for keyword in _PATIENT)
 _ISOTOPE_TAGS = {name: _tag(keyword) for name, keyword in _ISOTOPE.items()}
 _INJECTED_AT, _INJECTED_ON = (_tag(keyword) for keyword in _INJECTION)
 _SERIES_DATE, _SERIES_TIME, _ACQUISITION_DATE = (_tag(keyword) for keyword in _MOMENTS)
@@ -146,7 +149,7 @@ WANTED: frozenset[int] = frozenset(
     {
         *_TEXT_TAGS.values(), *_INTEGER_TAGS.values(), *_NUMBER_TAGS.values(),
         *(tag for tag, _ in _NUMBERS_TAGS.values()), *(tag for tag, _ in _REQUIRED_TAGS.values()),
-        *(_tag(keyword) for keyword in (*_OTHER, *_MOMENTS)),
+        *(_tag(keyword) for keyword in (*_OTHER, *_MOMENTS, *_PATIENT)),
     }
 )  # fmt: skip
 """Tags whose values ``header_from_values`` reads, beside the pixel data's presence and the contributing equipment."""
@@ -303,6 +306,7 @@ def header_from_values(
         lossy=_first(values, _LOSSY) == "01",
         has_modality_lut_sequence=bool(values.get(_MODALITY_LUT)),
         is_own_result=_is_own(values),
+        patient=patient_digest(*(_first(values, tag) for tag in _PATIENT_TAGS)),
         **found,
     )
 
@@ -374,8 +378,12 @@ _TUPLES = frozenset(name for name in ("image_type", "corrected_image", *_NUMBERS
 
 
 def header_to_json(header: Header) -> str:
-    """Return a stable JSON text that leaves out what has its default value."""
-    said = {name: getattr(header, name) for name, default in _DEFAULTS.items() if getattr(header, name) != default}
+    """Return a stable JSON text that leaves out what has its default value, and who the patient is."""
+    said = {
+        name: getattr(header, name)
+        for name, default in _DEFAULTS.items()
+        if getattr(header, name) != default and name != "patient"
+    }
     if header.frames:
         said["frames"] = [frame_as_json(frame) for frame in header.frames]
     return json.dumps(said, sort_keys=True, separators=(",", ":"))

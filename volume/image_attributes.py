@@ -15,7 +15,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from domain.errors import StorageError
+from domain.errors import AssemblyError, StorageError
 from domain.image import UltrasoundRegion, VoiLut
 from domain.instance import Header
 from volume.colour import PALETTE_TAGS
@@ -102,6 +102,16 @@ def laterality_of(ds: Dataset) -> str:
     """Return which side of the patient is shown: of the image, or else of the whole series."""
     said = (_text(ds, keyword) for keyword in ("ImageLaterality", "Laterality"))
     return next((side for side in said if side in _SIDES), "")
+
+
+def read_view(header: Header, path: Path) -> str:
+    """Return the view of an image from its file; empty where it does not say, or cannot be read. See ``view_of``."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's warnings quote values
+            return view_of(read_attributes(header, path))
+    except AssemblyError:
+        return ""
 
 
 def view_of(ds: Dataset) -> str:

@@ -30,6 +30,7 @@ from volume.image_attributes import (
 from volume.image_format import (
     MOST_BYTES,
     PALETTE,
+    bytes_needed,
     check_image_format,
     grey_dtype,
     is_grey,
@@ -74,14 +75,16 @@ def read_image(header: Header, path: Path, *, frame: int | None = None, most_byt
 def _read(header: Header, path: Path, frame: int | None, most_bytes: int) -> Image:
     wanted = header if frame is None else replace(header, number_of_frames=1)
     check_image_format(wanted, most_bytes=most_bytes)
+    # What is decoded and what it is decoded from are in memory together.
+    most_encoded = most_bytes + most_bytes // 4 - bytes_needed(wanted)
     ds = read_attributes(header, path)
     raster = raster_of(wanted)
     frames = range(raster.shape[0]) if frame is None else (frame - 1,)
     padding_value = None
     if is_grey(header):
-        pixels, padding_value = _grey(header, path, ds, frames, raster, most_bytes)
+        pixels, padding_value = _grey(header, path, ds, frames, raster, most_encoded)
     else:
-        pixels = _colour(header, path, ds, frames, raster, most_bytes)
+        pixels = _colour(header, path, ds, frames, raster, most_encoded)
     return Image(
         pixels=pixels,
         raster=raster,
@@ -102,12 +105,12 @@ def _read(header: Header, path: Path, frame: int | None, most_bytes: int) -> Ima
 
 
 def _grey(
-    header: Header, path: Path, ds: Dataset, frames: Sequence[int], raster: Raster, most_bytes: int
+    header: Header, path: Path, ds: Dataset, frames: Sequence[int], raster: Raster, most_encoded: int
 ) -> tuple[npt.NDArray[np.generic], float | None]:
     pixels = np.zeros(raster.shape, grey_dtype(header))
     padded: dict[int, npt.NDArray[np.uint8]] = {}
     ends: list[float] = []
-    stored = decoded(header, path, frames, as_stored=True, most_bytes=most_bytes)
+    stored = decoded(header, path, frames, as_stored=True, most_bytes=most_encoded)
     for place, words in enumerate(stored):
         own = words.astype(stored_dtype(header), copy=not words.flags.writeable)
         frame = frame_of(header, own)
@@ -140,12 +143,12 @@ def _rescaled(header: Header, ds: Dataset, values: npt.NDArray[np.integer]) -> n
 
 
 def _colour(
-    header: Header, path: Path, ds: Dataset, frames: Sequence[int], raster: Raster, most_bytes: int
+    header: Header, path: Path, ds: Dataset, frames: Sequence[int], raster: Raster, most_encoded: int
 ) -> npt.NDArray[np.generic]:
     pixels = np.zeros((*raster.shape, 3), np.uint8)
     is_palette = header.photometric_interpretation == PALETTE
     palette = _palette(header, ds) if is_palette else None
-    stored = decoded(header, path, frames, as_stored=is_palette, most_bytes=most_bytes)
+    stored = decoded(header, path, frames, as_stored=is_palette, most_bytes=most_encoded)
     for place, values in enumerate(stored):
         if palette is not None:
             own = values.astype(stored_dtype(header), copy=not values.flags.writeable)

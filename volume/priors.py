@@ -1,4 +1,4 @@
-"""Earlier studies of a patient by modality, body part and distance in days; dates are read for the distance alone."""
+"""Earlier studies of a patient, by modality, body part and distance in days; no date leaves this module."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from domain.context import Prior
 from volume.attributes import Attributes
 from volume.context import read_context, study_day
+from volume.patient import patient_digest
 
 _MOST = 8
 _IMAGING = frozenset(
@@ -46,7 +47,12 @@ def priors_of(path: Path, others: Iterable[Path]) -> tuple[Prior, ...] | None:
 
 
 def is_same_patient(first: Path, second: Path) -> bool:
-    """Tell whether two instances say the same PatientID of the same issuer, and do say one."""
-    wanted = ("PatientID", "IssuerOfPatientID")
-    said = [Attributes(path, wanted) for path in (first, second)]
-    return bool(said[0].first("PatientID")) and all(said[0].first(name) == said[1].first(name) for name in wanted)
+    """Tell whether two instances are of one patient; where it is not certain they are not."""
+    patient = _patient_of(first)
+    return patient is not None and patient == _patient_of(second)
+
+
+def _patient_of(path: Path) -> str | None:
+    names = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
+    read = Attributes(path, names)
+    return patient_digest(*(read.first(name) for name in names))

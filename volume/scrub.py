@@ -164,17 +164,17 @@ class _Names:
         words = list(_WORDS.finditer(plain))
         taken = [self._is_part(word.group()) for word in words]
         weak = [self._is_weak_part(word.group()) for word in words]
+        pairs = list(enumerate(pairwise(words)))
         again = True
-        while again:
-            again = False
-            for i, (first, second) in enumerate(pairwise(words)):
+        while again:  # to the right, to the left, until nothing changes: three rounds at most
+            before = sum(taken)
+            for i, (first, second) in (*pairs, *reversed(pairs)):
                 if _BETWEEN.fullmatch(plain, first.end(), second.start()) is None:
                     continue
-                before = taken[i] or first.group() in _TITLES
                 both = self._are_two_parts(first.group(), second.group())
-                for here, is_named in ((i, taken[i + 1] or both), (i + 1, before or both)):
-                    if weak[here] and is_named and not taken[here]:
-                        taken[here] = again = True
+                taken[i] |= weak[i] and (taken[i + 1] or both)
+                taken[i + 1] |= weak[i + 1] and (taken[i] or both or first.group() in _TITLES)
+            again = sum(taken) > before
         return (word.span() for word, is_taken in zip(words, taken, strict=True) if is_taken)
 
     def _is_part(self, word: str) -> bool:

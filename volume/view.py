@@ -12,10 +12,8 @@ import pydicom
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from domain.context import StudyContext
 from domain.errors import GatewayError, MalformedInstance, UnsupportedSopClass
 from domain.instance import Header
-from volume.context import read_context
 from volume.display import WHOLE, displayed
 from volume.header import header_of, is_uid
 from volume.images import read_image
@@ -27,7 +25,6 @@ class Picture:
 
     pixels: npt.NDArray[np.uint8]
     sop_instance_uid: str = field(repr=False)
-    context: StudyContext
 
 
 def read_picture(path: Path, *, most_pixels: int) -> Picture:
@@ -54,7 +51,7 @@ def read_picture(path: Path, *, most_pixels: int) -> Picture:
             pixels = displayed(read_image(header, path), percentiles=WHOLE)
     except GatewayError as error:
         raise MalformedInstance(f"PixelData cannot be decoded: {error}") from None
-    return Picture(pixels=pixels, sop_instance_uid=str(ds.get("SOPInstanceUID", "")), context=read_context(path))
+    return Picture(pixels=pixels, sop_instance_uid=str(ds.get("SOPInstanceUID", "")))
 
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")

@@ -5,15 +5,17 @@ from __future__ import annotations
 VIEW_POSITIONS: frozenset[str] = frozenset(
     (
         "AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO",
+        "LATERAL", "LAT",
         "CC", "MLO", "ML", "LM", "LMO", "FB", "SIO", "XCC", "XCCL", "XCCM",
     )
 )  # fmt: skip
-"""Defined terms; what else stands there may be anything."""
+"""Defined terms, and two that are common; what else stands there may be anything."""
 
 _BY_CODE = {
     ("SCT", "399348003"): "AP", ("SRT", "R-10206"): "AP",
     ("SCT", "272479007"): "PA", ("SRT", "R-40888"): "PA",
     ("SCT", "399173006"): "LL", ("SRT", "R-10236"): "LL",
+    ("SCT", "399067008"): "LATERAL", ("SRT", "R-102CD"): "LATERAL",
     ("SCT", "399198007"): "RL", ("SRT", "R-10232"): "RL",
     ("SCT", "399162004"): "CC", ("SRT", "R-10242"): "CC",
     ("SCT", "399368009"): "MLO", ("SRT", "R-10226"): "MLO",

@@ -30,7 +30,7 @@ def inspect_files(
         else:
             _print(found)
             if context:
-                print_contexts([report.context for report in found.stacks])
+                print_contexts([found.context_of(report) for report in found.stacks])
         if png is not None:
             from gateway.contact_sheet import write_contact_sheet
 
@@ -87,7 +87,7 @@ def inspection_as_json(found: Inspection, *, context: bool = False) -> dict[str,
     return {
         "schema_version": 1,
         "stacks": [
-            stack_as_json(number, report) | ({"context": report.context.as_dict()} if context else {})
+            stack_as_json(number, report) | ({"context": found.context_of(report).as_dict()} if context else {})
             for number, report in enumerate(found.stacks, start=1)
         ],
         "left_out": [_left_out_as_json(item) for item in found.left_out],

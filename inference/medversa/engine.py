@@ -15,6 +15,7 @@ from domain.errors import ConfigurationError, EngineFailed, EngineUnavailable, N
 from domain.findings import Findings, Measurement, SegmentDescription
 from domain.question import Answer, Answering, Question, Sampling
 from domain.volume import Volume
+from inference.context import context_used
 from inference.manifest import read_declaration
 from inference.measures import VOLUME
 from inference.medversa.images import image_findings, modality_of, tasks_of
@@ -80,22 +81,22 @@ class MedVersaEngine:
         unknown = sorted(case.options.keys() - _OPTIONS)
         if unknown:
             raise EngineFailed(f"The route's options have no meaning for this engine: {', '.join(unknown)}.")
+        modality = modality_of(case) if case.images else "ct"
         question = Question(
-            modality="ct",
+            modality=modality,
             task=str(case.options.get("task", "segmentation")),
             prompt=str(case.options.get("prompt", "")),
-            context=str(case.options.get("context", "")),
+            context=context_used(str(case.options.get("context", "")), case.context, modality),
             sampling=Sampling(do_sample=False, max_new_tokens=_tokens(case.options)),
         )
         return self._on_images(question, case) if case.images else self._on_volume(question, case.the_volume())
 
     def _on_images(self, question: Question, case: Case) -> Findings:
-        modality = modality_of(case)
         return image_findings(
-            replace(question, modality=modality),
+            question,
             case,
-            tasks_of(case, modality),
-            prompts=self._prompts.get(modality, {}),
+            tasks_of(case, question.modality),
+            prompts=self._prompts.get(question.modality, {}),
             segments=self.manifest.segments,
             ask=self.ask,
         )

@@ -79,7 +79,7 @@ def test_each_destination_gets_what_its_profile_asks_for(tmp_path: Path) -> None
     pacs, basic = Choosy(), Choosy(name="basic")
     with sending(tmp_path, pacs, basic, basic="pacs-basic") as work:
         job = finish(work, hours=1)
-    assert job.state is JobState.DONE
+    assert (job.state, job.reason) == (JobState.DONE, "")
     assert pacs.classes == [SegmentationStorage, Comprehensive3DSRStorage]
     assert BasicTextSRStorage in basic.classes
     assert not {SegmentationStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage} & set(basic.classes)

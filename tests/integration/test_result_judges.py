@@ -20,8 +20,9 @@ from pydicom.uid import MRImageStorage
 from results import ball, grid_of, lung, manifest, measured, result_of
 
 from dicom_out.writer import Writer
-from domain.codes import LEFT, RIGHT
+from domain.codes import HOUNSFIELD_UNIT, LEFT, RIGHT
 from domain.engine import EngineManifest
+from domain.errors import VerificationFailed
 from domain.findings import Evaluation, Findings
 from domain.ports import Result
 
@@ -96,10 +97,22 @@ def test_judges_pass_results_on_mr(tmp_path: Path, judge: Judge) -> None:
     for ds in series:
         ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = MRImageStorage
         ds.Modality, ds.BodyPartExamined = "MR", "BRAIN"
-    _, report = written(two_balls(series, tmp_path / "source"), tmp_path / "results")
+    result = two_balls(series, tmp_path / "source")
+    numbers = tuple(m for m in result.findings.measurements if m.unit != HOUNSFIELD_UNIT)
+    findings = replace(result.findings, measurements=numbers)
+    _, report = written(replace(result, findings=findings), tmp_path / "results")
     judge(tmp_path / "results", tmp_path / "source")
     procedure = [i for i in dcmread(report).ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "121058"]
     assert procedure[0].ConceptCodeSequence[0].CodeValue == "25056-3"
+
+
+def test_hounsfield_units_of_mr_are_a_wrong_result(tmp_path: Path) -> None:
+    series = ct_series(voxels=blank())
+    for ds in series:
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        ds.Modality = "MR"
+    with pytest.raises(VerificationFailed, match="which images of this modality do not have"):
+        written(two_balls(series, tmp_path / "source"), tmp_path / "results")
 
 
 def test_judges_pass_results_on_headers_that_stop_libraries(tmp_path: Path, judge: Judge) -> None:

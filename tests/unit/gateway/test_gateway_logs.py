@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from domain.errors import MalformedInstance
-from gateway.logs import JsonFormatter, TextFormatter, installation_secret, set_up_logs, uid_ref
+from gateway.logs import JsonFormatter, TextFormatter, set_up_logs, uid_ref
 from gateway.names import PACKAGES
+from store.secret import installation_secret
 
 KEY = b"k" * 32
 UID = "1.2.276.0.7230010.3.1.2.8323329.5576.1495927169.580351"

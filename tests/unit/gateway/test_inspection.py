@@ -152,3 +152,16 @@ def test_the_context_is_shown_with_its_sources_and_without_the_patient(
     assert stack["context"]["values"]["indication"] == "___ with cough"
     assert stack["context"]["schema_version"] == 1
     assert "CANARY" not in out + err + said
+
+
+def test_an_earlier_study_among_the_files_is_the_comparison(tmp_path: Path) -> None:
+    before, now, stranger = ct_series(3), ct_series(3), ct_series(3)
+    for ds in before:
+        ds.StudyDate, ds.BodyPartExamined = "20230102", "ABDOMEN"
+    for ds in stranger:
+        ds.StudyDate, ds.PatientID = "20220102", "SOMEBODY"
+    for name, series in (("a", before), ("b", now), ("c", stranger)):
+        save(series, tmp_path / name)
+    with inspected([tmp_path], CONFIG, lambda what, share: None) as found:
+        said = [found.context_of(report).comparison for report in found.stacks]
+    assert said == ["None.", "CT abdomen, 12 months earlier.", None]

@@ -26,18 +26,19 @@ def client(host: str, per_minute: int = 3) -> Client:
     return app.test_client()
 
 
-def statuses(asking: Client, times: int, address: str = "192.0.2.1") -> list[int]:
+def statuses(asking: Client, times: int, address: str = "192.0.2.1", path: str = "/predict") -> list[int]:
     return [
-        asking.post("/predict", json={}, headers=HEADERS, environ_base={"REMOTE_ADDR": address}).status_code
+        asking.post(path, json={}, headers=HEADERS, environ_base={"REMOTE_ADDR": address}).status_code
         for _ in range(times)
     ]
 
 
-def test_a_client_that_asks_too_often_is_told_when_to_come_again_and_others_are_not() -> None:
+@pytest.mark.parametrize("path", ["/predict", "/models/medsam2/predict"])
+def test_a_client_that_asks_too_often_is_told_when_to_come_again_and_others_are_not(path: str) -> None:
     asking = client("0.0.0.0")
-    assert statuses(asking, 4) == [400, 400, 400, 429]
-    assert statuses(asking, 1, "192.0.2.2") == [400]
-    refused = asking.post("/predict", json={}, headers=HEADERS, environ_base={"REMOTE_ADDR": "192.0.2.1"})
+    assert statuses(asking, 4, path=path) == [400, 400, 400, 429]
+    assert statuses(asking, 1, "192.0.2.2", path) == [400]
+    refused = asking.post(path, json={}, headers=HEADERS, environ_base={"REMOTE_ADDR": "192.0.2.1"})
     assert refused.json is not None
     assert refused.json["error"] == "Too many requests"
     assert "3 requests" in refused.json["details"][0]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from domain.context import StudyContext
 from domain.engine import Answer as Verdictum
 from domain.engine import Case
 from domain.errors import EngineFailed, EngineUnavailable, NotApplicable
@@ -107,6 +108,13 @@ def test_a_report_becomes_the_narrative() -> None:
     assert findings.labels is None
     assert (findings.narrative, findings.impression) == ("Clear lungs.", "Normal.")
     assert model.asked[0].context == "Age:70."
+
+
+def test_the_header_tells_what_the_route_does_not() -> None:
+    model = Saying(text="Normal.")
+    told = StudyContext(patient_age_y=64.0, patient_sex="F", indication="cough", priors=())
+    engine(model).run(replace(case(task="report generation", prompt="Report.", context="Age:70."), context=told))
+    assert model.asked[0].context == "Age:70.\nGender:F.\nIndication: cough.\nComparison: None."
 
 
 @pytest.mark.parametrize(

@@ -87,10 +87,31 @@ def test_the_header_adds_to_the_context_and_sent_lines_win() -> None:
     sent = body(image, modality="cxr", task="report", context="Indication: cough.")
     answer = client().post("/predict", json=sent)
     assert answer.json is not None
-    assert answer.json["context_used"] == "Indication: cough.\nAge:60-70.\nGender:F."
+    assert answer.json["context_used"] == "Age:60-70.\nGender:F.\nIndication: cough."
     answer = client().post("/predict", json={**sent, "context": "Age:5.\nGender:M."})
     assert answer.json is not None
     assert answer.json["context_used"] == "Age:5.\nGender:M."
+
+
+def test_the_whole_context_comes_from_the_header_and_an_earlier_image_of_the_patient_is_the_comparison() -> None:
+    pixels = np.arange(12).reshape(3, 4)
+    said = {"PatientAge": "064Y", "PatientSex": "F", "ReasonForStudy": "Mrs. CANARY: dyspnea"}
+    now = {"data": encoded(grey(pixels, **said)), "format": "dcm"}
+    before = {"data": encoded(grey(pixels, StudyDate="20231001")), "format": "dcm"}
+    stranger = {"data": encoded(grey(pixels, StudyDate="20230101", PatientID="OTHER")), "format": "dcm"}
+    sent = body(now, modality="cxr", task="report") | {"images": [now, before, stranger]}
+    answer = client().post("/predict", json=sent)
+    assert answer.json is not None
+    assert answer.json["context_used"] == (
+        "Age:60-70.\nGender:F.\nIndication: Mrs. ___: dyspnea.\nComparison: DX chest, 3 months earlier."
+    )
+
+
+def test_frontal_and_lateral_of_one_day_are_no_comparison() -> None:
+    image = {"data": encoded(grey(np.arange(12).reshape(3, 4), PatientBirthDate="")), "format": "dcm"}
+    answer = client().post("/predict", json=body(image, modality="cxr", task="report") | {"images": [image, image]})
+    assert answer.json is not None
+    assert answer.json["context_used"] == ""
 
 
 @pytest.mark.parametrize("kind", ["png", "dcm"])

@@ -315,6 +315,17 @@ def test_a_planted_identity_reaches_no_model(
     assert "nodule" in said
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(132, 1200), st.integers(0, 255)), min_size=1, max_size=20))
+def test_a_damaged_header_never_stops_anything(tmp_path: Path, damage: list[tuple[int, int]]) -> None:
+    (path,) = save([ct_slice()], tmp_path)
+    data = bytearray(path.read_bytes())
+    for place, byte in damage:
+        data[place] = byte
+    path.write_bytes(data)
+    json.dumps(read_context(path).as_dict())
+
+
 # -- Real files -----------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_the_walk_through_the_file_and_pydicom_read_the_same_groups(tmp_path: Pa
     header, _ = inspect(save([image], tmp_path)[0])
     assert header == header_of(image, ExplicitVRLittleEndian)
     assert len(header.frames) == 4
-    assert header_from_json(header_to_json(header)) == header
+    assert header_from_json(header_to_json(header)) == replace(header, patient=None)
 
 
 def test_what_a_frame_says_goes_before_what_its_instance_says() -> None:

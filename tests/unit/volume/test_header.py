@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
@@ -84,7 +85,7 @@ def test_no_value_however_odd_raises(text: str) -> None:
     )
     header = header_of(with_raw(**dict.fromkeys(keywords, text)), ExplicitVRLittleEndian)
     assert header.sop_instance_uid
-    assert header_from_json(header_to_json(header)) == header
+    assert header_from_json(header_to_json(header)) == replace(header, patient=None)
 
 
 @pytest.mark.parametrize("text", ["", "NaN", "inf", "1e999", "12,5", "abc"])

@@ -57,7 +57,7 @@ def test_the_factor_is_the_same_from_file_bytes_and_from_the_index(tmp_path: Pat
     (ds, *_) = pet_series()
     header, _ = inspect(save([ds], tmp_path)[0])
     assert header == header_of(ds, str(ds.file_meta.TransferSyntaxUID))
-    assert header_from_json(header_to_json(header)) == header
+    assert header_from_json(header_to_json(header)) == replace(header, patient=None)
     assert suv_scale([header]).factor == pytest.approx(FACTOR)
 
 
