@@ -37,7 +37,8 @@ from pipeline.context import ContextBuilder
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.drawings import DrawingPlans
-from pipeline.findings_file import FINDINGS, load_findings, save_findings
+from pipeline.findings_file import load_findings, save_findings
+from pipeline.folders import keep_only, newest_findings, storage
 from pipeline.guard import MAX_CRASHES, EngineGuard, Unguarded
 from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
@@ -188,7 +189,7 @@ class Steps:
         findings = self._run_engine(job, case)
         finished = time.perf_counter()
         with self._own_folder(job, f"findings-{claim}") as mine:
-            with _storage("the findings"):
+            with storage("the findings"):
                 save_findings(findings, started_at, mine)
             self._jobs.update(
                 job.job_id,
@@ -240,12 +241,12 @@ class Steps:
         """Write SEG and SR, decode them again and compare; then queue them for every destination."""
         folder = self._results / job.job_id
         if not self._are_written(job):
-            found = _newest_findings(folder)
+            found = newest_findings(folder)
             if found is None:
                 return self.next_task(replace(job, state=JobState.QUEUED))
             with self._own_folder(job, f"objects-{claim}") as mine:
                 self._write_objects(job, *load_findings(found), mine)
-        _keep_only(folder, {item.path.parent for item in self._jobs.objects(job.job_id)})
+        keep_only(folder, {item.path.parent for item in self._jobs.objects(job.job_id)})
         current = self._jobs.get(job.job_id)
         if current is None or current.state.is_final:
             return []  # cancelled meanwhile
@@ -261,7 +262,7 @@ class Steps:
     def _write_objects(self, job: Job, findings: Findings, started_at: datetime, folder: Path) -> None:
         began = time.perf_counter()
         result = self._result(job, findings, started_at)
-        with _storage("the result objects"):
+        with storage("the result objects"):
             objects = self._writer.write(result, folder)
         written = time.perf_counter()
         self._writer.verify(result, objects)
@@ -273,7 +274,7 @@ class Steps:
     def _own_folder(self, job: Job, name: str) -> Iterator[Path]:
         """Give a claim a folder that nobody else writes to; it goes when the claim is lost or the step fails."""
         folder = self._results / job.job_id / name
-        with _storage("a folder of the job"):
+        with storage("a folder of the job"):
             folder.mkdir(parents=True, exist_ok=True)
         try:
             yield folder
@@ -372,29 +373,6 @@ class Steps:
             return
         self._plans.state_fate(task, "internal-error", reason)
         self._index.freeze(str(task.args[0]), int(task.args[1]))
-
-
-def _newest_findings(folder: Path) -> Path | None:
-    """Return the folder of the last claim that left complete findings."""
-    found = [path for path in folder.glob("findings-*") if (path / FINDINGS).is_file()]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-def _keep_only(folder: Path, kept: set[Path]) -> None:
-    """Remove what earlier claims and the engine left beside the recorded objects."""
-    with suppress(OSError):  # whatever stays is found again at the next retention
-        for path in folder.iterdir():
-            if path.resolve() not in {item.resolve() for item in kept}:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _storage(what: str) -> Iterator[None]:
-    """Turn an operating-system error into a ``StorageError`` that says what could not be written."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"Could not write {what} (errno {error.errno}).") from error
 
 
 _CODES: Mapping[type[GatewayError], str] = {
