@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -19,7 +19,6 @@ from domain.engine import Case
 from domain.errors import (
     AssemblyError,
     ClaimLost,
-    DrawingRefused,
     EngineFailed,
     GatewayError,
     NotApplicable,
@@ -38,10 +37,11 @@ from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.drawings import DrawingPlans
 from pipeline.findings_file import load_findings, save_findings
-from pipeline.folders import keep_only, newest_findings, storage
 from pipeline.guard import MAX_CRASHES, EngineGuard, Unguarded
+from pipeline.notices import code_of, is_notice, outcome, write_notice
 from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
+from pipeline.result_folder import keep_only, newest_findings, storage
 from pipeline.study_step import StudyStep
 from pipeline.summary import summary
 from pipeline.task import Task
@@ -155,20 +155,20 @@ class Steps:
         except (StorageError, ClaimLost):
             raise
         except AssemblyError as error:
-            return self._end(job, JobState.NOT_RUN, error.code, str(error))
+            return self._refuse(job, claim, JobState.NOT_RUN, error.code, str(error))
         except NotApplicable as error:
-            return self._end(job, JobState.NOT_APPLICABLE, "not-applicable", str(error))
+            return self._refuse(job, claim, JobState.NOT_APPLICABLE, "not-applicable", str(error))
         except GatewayError as error:
             if error.retryable:
                 return self._again(task, error)
-            return self._end(job, JobState.FAILED, _code_of(error), str(error))
+            return self._refuse(job, claim, JobState.FAILED, code_of(error), str(error))
 
     def _infer(self, job: Job, claim: int) -> list[Task]:
         """Decode what the job is about and run the engine; the findings go into a folder of this claim's own."""
         crashes = self._guard.crashes(job.job_id, job.attempt)
         if len(crashes) >= MAX_CRASHES:
             reason = f"The engine ended {len(crashes)} times on this series: {'; '.join(crashes)}."
-            return self._end(job, JobState.FAILED, "engine-crashed", reason)
+            return self._refuse(job, claim, JobState.FAILED, "engine-crashed", reason)
         if self._engines.manifest(job.engine).version != job.engine_version:
             self._plan_again(job)
             reason = "The engine was replaced by another version before it began; the series is planned again."
@@ -257,7 +257,7 @@ class Steps:
     def _are_written(self, job: Job) -> bool:
         """Tell whether the job's objects lie in the store; somebody may have cleared the folder."""
         objects = self._jobs.objects(job.job_id)
-        return bool(objects) and all(item.path.is_file() for item in objects)
+        return any(not is_notice(item) for item in objects) and all(item.path.is_file() for item in objects)
 
     def _write_objects(self, job: Job, findings: Findings, started_at: datetime, folder: Path) -> None:
         began = time.perf_counter()
@@ -314,6 +314,9 @@ class Steps:
             return following
         short = [item for item in self._jobs.deliveries(job.job_id) if not item.state.ended_well]
         reason = "; ".join(dict.fromkeys(f"{item.destination}: {item.reason}" for item in short))
+        told = outcome(job)
+        if told is not None:
+            return self._end(job, told, job.code, f"{job.reason} Not told to {reason}" if short else job.reason)
         if any(item.state is DeliveryState.DEAD for item in short):
             return self._end(job, JobState.FAILED, "not-delivered", reason)
         if short:
@@ -322,6 +325,26 @@ class Steps:
         return self._end(job, JobState.DONE, "", " ".join(note for note in notes if note))
 
     # ---------------------------------------------------------------------------------------------- endings
+
+    def _refuse(self, job: Job, claim: int, state: JobState, code: str, reason: str) -> list[Task]:
+        """End a job without a result; where its route asks for it, when the reason has been delivered."""
+        if not job.destinations or job.state is JobState.DELIVERING or not self._planner.reports_refusals(job.route):
+            return self._end(job, state, code, reason)
+        try:
+            with self._own_folder(job, f"notice-{claim}") as mine, storage("the notice"):
+                stack, paths = self._stack(job)
+                manifest = self._engines.manifest(job.engine)
+                objects = write_notice(
+                    job, state, code, reason,
+                    headers=stack.headers, paths=paths, manifest=manifest, writer=self._writer, clock=self._clock,
+                    folder=mine,
+                )  # fmt: skip
+                self._jobs.put_objects(objects)
+        except (EngineFailed, VerificationFailed) as error:
+            return self._end(job, state, code, f"{reason} Nobody was told: {error}")
+        self._guard.forget(job.job_id)
+        self._jobs.update(job.job_id, code=code)
+        return self._delivering.begin(replace(job, code=code), reason)
 
     def _end(self, job: Job, state: JobState, code: str, reason: str) -> list[Task]:
         self._jobs.update(job.job_id, state=state, code=code, reason=reason)
@@ -373,15 +396,3 @@ class Steps:
             return
         self._plans.state_fate(task, "internal-error", reason)
         self._index.freeze(str(task.args[0]), int(task.args[1]))
-
-
-_CODES: Mapping[type[GatewayError], str] = {
-    VerificationFailed: "verification-failed",
-    EngineFailed: "engine-failed",
-    DrawingRefused: "drawing-refused",
-    GatewayError: "failed",
-}
-
-
-def _code_of(error: GatewayError) -> str:
-    return next(_CODES[cls] for cls in type(error).__mro__ if cls in _CODES)

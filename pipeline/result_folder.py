@@ -1,4 +1,4 @@
-"""The folders of a job's results: one for each claim, and what is kept of them."""
+"""The folder of a job below the store's results."""
 
 from __future__ import annotations
 
