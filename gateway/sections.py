@@ -339,7 +339,7 @@ class EngineSection(Section):
 
     enabled: bool = True
     weights: Path | None = None
-    device: str = ""
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)?$")] = ""
     deadline_s: Annotated[int, Field(gt=0)] | None = None
     """A case that runs longer is taken to hang; default: what the engine declares."""
     base_model: str = ""
