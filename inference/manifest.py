@@ -26,6 +26,7 @@ class Inputs:
     """``volume``, ``image``, ``cine``."""
     modality: tuple[str, ...] = ()
     min_instances: int = 1
+    """Of a volume."""
     max_slice_spacing_mm: float | None = None
     max_pixel_spacing_mm: float | None = None
     excluded_image_types: tuple[str, ...] = ()
@@ -72,7 +73,7 @@ class Inputs:
         return None if verdict is None or verdict.answer is Answer.YES else verdict
 
     def _instances(self, facts: SeriesFacts) -> Verdict | None:
-        if facts.instances >= self.min_instances:
+        if facts.kind is not StackKind.VOLUME or facts.instances >= self.min_instances:
             return None
         return Verdict(Answer.NO, f"{facts.instances} instances; the engine needs {self.min_instances}")
 
