@@ -20,7 +20,8 @@ def describe_document(order: Order, ds: Dataset) -> None:
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
     ds.CompletionFlag, ds.VerificationFlag = "COMPLETE", "UNVERIFIED"
-    series = [_series(source.series_instance_uid, source.instances)]
+    homes = source.by_series(source.instances)
+    series = [_series(uid, instances) for uid, instances in homes.pop(source.study_instance_uid).items()]
     listed: dict[str, dict[tuple[str, str], None]] = {}
     for item in order.segmented.values():
         listed.setdefault(item.series_instance_uid, {})[item.sop_class_uid, item.sop_instance_uid] = None
@@ -29,6 +30,11 @@ def describe_document(order: Order, ds: Dataset) -> None:
     if drawing is not None:
         series.append(_series(drawing.series_instance_uid, [(drawing.sop_class_uid, drawing.sop_instance_uid)]))
     ds.CurrentRequestedProcedureEvidenceSequence = [_study(source.study_instance_uid, series)]
+    if homes:  # images of earlier studies that were compared with
+        ds.PertinentOtherEvidenceSequence = [
+            _study(study, [_series(uid, instances) for uid, instances in others.items()])
+            for study, others in homes.items()
+        ]
     former = [_predecessor(source.study_instance_uid, sr) for sr in result.predecessors if _is_earlier(order, sr)]
     if order.options.preliminary:
         ds.PreliminaryFlag = order.options.preliminary.upper()

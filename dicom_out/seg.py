@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
@@ -16,6 +15,7 @@ from dicom_out.colour import cielab
 from dicom_out.derived import code_item, tracking_of
 from dicom_out.encoding import encoded_dataset, part10, tag_of
 from dicom_out.frames import Dimension, dimensions_of, functional_groups
+from dicom_out.general import describe_references
 from dicom_out.identity import identity
 from dicom_out.segoptions import LABEL_MAP_STORAGE, SegType
 from dicom_out.segpixels import Piece, encoded_pixels, pixel_bytes
@@ -63,7 +63,7 @@ def encode_seg(
     images = images_of(result, source)
     _describe_image(ds, result, source, part)
     describe_dimensions(ds, result, dimensions_of(part.frames, images))
-    describe_references(ds, source, images)
+    describe_references(ds, source, [(image.sop_class_uid, image.sop_instance_uid) for image in images])
     described = [
         _segment(part.number_of(number), number, result, source.series_instance_uid) for number in part.segments
     ]
@@ -153,18 +153,6 @@ def _dimension(organisation: str, dimension: Dimension) -> Dataset:
     item.FunctionalGroupPointer = tag_of(dimension.group)
     item.DimensionDescriptionLabel = dimension.keyword
     return item
-
-
-def describe_references(ds: Dataset, source: Source, images: Sequence[SourceImage]) -> None:
-    """Common Instance Reference Module: without it viewers do not find the source (PS3.3 C.12.2)."""
-    series = Dataset()
-    series.SeriesInstanceUID = source.series_instance_uid
-    series.ReferencedInstanceSequence = DicomSequence()
-    for sop_class_uid, sop_instance_uid in dict.fromkeys((i.sop_class_uid, i.sop_instance_uid) for i in images):
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
-        series.ReferencedInstanceSequence.append(item)
-    ds.ReferencedSeriesSequence = [series]
 
 
 def _background() -> Dataset:

@@ -103,10 +103,15 @@ def weights_folder(config: Config) -> Path | None:
 def routes(config: Config) -> tuple[Route, ...]:
     """Return ``[[routes]]`` as the pipeline takes them."""
     from gateway.prompts import prompt_of
-    from pipeline.rules import Route
+    from pipeline.rules import DrawingRule, Route
 
     return tuple(
-        Route(**section.model_dump(exclude={"prompt"}), prompt=prompt_of(section.prompt)) for section in config.routes
+        Route(
+            **section.model_dump(exclude={"prompt", "prompts_from_dicom"}),
+            prompt=prompt_of(section.prompt),
+            prompts_from_dicom=DrawingRule(**rule.model_dump()) if (rule := section.prompts_from_dicom) else None,
+        )
+        for section in config.routes
     )
 
 
@@ -165,6 +170,7 @@ def parts(
         clock=now,
         guard=guard,
         progress=progress,
+        drawing_wait_s=config.completeness.drawing_wait_s,
     )
     return Parts(store=store, engines=engines, planner=planner, steps=steps)
 

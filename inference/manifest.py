@@ -26,6 +26,7 @@ class Inputs:
     """``volume``, ``image``, ``cine``."""
     modality: tuple[str, ...] = ()
     min_instances: int = 1
+    """Of a volume."""
     max_slice_spacing_mm: float | None = None
     max_pixel_spacing_mm: float | None = None
     excluded_image_types: tuple[str, ...] = ()
@@ -72,7 +73,7 @@ class Inputs:
         return None if verdict is None or verdict.answer is Answer.YES else verdict
 
     def _instances(self, facts: SeriesFacts) -> Verdict | None:
-        if facts.instances >= self.min_instances:
+        if facts.kind is not StackKind.VOLUME or facts.instances >= self.min_instances:
             return None
         return Verdict(Answer.NO, f"{facts.instances} instances; the engine needs {self.min_instances}")
 
@@ -178,7 +179,16 @@ def _manifest(
     texts = ("name", "version", "title", "algorithm_name", "manufacturer", "licence", "intended_use")
     read.refuse_unknown(
         engine,
-        (*texts, "device", "entry", "algorithm_family", "finding_site", "weights_digest", "deadline_s"),
+        (
+            *texts,
+            "device",
+            "entry",
+            "algorithm_family",
+            "finding_site",
+            "weights_digest",
+            "deadline_s",
+            "takes_prompts",
+        ),
         "engine.",
     )
     return EngineManifest(
@@ -189,6 +199,7 @@ def _manifest(
         finding_site=read.code(engine, "engine.finding_site") if "finding_site" in engine else None,
         weights_digest=weights.sha256 if weights else str(engine.get("weights_digest", "")),
         deadline_s=int(read.number(engine, "engine.deadline_s", 1800)),
+        takes_prompts=read.flag(engine, "engine.takes_prompts"),
     )
 
 
