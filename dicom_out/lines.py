@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_out.codes import LONG_AXIS
-from dicom_out.longaxis import long_axis
 from dicom_out.masks import Masks
 from dicom_out.source import Source, SourceImage
 from domain.codes import MILLIMETRE
 from domain.findings import Measurement
 from domain.image import Raster
 from domain.ports import Result
+from volume.diameters import long_axis
 
 Point = tuple[float, float]
 """Column and row; 0 is the corner of the first pixel (PS3.3 C.18.6.1.2)."""

@@ -55,7 +55,7 @@ class EngineManifest:
     version: str
     title: str
     device: str
-    """``cpu`` or ``gpu``: which queue its cases wait in."""
+    """``cpu``, or the queue of the device that the operator gave it (``queue_of_device``)."""
     algorithm_name: str
     algorithm_family: Code
     """CID 7162."""
@@ -68,6 +68,10 @@ class EngineManifest:
     """SHA-256 of the weights; empty for an algorithm without weights."""
     deadline_s: int = 1800
     """A case that runs longer is taken to hang."""
+    settings: str = ""
+    """The operator's settings that change what comes out, e.g. a window; empty where all are the engine's own."""
+    takes_prompts: bool = False
+    """It segments what it is pointed at (``domain.prompt``)."""
 
     @property
     def device_uid(self) -> str:
@@ -116,12 +120,24 @@ def job_id(
 ) -> str:
     """Return the identity of a job: 40 hex digits that name nobody.
 
-    The same instances, route, engine (name, version, weights), options and prompt give the same job, however often
-    and by whichever way the instances arrive.
+    The same instances, route, engine (name, version, weights, settings), options and prompt give the same job,
+    however often and by whichever way the instances arrive.
     """
     digest = hashlib.sha256()
+    own = (engine.settings,) if engine.settings else ()
     for part in (
-        *sorted(sop_instance_uids), route, engine.name, engine.version, engine.weights_digest, options, prompt,
+        *sorted(sop_instance_uids), route, engine.name, engine.version, engine.weights_digest, options, prompt, *own,
     ):  # fmt: skip
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:40]
+
+
+def queue_of_device(device: str) -> str | None:
+    """Return the queue of a CUDA device as settings write it: ``gpu`` for ``cuda:0``, ``gpu-1`` for ``cuda:1``.
+
+    ``None`` for what is no CUDA device: such engines share the queue of the CPU.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        return None
+    return f"gpu-{int(number)}" if int(number or 0) else "gpu"

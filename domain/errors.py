@@ -7,6 +7,7 @@
     - UnsupportedSopClass
     - ConflictingInstance       same SOP Instance UID, other content
   - AssemblyError               the slices do not form a volume (see ``domain.series.Refusal``)
+  - DrawingRefused              a received drawing is no prompt: an answer, not a fault
   - InferenceError
     - NotApplicable             the engine looked and this series is not for it: an answer, not a fault
     - EngineUnavailable         retryable

@@ -96,7 +96,9 @@ class Job:
     """Lower first; STAT is 1."""
     generation: int = 1
     predecessor: str | None = None
-    """Job of the earlier, smaller set of the same stack on the same route."""
+    """Job of the earlier, smaller set of the same stack on the same route, or of the drawing before it was edited."""
+    drawing: str = field(default="", repr=False)
+    """SOP Instance UID of the object in which its prompt was drawn; empty where none was."""
     state: JobState = JobState.QUEUED
     code: str = ""
     """Named cause, e.g. ``missing-slices`` or ``no-route``."""

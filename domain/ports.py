@@ -150,6 +150,10 @@ class SeriesIndex(Protocol):
         """Return the calling AE title of the last instance received for the series."""
         ...
 
+    def series_in_study(self, study_instance_uid: str) -> list[str]:
+        """Return the series of which instances are stored, in order of arrival."""
+        ...
+
     def series_older_than(self, moment: datetime) -> list[str]:
         """Return the series whose last instance arrived before ``moment``."""
         ...

@@ -23,10 +23,11 @@ from domain.series import Resample
 from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import FilesReport, OnStep, take_files
-from gateway.sections import PromptSection, RouteSection
+from gateway.sections import DrawingSection, PromptSection, RouteSection
 from inference.registry import Registry
 from pipeline.task import Task
 from store.store import Store
+from volume.drawings.reading import DRAWING_CLASSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,9 @@ def analyse(
         No file is DICOM, or there is no such engine.
     """
     config = _with_engine(config, engine, prompt, resample) if engine else config
+    # Whatever a drawing could wait for is here already
+    completeness = config.completeness.model_copy(update={"drawing_wait_s": 0.0})
+    config = config.model_copy(update={"completeness": completeness})
     say = on_step or (lambda what, share: None)
     with _filled(paths, config, say) as (store, order, files):
         analysed = 0
@@ -101,13 +105,16 @@ def analyse(
             say("analysing", (analysed + share) / len(order))
 
         joined = wiring.parts(config, store, to={}, progress=tell, profile=profile, engines=registry)
-        reports = []
-        for analysed, uid in enumerate(order):  # noqa: B007  (tell reads it)
+        # Drawings last: they are about images, which must be planned by then.
+        for analysed, uid in enumerate(sorted(order, key=lambda uid: _holds_drawings(store, uid))):  # noqa: B007
             tell(0.0)
             _work_off(joined, uid)
-        for uid in order:  # when all are done: a study's job comes with its last series
-            for job in reversed(store.jobs.find(series_instance_uid=uid)):
-                reports.append(_report(job, order.index(uid) + 1, _kept(job, store, out)))
+        # When all are done: a study's job comes with its last series, a drawing's with the drawing.
+        reports = [
+            _report(job, number, _kept(job, store, out))
+            for number, uid in enumerate(order, start=1)
+            for job in reversed(store.jobs.find(series_instance_uid=uid))
+        ]
         say("analysing", 1.0)
         return Analysis(series=tuple(reports), files=files)
 
@@ -143,8 +150,15 @@ def _with_engine(
     known = [manifest.name for manifest in registry.manifests()]
     if engine not in known:
         raise ConfigurationError(f'no engine called "{engine}"; known: {", ".join(known)}')
-    route = RouteSection(name=f"run {engine}", engine=engine, prompt=prompt, resample=resample)
+    drawn = DrawingSection() if not prompt and registry.manifest(engine).takes_prompts else None
+    route = RouteSection(
+        name=f"run {engine}", engine=engine, prompt=prompt, prompts_from_dicom=drawn, resample=resample
+    )
     return config.model_copy(update={"routes": (route,)})
+
+
+def _holds_drawings(store: Store, series_instance_uid: str) -> bool:
+    return any(item.header.sop_class_uid in DRAWING_CLASSES for item in store.series.instances(series_instance_uid))
 
 
 @contextmanager

@@ -166,6 +166,7 @@ class CompletenessSection(Section):
 
     quiet_s: Annotated[float, Field(ge=0)] = 10.0
     max_wait_s: Seconds = 3600.0
+    drawing_wait_s: Annotated[float, Field(ge=0)] = 3600.0
 
 
 class DeliverySection(Section):
@@ -270,6 +271,23 @@ class PromptSection(Section):
         return self
 
 
+class DrawingSection(Section):
+    """Which drawings prompt a route's engine; see ``pipeline.rules.DrawingRule``."""
+
+    calling_ae_titles: AeTitles = ()
+    names: Texts = ()
+    finding_codes: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[^:]+:[^:]+$")], ...], BeforeValidator(_as_list)
+    ] = ()
+
+
+def _as_rule(value: object) -> object:
+    """Take ``true`` for a rule without conditions, ``false`` for none."""
+    if isinstance(value, bool):
+        return {} if value else None
+    return value
+
+
 def _as_objects(value: object) -> object:
     """Take one table where there is one object."""
     return [value] if isinstance(value, dict) else value
@@ -294,6 +312,7 @@ class RouteSection(Section):
     report_refusals: bool = False
     options: dict[str, str | int | float | bool] = {}
     prompt: Annotated[tuple[PromptSection, ...], BeforeValidator(_as_objects)] = ()
+    prompts_from_dicom: Annotated[DrawingSection | None, BeforeValidator(_as_rule)] = None
     resample: Annotated[tuple[Resample, ...], BeforeValidator(_as_list)] = ()
 
     @model_validator(mode="after")
@@ -320,7 +339,7 @@ class EngineSection(Section):
 
     enabled: bool = True
     weights: Path | None = None
-    device: str = ""
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)?$")] = ""
     deadline_s: Annotated[int, Field(gt=0)] | None = None
     """A case that runs longer is taken to hang; default: what the engine declares."""
     base_model: str = ""
@@ -329,3 +348,5 @@ class EngineSection(Section):
     orientation: str = ""
     window: Annotated[tuple[float, float] | None, BeforeValidator(_as_list)] = None
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    vram_gb: Annotated[float, Field(gt=0)] | None = None
+    cpu_fallback: bool = False

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from domain.errors import EngineFailed, EngineUnavailable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MOST_THREADS = 4
 """More do not pay for one slice at a time, and spinning threads on a loaded host make it many times slower."""
@@ -24,6 +30,12 @@ class Placement:
     device: torch.device
     dtype: torch.dtype
     threads: int
+    vram_gb: float | None = None
+    """What the process may hold of a GPU's memory while the engine computes; ``None``: all of it."""
+
+
+class OutOfDeviceMemory(EngineUnavailable):
+    """The device is out of memory."""
 
 
 def placement(settings: Mapping[str, object]) -> Placement:
@@ -42,23 +54,92 @@ def placement(settings: Mapping[str, object]) -> Placement:
         device=device,
         dtype=_dtype(str(settings.get("precision") or "auto"), device),
         threads=threads if isinstance(threads, int) else min(cpu_quota(), MOST_THREADS),
+        vram_gb=float(budget) if isinstance(budget := settings.get("vram_gb"), int | float) else None,
     )
+
+
+def fallback_of(settings: Mapping[str, object], place: Placement) -> Placement | None:
+    """Return the CPU where ``[engines.<name>] cpu_fallback`` allows it after a device that is too small."""
+    if not settings.get("cpu_fallback") or place.device.type == "cpu":
+        return None
+    return placement({**settings, "device": "cpu"})
+
+
+def fitted(
+    work: Callable[[Placement, int], T], place: Placement, *, batch: int, fallback: Placement | None = None
+) -> T:
+    """Return what ``work(place, batch)`` returns, with half the batch as long as the device is out of memory.
+
+    When not even a batch of one fits, it is done on ``fallback``.
+
+    Raises
+    ------
+    OutOfDeviceMemory
+        It fits nowhere. Retryable: somebody else may have filled the device.
+    """
+    while True:
+        try:
+            with computing(place):
+                return work(place, batch)
+        except OutOfDeviceMemory:
+            if batch > 1:
+                batch //= 2
+            elif fallback is not None:
+                place, fallback = fallback, None
+            else:
+                raise
+            log.warning("out of memory, again with less", extra={"device": place.device.type, "batch": batch})
 
 
 @contextmanager
 def computing(place: Placement) -> Iterator[None]:
-    """Compute without gradients on ``place``; a full device becomes a fault that may pass."""
+    """Compute without gradients on ``place``; a full device is emptied and becomes a fault that may pass.
+
+    Raises
+    ------
+    OutOfDeviceMemory
+        The device, or what the engine may use of it, is full.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(place.threads)
+    _limit(place)
     try:
         with torch.inference_mode():
             yield
-    except torch.OutOfMemoryError as error:
-        if place.device.type == "cuda":
-            torch.cuda.empty_cache()
-        raise EngineUnavailable(f"The device {place.device.type} is out of memory.") from error
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_full(error):
+            raise
+        # Frames of the traceback hold tensors: without them the cache can be given back.
+        traceback.clear_frames(error.__traceback__)
+        _empty_cache(place.device)
+        raise OutOfDeviceMemory(f"The device {place.device.type} is out of memory.") from None
     finally:
         torch.set_num_threads(before)
+
+
+def _is_full(error: BaseException) -> bool:
+    # On a CPU PyTorch raises a plain RuntimeError, of which only the words tell.
+    return (
+        not isinstance(error, RuntimeError)
+        or isinstance(error, torch.OutOfMemoryError)
+        or any(words in str(error) for words in ("DefaultCPUAllocator", "MPS backend out of memory"))
+    )
+
+
+def _limit(place: Placement) -> None:
+    """Let the process hold as much of a GPU as this engine may, or all of it."""
+    if place.device.type != "cuda":
+        return
+    total = torch.cuda.get_device_properties(place.device).total_memory
+    share = 1.0 if place.vram_gb is None else min(1.0, place.vram_gb * 2**30 / total)
+    torch.cuda.set_per_process_memory_fraction(share, place.device)
+
+
+def _empty_cache(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def cpu_quota() -> int:

@@ -179,7 +179,16 @@ def _manifest(
     texts = ("name", "version", "title", "algorithm_name", "manufacturer", "licence", "intended_use")
     read.refuse_unknown(
         engine,
-        (*texts, "device", "entry", "algorithm_family", "finding_site", "weights_digest", "deadline_s"),
+        (
+            *texts,
+            "device",
+            "entry",
+            "algorithm_family",
+            "finding_site",
+            "weights_digest",
+            "deadline_s",
+            "takes_prompts",
+        ),
         "engine.",
     )
     return EngineManifest(
@@ -190,6 +199,7 @@ def _manifest(
         finding_site=read.code(engine, "engine.finding_site") if "finding_site" in engine else None,
         weights_digest=weights.sha256 if weights else str(engine.get("weights_digest", "")),
         deadline_s=int(read.number(engine, "engine.deadline_s", 1800)),
+        takes_prompts=read.flag(engine, "engine.takes_prompts"),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from domain.engine import Answer, EngineManifest, Verdict
+from domain.engine import Answer, EngineManifest, Verdict, queue_of_device
 from domain.errors import ConfigurationError, EngineFailed
 from domain.ports import Engine
 from domain.series import SeriesFacts
@@ -17,6 +17,8 @@ from inference.manifest import EngineDeclaration, licence_sentence, read_declara
 from inference.terminology import Terminology
 from inference.weights import WeightsPackage
 
+_CHANGING = ("window", "precision", "orientation")
+"""Settings of an engine that are part of a job's identity; where and how fast it computes are not."""
 ENGINES = Path(__file__).parent
 """Each sub-folder with a ``manifest.toml`` is an engine."""
 
@@ -177,9 +179,18 @@ class Registry:
         return None
 
     def _with_settings(self, name: str, known: EngineDeclaration) -> EngineManifest:
-        deadline_s = self._settings.get(name, {}).get("deadline_s")
-        found = self._with_digest(name, known)
+        settings = self._settings.get(name, {})
+        deadline_s = settings.get("deadline_s")
+        # Where its cases wait is the operator's choice: a queue is served only where a device is configured.
+        queue = queue_of_device(str(settings.get("device") or ""))
+        found = replace(self._with_digest(name, known), device=queue or "cpu", settings=self._changed(name))
         return replace(found, deadline_s=deadline_s) if isinstance(deadline_s, int) else found
+
+    def _changed(self, name: str) -> str:
+        """Return the operator's settings by which an engine finds something else, in one order."""
+        chosen = self._settings.get(name, {})
+        said = {key: chosen.get(key) for key in _CHANGING if chosen.get(key) not in (None, "", "auto")}
+        return " ".join(f"{key}={value}" for key, value in said.items())
 
     def _with_digest(self, name: str, known: EngineDeclaration) -> EngineManifest:
         if known.weights is not None or not known.requires_weights:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,12 +10,14 @@ from domain.engine import Case
 from domain.errors import StorageError
 from domain.findings import Findings
 from domain.image import Image, Raster
+from domain.instance import Header, StoredInstance
+from domain.job import Job
 from domain.ports import Analysed
 from domain.prompt import Prompt
 from domain.series import Resample, Stack, StackKind
 from domain.volume import Grid, Volume
 from volume.assembly import assemble
-from volume.frames import frame_numbers
+from volume.frames import frame_numbers, frames_of
 from volume.geometry import geometry
 from volume.image_format import raster_of
 from volume.images import read_image
@@ -39,6 +41,20 @@ class Place:
             return findings, None
         analysed = Analysed(findings=findings, grid=self.resampling.regular)
         return findings_on_source(findings, self.resampling), analysed
+
+
+def images_of(job: Job, instances: Sequence[StoredInstance]) -> tuple[Header, ...]:
+    """Return the header of each image of a job: of an instance, or of the frame of it that belongs to the stack."""
+    headers = (instance.header for instance in instances)
+    if not job.frame_numbers:
+        return tuple(headers)
+    split: dict[str, tuple[Header, ...]] = {}
+    images = []
+    for header, number in zip(headers, job.frame_numbers, strict=True):
+        if header.sop_instance_uid not in split:
+            split[header.sop_instance_uid] = frames_of(header)
+        images.append(split[header.sop_instance_uid][(number or 1) - 1])
+    return tuple(images)
 
 
 def decoded(stack: Stack, paths: Mapping[str, Path], allowed: Collection[Resample]) -> Case:

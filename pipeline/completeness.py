@@ -16,6 +16,8 @@ class CompletenessSettings:
     """A series is whole when nothing has arrived for this long."""
     max_wait_s: float = 3600.0
     """Counted from the first instance; then the series is taken as it is, even if still arriving or short."""
+    drawing_wait_s: float = 3600.0
+    """A drawing waits for its images so long; counted from its arrival."""
 
 
 @dataclass(frozen=True, slots=True)

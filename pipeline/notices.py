@@ -11,7 +11,7 @@ from pathlib import Path
 
 from domain.codes import Code
 from domain.engine import EngineManifest
-from domain.errors import EngineFailed, GatewayError, VerificationFailed
+from domain.errors import DrawingRefused, EngineFailed, GatewayError, VerificationFailed
 from domain.findings import Evaluation, Findings
 from domain.image import Raster
 from domain.instance import Header
@@ -36,6 +36,7 @@ _FAILURES = frozenset({"engine-failed", "engine-crashed", "failed", "verificatio
 _CODES: Mapping[type[GatewayError], str] = {
     VerificationFailed: "verification-failed",
     EngineFailed: "engine-failed",
+    DrawingRefused: "drawing-refused",
     GatewayError: "failed",
 }
 

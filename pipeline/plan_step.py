@@ -10,6 +10,7 @@ from domain.instance import StoredInstance
 from domain.job import Job, JobState
 from domain.ports import JobLog, SeriesIndex
 from domain.series import Stack
+from pipeline.drawings import MISSING, DrawingFate, DrawingPlans
 from pipeline.planning import Planner, not_run, nothing_kept
 from pipeline.task import Task
 
@@ -28,19 +29,31 @@ class PlanStep:
         jobs: JobLog,
         planner: Planner,
         next_task: Callable[[Job], list[Task]],
+        drawings: DrawingPlans,
     ) -> None:
         self._index = index
         self._jobs = jobs
         self._planner = planner
         self._next_task = next_task
+        self._drawings = drawings
 
     def run(self, task: Task) -> list[Task]:
-        """Plan the set of a series that had arrived at a revision; return one inference task a new job."""
+        """Plan the set of a series that had arrived at a revision; return one inference task a new job.
+
+        A drawing that waits for its images has the series planned again after a while.
+        """
         series_instance_uid, revision = str(task.args[0]), int(task.args[1])
         instances = self._index.instances(series_instance_uid, revision)
-        following = self._planned(series_instance_uid, instances) if instances else []
+        drawn = [instance for instance in instances if self._drawings.takes(instance.header)]
+        fates = [(instance, self._drawings.fate(instance)) for instance in drawn]
+        following = self._planned(series_instance_uid, instances, fates) if instances else []
         if not instances:
             self._only_conflicts(series_instance_uid)
+        waiting = [instance for instance, fate in fates if fate.waits]
+        if waiting:
+            tried = int(task.args[3]) if len(task.args) > 3 else 1
+            args = (*task.args[:3], tried + 1)
+            return [*following, replace(task, args=args, delay_s=self._drawings.delay_s(waiting))]
         # Last: a series whose plan got lost on the way is handed on again (``Watch.hand_on_complete_series``).
         self._index.freeze(series_instance_uid, revision)
         if instances and self._planner.study_routes:
@@ -48,12 +61,23 @@ class PlanStep:
             following.append(Task(step="plan-study", args=args, queue="cpu", priority=1))
         return following
 
-    def _planned(self, series_instance_uid: str, instances: Sequence[StoredInstance]) -> list[Task]:
-        plans = self._planner.plan(instances, sender=self._index.sender(series_instance_uid))
-        earlier = self._jobs.find(series_instance_uid=series_instance_uid)
+    def _planned(
+        self,
+        series_instance_uid: str,
+        instances: Sequence[StoredInstance],
+        fates: Sequence[tuple[StoredInstance, DrawingFate]],
+    ) -> list[Task]:
+        drawings = {instance.header.sop_instance_uid for instance, _ in fates}
+        others = [instance for instance in instances if instance.header.sop_instance_uid not in drawings]
+        plans = self._planner.plan(others, sender=self._index.sender(series_instance_uid)) if others else ()
+        found = self._jobs.find(series_instance_uid=series_instance_uid)
+        prompted = [job for job in found if job.drawing]
+        earlier = [job for job in found if not job.drawing]
         # Many stacks may share one statement.
         jobs = {job.job_id: job for plan in plans for job in plan.jobs}
-        planned = [with_predecessor(job, earlier) for job in jobs.values()]
+        planned = [with_predecessor(job, earlier) for job in jobs.values() if not _is_answered(job, prompted)]
+        self._look_again(instances[0].header.study_instance_uid, others, prompted)
+        planned += [_statement(instance, fate) for instance, fate in fates]
         known = {instance.header.sop_instance_uid for instance in instances}
         # A plan of a later revision may have been quicker: what it made is not this one's to withdraw.
         of_studies = {route.name for route in self._planner.study_routes}  # their step withdraws them
@@ -62,6 +86,7 @@ class PlanStep:
         note = self.conflict_note(series_instance_uid)
         for job in planned:
             self.record(job, note)
+        planned += self._record_drawn([fate for _, fate in fates])
         queued = [self._jobs.get(job.job_id) for job in planned]
         log.info("series planned", extra={"instances": len(instances), "stacks": len(plans)})
         return [
@@ -70,6 +95,32 @@ class PlanStep:
             if job is not None and job.state is JobState.QUEUED
             for following in self._next_task(job)
         ]
+
+    def _record_drawn(self, fates: Sequence[DrawingFate]) -> list[Job]:
+        """Add the jobs that drawings start, in place of those of earlier versions; return them."""
+        drawn = [job for fate in fates for job in fate.jobs]
+        for job in drawn:
+            self.record(job, self.conflict_note(job.series_instance_uid))
+        kept = {job.job_id for job in drawn}
+        for fate in fates:
+            self.withdraw(fate.outdated, kept)
+            for statement in fate.answered:
+                if statement.code == "no-route":
+                    self._jobs.remove(statement.job_id)
+        return drawn
+
+    def _look_again(self, study: str, images: Sequence[StoredInstance], prompted: Sequence[Job]) -> None:
+        """Have drawings planned again whose images came late, or whose series has grown."""
+        if not images:
+            return
+        uids = {instance.header.sop_instance_uid for instance in images}
+        grown = {job.drawing for job in prompted if uids > set(job.sop_instance_uids)}
+        stored = self._index.instances_by_uid(sorted(grown))
+        late = self._jobs.find(study_instance_uid=study, state=JobState.NOT_RUN) if study else []
+        for uid in {item.header.series_instance_uid for item in stored} | {
+            job.series_instance_uid for job in late if job.code == MISSING
+        }:
+            self._index.thaw(uid)
 
     def record(self, job: Job, note: str) -> None:
         """Add a job; where it is known, bring its statement up to date, and start it again where it was withdrawn."""
@@ -120,6 +171,18 @@ class PlanStep:
         if instances:
             headers = tuple(instance.header for instance in instances)
             self.record(not_run(Stack(name="", headers=headers), code, reason), "")
+
+
+def _statement(instance: StoredInstance, fate: DrawingFate) -> Job:
+    """Return what the drawing's own series says of it."""
+    return not_run(Stack(name="", headers=(instance.header,)), fate.code, fate.reason)
+
+
+def _is_answered(job: Job, prompted: Sequence[Job]) -> bool:
+    """Tell whether a statement that nothing runs is untrue, as a drawing has started a job on the same images."""
+    return job.code == "no-route" and any(
+        set(job.sop_instance_uids) == set(other.sop_instance_uids) for other in prompted
+    )
 
 
 def with_predecessor(job: Job, earlier: Sequence[Job]) -> Job:

@@ -18,6 +18,7 @@ from domain.prompt import Prompt
 from domain.series import RefusalCode, Resample, SeriesFacts, Stack, StackKind
 from domain.volume import Grid
 from pipeline.rules import Route
+from volume.drawings.sketch import SketchedObject
 from volume.facts import facts
 from volume.frames import frame_numbers
 from volume.geometry import geometry
@@ -80,7 +81,9 @@ class Planner:
         """Changes whenever a route, an engine or its weights change: the same series may then be planned again."""
         digest = hashlib.sha256(repr((self._routes, self._destinations)).encode())
         for manifest in self._engines.manifests():
-            digest.update(repr((manifest.name, manifest.version, manifest.weights_digest)).encode())
+            digest.update(
+                repr((manifest.name, manifest.version, manifest.weights_digest, manifest.settings)).encode()
+            )
         return digest.hexdigest()[:12]
 
     def options(self, route: str) -> dict[str, str | int | float | bool]:
@@ -98,6 +101,34 @@ class Planner:
     def reports_refusals(self, route: str) -> bool:
         """Tell whether a route's destinations are to be told why there is no result."""
         return any(item.report_refusals for item in self._routes if item.name == route)
+
+    @property
+    def takes_drawings(self) -> bool:
+        """Some route opts in to prompts from received drawings."""
+        return any(route.prompts_from_dicom is not None for route in self._routes)
+
+    def drawn_objects(
+        self, route: str, objects: Sequence[SketchedObject], sender: str | None
+    ) -> tuple[tuple[SketchedObject, ...], Verdict]:
+        """Return which objects of a drawing a route takes, and why it takes none."""
+        rule = next((item.prompts_from_dicom for item in self._routes if item.name == route), None)
+        return rule.chosen(objects, sender) if rule else ((), Verdict(Answer.NO, "it takes no drawings"))
+
+    def ask_drawn(self, plan: StackPlan, sender: str | None) -> list[tuple[Route, str | None]]:
+        """Return the routes that take drawings, each with why it does not take this stack, if so."""
+        if plan.grid is None:
+            return []
+        known = facts(plan.stack, plan.grid, sender)
+        asked = []
+        for route in self._routes:
+            if route.prompts_from_dicom is not None:
+                verdict = self._verdict(route, known)
+                asked.append((route, None if verdict.answer is Answer.YES else verdict.reason))
+        return asked
+
+    def drawn_job(self, plan: StackPlan, route: Route, prompt: Prompt) -> Job:
+        """Return the job that a drawing starts on a stack."""
+        return self._job(plan.stack, route, frozenset(), prompt)
 
     @property
     def study_routes(self) -> tuple[Route, ...]:
@@ -227,7 +258,13 @@ class Planner:
 
     def _ask(self, stack: Stack, grid: Grid | None, sender: str | None) -> list[tuple[str, Verdict]]:
         known = facts(stack, grid, sender)
-        return [(route.name, self._verdict(route, known)) for route in self._routes]
+        answers = []
+        for route in self._routes:
+            verdict = self._verdict(route, known)
+            if verdict.answer is Answer.YES and route.prompts_from_dicom is not None and route.prompt is None:
+                verdict = Verdict(Answer.NO, "nothing was pointed at; it waits for a drawing on the series")
+            answers.append((route.name, verdict))
+        return answers
 
     def _verdict(self, route: Route, known: SeriesFacts) -> Verdict:
         if route.unit == "study" and known.kind is not StackKind.IMAGE:
@@ -236,17 +273,25 @@ class Planner:
         if verdict.answer is not Answer.YES:
             return verdict
         try:
-            return self._engines.accepts(route.engine, known)
+            verdict = self._engines.accepts(route.engine, known)
+            takes_none = (
+                route.prompts_from_dicom is not None and not self._engines.manifest(route.engine).takes_prompts
+            )
         except GatewayError as error:
             return Verdict(Answer.NO, str(error))
+        return Verdict(Answer.NO, "its engine takes no prompts") if takes_none else verdict
 
-    def _job(self, stack: Stack, route: Route, resample: frozenset[Resample]) -> Job:
+    def _job(self, stack: Stack, route: Route, resample: frozenset[Resample], drawn: Prompt | None = None) -> Job:
         manifest = self._engines.manifest(route.engine)
         uids = _uids(stack.headers)
         options = repr(sorted(route.options.items())) if route.options else ""
         if resample:  # a regular stack gives the same result, and so the same job, whatever a route allows
             options += f" resample {' '.join(sorted(resample))}"
         prompt = "" if route.prompt is None else route.prompt.digest
+        drawing = ""
+        if drawn is not None and drawn.drawing is not None:
+            drawing = drawn.drawing.sop_instance_uid
+            prompt = f"{drawn.digest} {drawing}"  # the result names its drawing, so that another one is another job
         return Job(
             job_id=job_id(_images(stack.headers), route=route.name, engine=manifest, options=options, prompt=prompt),
             series_instance_uid=stack.headers[0].series_instance_uid,
@@ -259,6 +304,7 @@ class Planner:
             engine_version=manifest.version,
             destinations=self._destinations if route.destinations is None else route.destinations,
             priority=min(route.priority, _requested_priority(stack.headers)),
+            drawing=drawing,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -10,10 +10,40 @@ from typing import Literal
 from domain.engine import Answer, Verdict
 from domain.prompt import Prompt
 from domain.series import Resample, SeriesFacts
+from volume.drawings.sketch import SketchedObject
 
 Unit = Literal["series", "study"]
 
 YES = Verdict(Answer.YES, "takes it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawingRule:
+    """Which received drawings prompt a route's engine. Unset conditions hold for every one."""
+
+    calling_ae_titles: tuple[str, ...] = ()
+    """Who may send them."""
+    names: tuple[str, ...] = ()
+    """Patterns, one of which the name of an object (ROI, segment, finding, tracking identifier) must match."""
+    finding_codes: tuple[str, ...] = ()
+    """``scheme:value`` of an object's finding, type or category, e.g. ``SCT:108369006``."""
+
+    def chosen(
+        self, objects: Sequence[SketchedObject], sender: str | None
+    ) -> tuple[tuple[SketchedObject, ...], Verdict]:
+        """Return the objects that are wanted, and why there is none."""
+        verdict = _one_of("calling AE title of the drawing", sender, self.calling_ae_titles)
+        if verdict.answer is not Answer.YES:
+            return (), verdict
+        wanted = tuple(item for item in objects if self._is_named(item) and self._is_coded(item))
+        return wanted, YES if wanted else Verdict(Answer.NO, "no object drawn has a name or a code of the route's")
+
+    def _is_named(self, item: SketchedObject) -> bool:
+        return not self.names or any(_matches(name, self.names) for name in (item.label, item.tracking_identifier))
+
+    def _is_coded(self, item: SketchedObject) -> bool:
+        codes = {f"{code.scheme}:{code.value}".upper() for code in (item.type, item.category) if code}
+        return not self.finding_codes or bool(codes & {code.upper() for code in self.finding_codes})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +78,8 @@ class Route:
     """Handed to the engine."""
     prompt: Prompt | None = None
     """What the engine is pointed at where nobody points at something."""
+    prompts_from_dicom: DrawingRule | None = None
+    """Received drawings become prompts; without a default ``prompt`` the route then waits for one."""
     resample: tuple[Resample, ...] = ()
     """What may be wrong with the slices' places so that the route still takes them, on a resampled volume."""
 

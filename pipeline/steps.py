@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -26,14 +26,16 @@ from domain.errors import (
     VerificationFailed,
 )
 from domain.findings import Findings
-from domain.instance import Header, StoredInstance
+from domain.instance import StoredInstance
 from domain.job import DeliveryState, Job, JobState
 from domain.ports import EngineRegistry, JobLog, PatientHistory, Result, ResultWriter, SeriesIndex
+from domain.prompt import Prompt
 from domain.series import Stack
-from pipeline.cases import decoded, misplaced, place_of, placed_prompt
+from pipeline.cases import decoded, images_of, misplaced, place_of, placed_prompt
 from pipeline.context import ContextBuilder
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
+from pipeline.drawings import DrawingPlans
 from pipeline.findings_file import load_findings, save_findings
 from pipeline.guard import MAX_CRASHES, EngineGuard, Unguarded
 from pipeline.notices import code_of, is_notice, outcome, write_notice
@@ -43,7 +45,6 @@ from pipeline.result_folder import keep_only, newest_findings, storage
 from pipeline.study_step import StudyStep
 from pipeline.summary import summary
 from pipeline.task import Task
-from volume.frames import frames_of
 from volume.kinds import kind_of
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Steps:
         clock: Callable[[], datetime],
         guard: EngineGuard | None = None,
         progress: Callable[[float], None] | None = None,
+        drawing_wait_s: float = 3600.0,
         history: PatientHistory | None = None,
     ) -> None:
         self._guard = guard or Unguarded()
@@ -80,7 +82,10 @@ class Steps:
         self._clock = clock
         self._progress = progress
         self._context = ContextBuilder(history)
-        self._plans = PlanStep(index=index, jobs=jobs, planner=planner, next_task=self.next_task)
+        self._drawings = DrawingPlans(index=index, jobs=jobs, planner=planner, clock=clock, wait_s=drawing_wait_s)
+        self._plans = PlanStep(
+            index=index, jobs=jobs, planner=planner, next_task=self.next_task, drawings=self._drawings
+        )
         self._studies = StudyStep(
             index=index,
             jobs=jobs,
@@ -123,14 +128,19 @@ class Steps:
         """Bring on jobs whose destination confirmed after the alarm; return how many."""
         return sum(self._delivering.reopen(job) for job in self._jobs.find(state=JobState.UNCONFIRMED))
 
+    def waits_for_device(self, job: Job) -> bool:
+        """Tell whether a job has its turn in the queue of a device."""
+        return job.state is JobState.QUEUED and any(task.queue.startswith("gpu") for task in self.next_task(job))
+
     def next_task(self, job: Job) -> list[Task]:
         """Return what brings an open job on from where the job log says it stands."""
         if job.state is JobState.DELIVERING:
             return self._delivering.first_attempts(job)
         try:
-            queue = "gpu" if self._engines.manifest(job.engine).device == "gpu" else "infer-cpu"
+            device = self._engines.manifest(job.engine).device
         except GatewayError:
-            queue = "infer-cpu"  # the engine is gone: the step says so and ends the job
+            device = "cpu"  # the engine is gone: the step says so and ends the job
+        queue = "infer-cpu" if device == "cpu" else device
         return [Task(step="infer", args=(job.job_id, job.attempt, 1), queue=queue, priority=job.priority)]
 
     # ---------------------------------------------------------------------------------------------- job steps
@@ -165,7 +175,7 @@ class Steps:
             reason = f"The engine ended {len(crashes)} times on this series: {'; '.join(crashes)}."
             return self._refuse(job, claim, JobState.FAILED, "engine-crashed", reason)
         if self._engines.manifest(job.engine).version != job.engine_version:
-            self._index.thaw(job.series_instance_uid)
+            self._plan_again(job)
             reason = "The engine was replaced by another version before it began; the series is planned again."
             return self._end(job, JobState.CANCELLED, "superseded", reason)
         self._jobs.update(job.job_id, state=JobState.RUNNING, reason="")
@@ -178,7 +188,7 @@ class Steps:
             read,
             context=self._context.of(stack, paths),
             options=self._planner.options(job.route),
-            prompt=placed_prompt(self._planner.prompt(job.route), stack, allowed),
+            prompt=placed_prompt(self._prompt(job, stack), stack, allowed),
             progress=self._progress,
         )
         findings = self._run_engine(job, case)
@@ -192,6 +202,15 @@ class Steps:
                 summary=summary(findings),
             )
         return [Task(step="encode", args=(job.job_id, job.attempt, 1), queue="cpu", priority=job.priority)]
+
+    def _prompt(self, job: Job, stack: Stack) -> Prompt | None:
+        """Return what the engine is pointed at on the source's slices: what was drawn, else the route's default."""
+        return self._drawings.prompt(job, stack) if job.drawing else self._planner.prompt(job.route)
+
+    def _plan_again(self, job: Job) -> None:
+        """Have the series planned again from which the job comes: that of its drawing, where it has one."""
+        drawing = self._index.instances_by_uid((job.drawing,)) if job.drawing else ()
+        self._index.thaw(drawing[0].header.series_instance_uid if drawing else job.series_instance_uid)
 
     def _run_engine(self, job: Job, case: Case) -> Findings:
         deadline_s = self._engines.manifest(job.engine).deadline_s
@@ -213,7 +232,7 @@ class Steps:
     def _stack(self, job: Job) -> tuple[Stack, dict[str, Path]]:
         instances = self._instances(job)
         paths = {instance.header.sop_instance_uid: instance.path for instance in instances}
-        headers = _images(job, instances)
+        headers = images_of(job, instances)
         return Stack(name=job.stack, headers=headers, kind=kind_of(headers[0])), paths
 
     def _instances(self, job: Job) -> tuple[StoredInstance, ...]:
@@ -287,6 +306,7 @@ class Steps:
             context=self._context.of(stack, paths),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
+            prompt=self._prompt(job, stack),
             destinations=job.destinations,
             analysed=analysed,
         )
@@ -381,17 +401,3 @@ class Steps:
             return
         self._plans.state_fate(task, "internal-error", reason)
         self._index.freeze(str(task.args[0]), int(task.args[1]))
-
-
-def _images(job: Job, instances: Sequence[StoredInstance]) -> tuple[Header, ...]:
-    """Return the header of each image of a job: of an instance, or of the frame of it that belongs to the stack."""
-    headers = (instance.header for instance in instances)
-    if not job.frame_numbers:
-        return tuple(headers)
-    split: dict[str, tuple[Header, ...]] = {}
-    images = []
-    for header, number in zip(headers, job.frame_numbers, strict=True):
-        if header.sop_instance_uid not in split:
-            split[header.sop_instance_uid] = frames_of(header)
-        images.append(split[header.sop_instance_uid][(number or 1) - 1])
-    return tuple(images)

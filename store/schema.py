@@ -133,6 +133,8 @@ jobs = Table(
     Column("priority", Integer, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("predecessor", String(64)),
+    # SOP Instance UID of the object in which the prompt was drawn.
+    Column("drawing", String(64), nullable=False, server_default=""),
     Column("state", String(16), nullable=False),
     Column("code", String(64), nullable=False),
     Column("reason", Text, nullable=False),

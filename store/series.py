@@ -258,6 +258,16 @@ class SeriesTable:
         with self._database.read() as connection:
             return connection.execute(query).scalar() or None
 
+    def series_in_study(self, study_instance_uid: str) -> list[str]:
+        """See ``SeriesIndex.series_in_study``."""
+        query = select(_SERIES.series_instance_uid).where(
+            _SERIES.series_instance_uid.in_(
+                select(_INSTANCES.series_instance_uid).where(_INSTANCES.study_instance_uid == study_instance_uid)
+            )
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query.order_by(_SERIES.first_arrival_at)).scalars())
+
     def series_older_than(self, moment: datetime) -> list[str]:
         """See ``SeriesIndex.series_older_than``."""
         query = select(_SERIES.series_instance_uid).where(_SERIES.last_arrival_at < moment)

@@ -17,12 +17,12 @@ from domain.errors import EngineFailed, NotApplicable
 from domain.findings import Evaluation, Findings, Measurement
 from domain.volume import Volume
 from inference.deepbet.network import THRESHOLD, BoolGrid, Box, FloatGrid, Networks, largest_piece, load_networks
+from inference.measures import VOLUME
 from inference.weights import WeightsPackage
 from volume.axes import Axes
 
 T = TypeVar("T", bound=np.generic)
 
-VOLUME = Code("118565006", "SCT", "Volume")
 SERIES_QUALITY = Code("130550", "DCM", "Imaging Series Quality")
 COVERAGE_INCOMPLETE = Code("130576", "DCM", "Anatomy coverage incomplete")
 COMMENT = Code("121106", "DCM", "Comment")

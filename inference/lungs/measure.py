@@ -12,12 +12,11 @@ from domain.context import StudyContext
 from domain.findings import Evaluation, Measurement, SegmentDescription
 from domain.volume import Volume
 from inference.lungs.working import LabelGrid
+from inference.measures import MEAN, VOLUME
 
 EMPHYSEMA_BELOW_HU = -950
 
-VOLUME = Code("118565006", "SCT", "Volume")
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
-MEAN = Code("373098007", "SCT", "Mean")
 STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
 # PS3.16 has no concept for %LAA-950 nor for the kernel's name; docs/engine-lungs.md explains the private ones.
 LOW_ATTENUATION = Code("LAA950", "99VOXGATE", "Percentage of lung voxels below -950 HU")

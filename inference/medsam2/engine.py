@@ -16,7 +16,7 @@ from domain.errors import EngineFailed, NotApplicable
 from domain.findings import Findings, SegmentDescription
 from domain.prompt import ObjectPrompt, Prompt
 from domain.volume import Volume
-from inference.device import Placement, computing, placement
+from inference.device import Placement, computing, fallback_of, fitted, placement
 from inference.medsam2.checkpoint import read_weights
 from inference.medsam2.measure import evaluations, measurements
 from inference.medsam2.network import Features, Network, network_of, placed
@@ -59,8 +59,13 @@ class MedSam2:
             The file is not a MedSAM2 checkpoint, or a setting has no meaning.
         """
         place = placement(self._settings)
+        with computing(place):
+            network = self._read(place)
+        self.use(network, place)
+
+    def _read(self, place: Placement) -> Network:
         network = network_of(read_weights(Path(str(self._settings["weights"]))))
-        self.use(placed(network, place.device, place.dtype), place)
+        return placed(network, place.device, place.dtype)
 
     def use(self, network: Network, place: Placement) -> None:
         """Use a network that is loaded and placed already."""
@@ -97,22 +102,28 @@ class MedSam2:
         objects = [_within(drawn, start, stop) for drawn in slice_prompts(prompt, rows, columns)]
         window = Windowed(volume.voxels, options.window or self._window or _default_window(volume))
         masks = np.zeros((len(objects), slices, rows, columns), bool)
-        place, network = self._place, self._network
 
-        def image(index: int) -> torch.Tensor:
-            picture = window.image(start + index, network.image_size)
-            return torch.from_numpy(picture).to(place.device, place.dtype)
+        def follow(place: Placement, batch: int) -> None:
+            """Follow so many objects at a time; what an attempt before has drawn is drawn over."""
+            masks[:] = False
+            network = self._network if place is self._place else self._read(place)
 
-        with computing(place):
-            features = Features(network, image, shared_slices(objects))
-            steps = track(
-                network, features, stop - start, objects,
-                stop_after_empty=options.stop_after_empty, fill=options.fill_holes,
-            )  # fmt: skip
-            for done, found in enumerate(steps, start=1):
-                mask = at_size(found.logits, (rows, columns)) > 0
-                masks[found.object, start + found.slice] = mask.cpu().numpy()
-                progress(done / (len(objects) * (stop - start)))
+            def image(index: int) -> torch.Tensor:
+                picture = window.image(start + index, network.image_size)
+                return torch.from_numpy(picture).to(place.device, place.dtype)
+
+            for first in range(0, len(objects), batch):
+                some = objects[first : first + batch]
+                steps = track(
+                    network, Features(network, image, shared_slices(some)), stop - start, some,
+                    stop_after_empty=options.stop_after_empty, fill=options.fill_holes,
+                )  # fmt: skip
+                for done, found in enumerate(steps, start=1):
+                    mask = at_size(found.logits, (rows, columns)) > 0
+                    masks[first + found.object, start + found.slice] = mask.cpu().numpy()
+                    progress((first * (stop - start) + done) / (len(objects) * (stop - start)))
+
+        fitted(follow, self._place, batch=len(objects), fallback=fallback_of(self._settings, self._place))
         return masks
 
 

@@ -7,20 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from domain.codes import HOUNSFIELD_UNIT, MILLILITRE, Code
+from domain.codes import HOUNSFIELD_UNIT, Code
 from domain.context import StudyContext
 from domain.findings import Evaluation, Measurement, SegmentDescription
 from domain.volume import Volume
+from inference.measures import diameters, intensities, volume_ml
 
-VOLUME = Code("118565006", "SCT", "Volume")
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
 MR_SIGNAL = Code("110852", "DCM", "MR signal intensity")
 INTENSITY = Code("INTENSITY", "99VOXGATE", "Stored intensity after the Modality LUT")
 ARBITRARY = Code("[arb'U]", "UCUM", "arbitrary unit")
-MEAN = Code("373098007", "SCT", "Mean")
-STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
-MINIMUM = Code("255605001", "SCT", "Minimum")
-MAXIMUM = Code("56851009", "SCT", "Maximum")
 COMMENT = Code("121106", "DCM", "Comment")
 
 CUT = "Reaches the first or the last slice; what lies beyond is not imaged."
@@ -31,7 +27,7 @@ Labels = npt.NDArray[np.uint8]
 def measurements(
     volume: Volume, labels: Labels, segments: Sequence[SegmentDescription], context: StudyContext
 ) -> tuple[Measurement, ...]:
-    """Return volume and intensities of each segment that has voxels."""
+    """Return volume, diameters and intensities of each segment that has voxels."""
     concept, unit = _intensity(volume, context)
     inside = labels != 0
     values, owners = volume.voxels[inside].astype(np.float64), labels[inside]
@@ -40,21 +36,9 @@ def measurements(
         own = values[owners == number]
         if own.size == 0:
             continue
-        found.append(
-            Measurement(segment=segment.key, concept=VOLUME, value=own.size * volume.grid.voxel_volume_ml,
-                        unit=MILLILITRE, label="Volume")
-        )  # fmt: skip
-        numbers = (
-            (MEAN, own.mean(), "Mean"),
-            (STANDARD_DEVIATION, own.std(), "Standard deviation"),
-            (MINIMUM, own.min(), "Minimum"),
-            (MAXIMUM, own.max(), "Maximum"),
-        )
-        found += [
-            Measurement(segment=segment.key, concept=concept, value=float(value), unit=unit, derivation=derivation,
-                        label=label)
-            for derivation, value, label in numbers
-        ]  # fmt: skip
+        found.append(volume_ml(segment.key, own.size, volume.grid))
+        found += diameters(segment.key, labels == number, volume.grid)
+        found += intensities(segment.key, own, concept, unit)
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from domain.codes import MILLILITRE, Code
+from domain.codes import MILLILITRE
 from domain.engine import Case, EngineManifest
 from domain.errors import ConfigurationError, EngineFailed, EngineUnavailable, NotApplicable
 from domain.findings import Findings, Measurement, SegmentDescription
@@ -17,11 +17,11 @@ from domain.question import Answer, Answering, Question, Sampling
 from domain.volume import Volume
 from inference.context import context_used
 from inference.manifest import read_declaration
+from inference.measures import VOLUME
 from inference.medversa.images import image_findings, modality_of, tasks_of
 from inference.medversa.settings import MedVersaSettings, settings_from
 from inference.medversa.words import asked_segments, sections
 
-VOLUME = Code("118565006", "SCT", "Volume")
 MOST_TOKENS = 450
 _OPTIONS = frozenset({"modality", "task", "prompt", "context", "max_new_tokens"})
 

@@ -11,6 +11,7 @@ from extras import require_models
 
 require_models()
 
+from drawn import rectangle, report, scoord
 from factories import ct_series, save
 from medsam2_golden import checkpoint
 
@@ -85,11 +86,23 @@ def box_in_mm(series: Path, k: int, x0: float, y0: float, x1: float, y1: float) 
 
 def test_without_a_prompt_or_with_one_beside_the_image_there_is_a_reason(series: Path, tmp_path: Path) -> None:
     nothing = run(series, tmp_path)
-    assert (nothing.state, nothing.objects) == (JobState.NOT_APPLICABLE, ())
+    assert (nothing.state, nothing.objects) == (JobState.NOT_RUN, ())
     assert "nothing was pointed at" in nothing.reason
     beside = run(series, tmp_path, "14,10,500,38")
     assert beside.state is JobState.NOT_APPLICABLE
     assert "lies outside the series" in beside.reason
+
+
+def test_a_drawing_among_the_files_is_the_prompt_and_the_report_tells_of_both(series: Path, tmp_path: Path) -> None:
+    images = sorted((pydicom.dcmread(path) for path in series.iterdir()), key=lambda ds: ds.InstanceNumber)
+    drawing = report(images, [scoord(images[1], "POLYLINE", rectangle(14.5, 10.5, 50.5, 38.5))])
+    pointed = run(series, tmp_path, "14,10,50,38")
+    save([drawing], tmp_path / "in" / "drawn")
+    first, second = analyse([series], tmp_path / "out", config=config(tmp_path), engine="medsam2").series
+    done, said = sorted((first, second), key=lambda item: item.state is not JobState.DONE)
+    assert (done.state, said.code) == (JobState.DONE, "drawing")
+    assert [item.SegmentLabel for item in segmented(done).SegmentSequence] == ["Neoplasm"]
+    assert segmented(pointed).PixelData == segmented(done).PixelData
 
 
 def test_weights_are_converted_by_command_and_a_wrong_file_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from volume.drawings.sketch import ImageRef
 
 MOST_NUMBERS = 3_000_000
 """Coordinates in one drawing."""
+MOST_SHAPES = 10_000
+"""Of one object: a few bytes can say that many shapes are on many images."""
 _TO_SCT: dict[str, str] = mapping["SRT"]
 
 

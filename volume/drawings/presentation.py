@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from pydicom import Dataset
 
 from domain.errors import DrawingRefused
 from domain.volume import FloatArray
-from volume.drawings.items import first, image_refs, items, number, numbers, text, triple
+from volume.drawings.items import MOST_SHAPES, first, image_refs, items, number, numbers, text, triple
 from volume.drawings.report import line
 from volume.drawings.sketch import ImageRef, Kind, Shape, SketchedObject
 
@@ -18,15 +19,17 @@ def presentation_objects(ds: Dataset) -> list[SketchedObject]:
     """Return one object for each annotation that draws something."""
     found = []
     for annotation in items(ds, "GraphicAnnotationSequence"):
-        shapes = [
+        images = _images(ds, annotation)
+        drawn = (
             shape
             for graphic in items(annotation, "GraphicObjectSequence")
-            for image in _images(ds, annotation)
+            for image in images
             for shape in _shapes(ds, graphic, image)
-        ]
+        )
+        shapes = tuple(islice(drawn, MOST_SHAPES))
         if shapes:
             label = text(first(annotation, "TextObjectSequence"), "UnformattedTextValue")
-            found.append(SketchedObject(shapes=tuple(shapes), label=label))
+            found.append(SketchedObject(shapes=shapes, label=label))
     return found
 
 

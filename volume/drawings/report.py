@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from pydicom import Dataset
 
 from domain.codes import Code
 from domain.volume import FloatArray
-from volume.drawings.items import code, first, image_refs, is_called, items, number, numbers, text
+from volume.drawings.items import MOST_SHAPES, code, first, image_refs, is_called, items, number, numbers, text
 from volume.drawings.sketch import ImageRef, Kind, SegmentRef, Shape, SketchedObject
 
 MEASUREMENT_GROUP = ("125007", "DCM")
@@ -40,7 +41,7 @@ def _containers(ds: Dataset, depth: int = 0) -> Iterator[Dataset]:
 
 def _object(group: Dataset) -> SketchedObject:
     children = list(items(group, "ContentSequence"))
-    shapes = [shape for item in children for shape in _shapes(item)]
+    shapes = islice((shape for item in children for shape in _shapes(item)), MOST_SHAPES)
     finding = _coded(children, FINDING)
     identifier = _said(children, TRACKING_IDENTIFIER, "TextValue")
     return SketchedObject(

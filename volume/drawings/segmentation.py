@@ -17,7 +17,7 @@ from domain.errors import DrawingRefused
 from volume.drawings.items import code, first, image_refs, items, number, text, triple
 from volume.drawings.sketch import ImageRef, Mask, Plane, SketchedObject
 
-MOST_PIXELS = 1 << 30
+MOST_PIXELS = 1 << 29
 _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 
 Frames = npt.NDArray[Any]

@@ -21,7 +21,6 @@ from dicom_out.colour import cielab
 from dicom_out.files import write_durably
 from dicom_out.frames import Frame, frames_of
 from dicom_out.kind import WriterSettings
-from dicom_out.longaxis import long_axis
 from dicom_out.masks import Masks
 from dicom_out.segpixels import packed
 from dicom_out.writer import Writer
@@ -29,6 +28,7 @@ from domain.codes import LEFT, Code
 from domain.engine import OWN_MANUFACTURER
 from domain.errors import OutOfSpace, StorageError
 from domain.findings import Findings, Measurement
+from volume.diameters import long_axis
 
 SMALL = arrays(
     np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 9)), elements=st.integers(0, 3)

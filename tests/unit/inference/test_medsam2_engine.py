@@ -15,15 +15,15 @@ from medsam2_golden import CPU, counted_encodings, small_network
 
 from domain.codes import Code
 from domain.context import StudyContext
-from domain.engine import Case
+from domain.engine import Case, job_id
 from domain.errors import EngineFailed, EngineUnavailable, NotApplicable
 from domain.findings import Findings
 from domain.prompt import Box, LongAxis, ObjectPrompt, Point, Prompt, SliceMask
 from domain.volume import Volume
-from inference.device import Placement, computing, placement
+from inference.device import Placement, computing, fallback_of, fitted, placement
 from inference.manifest import read_declaration
 from inference.medsam2.engine import MedSam2, joined, largest_component
-from inference.medsam2.tracker import without_small_holes
+from inference.medsam2.tracker import track, without_small_holes
 from inference.medsam2.windowing import Windowed
 from inference.registry import ENGINES, Registry
 
@@ -228,7 +228,7 @@ def test_measurements_outside_ct_are_in_arbitrary_units() -> None:
         prompt=Prompt(objects=(ObjectPrompt(boxes=(box(3),)),)),
     )
     units = {item.unit.value for item in engine().run(case).measurements}
-    assert units == {"ml", "[arb'U]"}
+    assert units == {"ml", "mm", "[arb'U]"}
 
 
 def test_the_largest_of_26_connected_parts_is_kept() -> None:
@@ -290,3 +290,76 @@ def test_the_registry_asks_for_weights_and_puts_their_digest_into_the_identity(t
     assert len(registry.manifest("medsam2").weights_digest) == 64
     with pytest.raises(EngineFailed, match=r"Expected is a SAM 2\.1"):
         registry.engine("medsam2")
+
+
+def full() -> None:
+    """Fail as a device does that is full."""
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_full_device_is_asked_again_with_half_the_batch_and_then_gives_way_to_the_cpu() -> None:
+    asked: list[tuple[str, int]] = []
+    small = Placement(device=torch.device("meta"), dtype=torch.float32, threads=1)
+
+    def work(place: Placement, batch: int) -> str:
+        asked.append((place.device.type, batch))
+        if place is small:
+            full()
+        return "done"
+
+    assert fitted(work, small, batch=5, fallback=CPU) == "done"
+    assert asked == [("meta", 5), ("meta", 2), ("meta", 1), ("cpu", 1)]
+    with pytest.raises(EngineUnavailable, match="out of memory"):
+        fitted(work, small, batch=2)
+
+
+def test_the_cpu_stands_in_only_where_it_is_allowed() -> None:
+    place = Placement(device=torch.device("cuda:0"), dtype=torch.float32, threads=1)
+    assert fallback_of({}, place) is None
+    assert fallback_of({"cpu_fallback": True}, CPU) is None
+    found = fallback_of({"cpu_fallback": True, "device": "cuda:0", "precision": "fp32"}, place)
+    assert found is not None
+    assert (found.device.type, found.dtype) == ("cpu", torch.float32)
+
+
+@pytest.mark.parametrize(("error", "kind"), [("DefaultCPUAllocator: not enough memory", EngineUnavailable),
+                                             ("shapes do not match", RuntimeError)])  # fmt: skip
+def test_a_full_cpu_may_pass_and_another_fault_is_one(error: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind), computing(CPU):
+        raise RuntimeError(error)
+
+
+def test_objects_in_smaller_batches_are_the_same_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = [ObjectPrompt(boxes=(box(k, 19 + k),)) for k in (2, 3, 4)]
+    together = labels(found(*objects))
+    tried: list[int] = []
+
+    def crowded(network: Any, features: Any, slices: int, some: Any, **options: Any) -> Any:
+        tried.append(len(some))
+        if len(some) > 1:
+            full()
+        return track(network, features, slices, some, **options)
+
+    monkeypatch.setattr("inference.medsam2.engine.track", crowded)
+    assert np.array_equal(labels(found(*objects)), together)
+    assert tried == [3, 1, 1, 1]
+
+
+def test_each_object_has_two_diameters_at_right_angles_on_one_slice() -> None:
+    findings = found(ObjectPrompt(boxes=(box(3),)))
+    long, short = (item for item in findings.measurements if item.points)
+    assert [item.concept.value for item in (long, short)] == ["103339001", "103340004"]
+    assert len({point[0] for item in (long, short) for point in item.points}) == 1
+    assert long.value >= short.value > 0
+
+
+def test_settings_that_change_what_comes_out_are_part_of_the_identity(tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(b"weights")
+
+    def identity(**settings: object) -> str:
+        registry = Registry({"medsam2": {"weights": tmp_path / "w.pt", **settings}})
+        return job_id(("1.2",), route="r", engine=registry.manifest("medsam2"))
+
+    plain = identity()
+    assert identity(threads=2, device="cpu", precision="auto") == plain
+    assert len({plain, identity(window=(-160.0, 240.0)), identity(precision="bf16"), identity(precision="fp32")}) == 4

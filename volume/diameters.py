@@ -1,4 +1,4 @@
-"""The long axis of a segment: the line by which viewers show where a finding lies."""
+"""Diameters of a segment on one slice: its long axis, by which viewers show where a finding lies, and across it."""
 
 from __future__ import annotations
 
@@ -41,6 +41,40 @@ def long_axis(mask: npt.NDArray[np.bool_], spacing_mm: tuple[float, float]) -> L
     first, second = np.unravel_index(int(distances.argmax()), distances.shape)
     (x0, y0), (x1, y1) = points[hull[first]].tolist(), points[hull[second]].tolist()
     return LongAxis(ends=((x0, y0), (x1, y1)), length_mm=float(distances[first, second]))
+
+
+def short_axis(mask: npt.NDArray[np.bool_], spacing_mm: tuple[float, float], along: LongAxis) -> LongAxis:
+    """Return the longest line at right angles to a long axis, across the convex hull of a mask.
+
+    Parameters
+    ----------
+    along
+        What ``long_axis`` returned for the mask.
+    """
+    scale = np.array((spacing_mm[1], spacing_mm[0]))
+    points = _side_middles(mask) * scale
+    first, second = (np.array(end) * scale for end in along.ends)
+    direction = (second - first) / np.linalg.norm(second - first)
+    across = np.array((-direction[1], direction[0]))
+    hull = points[ConvexHull(points).vertices]
+    u, v = (hull - first) @ direction, (hull - first) @ across
+    # The width of a convex polygon changes evenly between its corners, so that it is greatest at one of them.
+    widths = [_crossing(u, v, at) for at in u]
+    at, (low, high) = max(zip(u, widths, strict=True), key=lambda pair: pair[1][1] - pair[1][0])
+    ends = [(first + at * direction + end * across) / scale for end in (low, high)]
+    (x0, y0), (x1, y1) = (end.tolist() for end in ends)
+    return LongAxis(ends=((x0, y0), (x1, y1)), length_mm=float(high - low))
+
+
+def _crossing(u: npt.NDArray[np.float64], v: npt.NDArray[np.float64], at: float) -> tuple[float, float]:
+    """Return where a line ``u = at`` enters and leaves a convex polygon."""
+    after_u, after_v = np.roll(u, -1), np.roll(v, -1)
+    step = after_u - u
+    flat = np.abs(step) < 1e-9
+    share = (at - u) / np.where(flat, 1.0, step)
+    hit = ~flat & (share >= -1e-9) & (share <= 1 + 1e-9)
+    crossed = np.concatenate([(v + share * (after_v - v))[hit], v[np.abs(u - at) < 1e-9]])
+    return float(crossed.min()), float(crossed.max())
 
 
 def _side_middles(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

@@ -1,0 +1,266 @@
+"""From a received drawing to jobs on the images that it is about, or to a stated reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TypeVar
+
+from domain.errors import DrawingRefused
+from domain.instance import Header, StoredInstance
+from domain.job import Job, JobState
+from domain.ports import JobLog, SeriesIndex
+from domain.prompt import Prompt
+from domain.series import Stack
+from pipeline.planning import Planner, StackPlan
+from volume.drawing_file import read_drawing
+from volume.drawings.placing import Slices, is_on, prompt_on
+from volume.drawings.reading import DRAWING_CLASSES
+from volume.drawings.sketch import Sketch, SketchedObject
+from volume.geometry import geometry
+
+T = TypeVar("T")
+
+PROMPTS, WAITING, MISSING = "drawing", "waiting", "images-missing"
+REFUSED, SUPERSEDED = "drawing-refused", "superseded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawingFate:
+    """What becomes of one drawing."""
+
+    code: str
+    reason: str
+    jobs: tuple[Job, ...] = ()
+    outdated: tuple[Job, ...] = field(default=(), repr=False)
+    """Earlier jobs that these replace."""
+    answered: tuple[Job, ...] = field(default=(), repr=False)
+    """Statements about the images that no longer hold: that nothing runs on them."""
+
+    @property
+    def waits(self) -> bool:
+        """Look again later."""
+        return self.code == WAITING
+
+
+class _Waits(Exception):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class DrawingPlans:
+    """Plans drawings, and finds a job's prompt again.
+
+    Parameters
+    ----------
+    wait_s
+        How long a drawing waits for its images, from its arrival on.
+    """
+
+    def __init__(
+        self, *, index: SeriesIndex, jobs: JobLog, planner: Planner, clock: Callable[[], datetime], wait_s: float
+    ) -> None:
+        self._index = index
+        self._jobs = jobs
+        self._planner = planner
+        self._clock = clock
+        self._wait_s = wait_s
+
+    def takes(self, header: Header) -> bool:
+        """Tell whether an instance may prompt: a route opts in, it can hold a drawing, and it is not our own."""
+        return self._planner.takes_drawings and header.sop_class_uid in DRAWING_CLASSES and not header.is_own_result
+
+    def delay_s(self, drawings: Sequence[StoredInstance]) -> float:
+        """Return when to look again: within seconds at first, every half minute in the end."""
+        return min(max(min(map(self._waited_s, drawings)) / 4, 1.0), 30.0)
+
+    def fate(self, instance: StoredInstance) -> DrawingFate:
+        """Return what becomes of a drawing now."""
+        try:
+            return self._planned(instance, self._sketch(instance))
+        except DrawingRefused as error:
+            return DrawingFate(code=REFUSED, reason=f"It is no prompt. {error}")
+        except _Waits as wait:
+            if not self._is_overdue(instance):
+                return DrawingFate(code=WAITING, reason=f"{wait} It waits for them, at most {self._wait_s:g} s.")
+            return DrawingFate(
+                code=MISSING,
+                reason=f"{wait} It has waited {self._wait_s:g} s; when they come it is looked at again.",
+            )
+
+    def prompt(self, job: Job, stack: Stack) -> Prompt:
+        """Return the prompt of a job that comes from a drawing.
+
+        Raises
+        ------
+        DrawingRefused
+            The drawing is no longer stored, or the route takes nothing of it any more.
+        """
+        (instance,) = self._index.instances_by_uid((job.drawing,)) or (None,)
+        if instance is None:
+            raise DrawingRefused("The drawing is no longer stored; send it again.")
+        proven = geometry(stack)
+        slices = Slices(headers=proven.headers, grid=proven.grid)
+        sketch = self._sketch(instance)
+        wanted, _ = self._planner.drawn_objects(job.route, _objects(sketch, slices), self._sender(instance))
+        if not wanted:
+            raise DrawingRefused("The route takes nothing of the drawing any more.")
+        return prompt_on(sketch, wanted, slices)
+
+    # -- Planning -----------------------------------------------------------------------------------------------
+
+    def _planned(self, instance: StoredInstance, sketch: Sketch) -> DrawingFate:
+        jobs, said, answered = [], [], []
+        sender = self._sender(instance)
+        for uid in self._series(sketch, self._is_overdue(instance)):
+            for plan in self._planner.plan(self._index.instances(uid), sender=self._index.sender(uid)):
+                own, reasons = self._on_stack(plan, sketch, sender, self._index.sender(uid))
+                jobs += own
+                said += reasons
+                answered += [job for job in plan.jobs if own and job.state is JobState.NOT_RUN]
+        if not jobs:
+            raise DrawingRefused(" ".join(dict.fromkeys(said)) or "It is not drawn on the images that it names.")
+        return self._in_succession(instance, sketch, jobs, answered)
+
+    def _on_stack(
+        self, plan: StackPlan, sketch: Sketch, sender: str | None, images_sender: str | None
+    ) -> tuple[list[Job], list[str]]:
+        """Return the jobs that a drawing starts on a stack, and what speaks against others."""
+        uids = {header.sop_instance_uid for header in plan.stack.headers}
+        named = bool(uids & sketch.images)
+        if sketch.images and not named:
+            return [], []
+        if plan.grid is None:
+            cause = (
+                plan.jobs[0].reason if plan.jobs[0].state is JobState.NOT_RUN else "they lie nowhere in the patient."
+            )
+            return [], [f"The images that it is drawn on are no volume: {cause}"]
+        if plan.resample:
+            return [], [
+                "The images that it is drawn on must be resampled to be a volume; drawings are not moved there."
+            ]
+        slices = Slices(headers=plan.stack.headers, grid=plan.grid)
+        objects = _objects(sketch, slices)
+        if not objects:
+            return [], []
+        jobs, said = [], []
+        for route, verdict in self._planner.ask_drawn(plan, images_sender):
+            wanted, chosen = self._planner.drawn_objects(route.name, objects, sender)
+            if verdict is not None or not wanted:
+                said.append(f"route {route.name!r}: {verdict or chosen.reason}.")
+                continue
+            try:
+                jobs.append(self._planner.drawn_job(plan, route, prompt_on(sketch, wanted, slices)))
+            except DrawingRefused as error:
+                said.append(str(error))
+        return jobs, said
+
+    def _in_succession(
+        self, instance: StoredInstance, sketch: Sketch, jobs: list[Job], answered: list[Job]
+    ) -> DrawingFate:
+        """Let the jobs follow those of earlier versions of the drawing, or stand back behind a later version."""
+        own = {job.job_id for job in jobs}
+        outdated, named = [], []
+        for job in jobs:
+            for other in self._jobs.find(series_instance_uid=job.series_instance_uid):  # newest first
+                if not other.drawing or other.job_id in own or (other.route, other.engine) != (job.route, job.engine):
+                    continue
+                newer = self._is_newer(instance, sketch, other)
+                if newer is None:
+                    continue
+                if not newer:
+                    return DrawingFate(code=SUPERSEDED, reason="An edited version of it came before it and is used.")
+                outdated.append(other)
+                if job.predecessor is None and other.state is not JobState.QUEUED and other.code != SUPERSEDED:
+                    job = replace(job, generation=other.generation + 1, predecessor=other.job_id)
+            named.append(job)
+        started = ", ".join(dict.fromkeys(f"{job.job_id[:12]} (route {job.route!r})" for job in named))
+        return DrawingFate(
+            code=PROMPTS,
+            reason=f"It is the prompt of job {started} on the images that it is drawn on.",
+            jobs=tuple(named),
+            outdated=tuple(outdated),
+            answered=tuple(answered),
+        )
+
+    def _is_newer(self, instance: StoredInstance, sketch: Sketch, other: Job) -> bool | None:
+        """Tell whether a drawing replaces that of another job; ``None``: they have nothing to do with each other."""
+        uid = sketch.drawing.sop_instance_uid
+        if other.drawing == uid:
+            return True  # the set of images, or the route, has changed
+        (earlier,) = self._index.instances_by_uid((other.drawing,)) or (None,)
+        if earlier is None:
+            return None
+        try:
+            before = self._sketch(earlier)
+        except (DrawingRefused, _Waits):
+            return None
+        if before.drawing.sop_instance_uid in sketch.predecessors:
+            return True
+        if uid in before.predecessors:
+            return False
+        if not sketch.replaces(before):
+            return None
+        return (sketch.made_at, instance.received_at) >= (before.made_at, earlier.received_at)
+
+    # -- Finding ------------------------------------------------------------------------------------------------
+
+    def _sketch(self, instance: StoredInstance) -> Sketch:
+        """Return what is drawn, with the masks of the segmentations that a report refers to."""
+        sketch = read_drawing(instance.path)
+        uids = tuple(dict.fromkeys(item.sop_instance_uid for item in sketch.segments))
+        if not uids:
+            return sketch
+        stored = self._index.instances_by_uid(uids)
+        if len(stored) < len(uids):
+            raise _Waits("The segmentation that it refers to has not come, nor may its images have.")
+        if any(item.header.is_own_result for item in stored):
+            raise DrawingRefused("It refers to a segmentation that Voxgate made itself; own results never prompt.")
+        return sketch.with_segments(tuple(read_drawing(item.path) for item in stored))
+
+    def _series(self, sketch: Sketch, is_overdue: bool) -> list[str]:
+        """Return the series that a drawing is about, all of them complete; when it is overdue those that came."""
+        shown = {shape.image.sop_instance_uid for item in sketch.objects for shape in item.shapes if shape.image}
+        named = self._index.instances_by_uid(sorted(sketch.images))
+        found = _distinct(item.header.series_instance_uid for item in named if not _is_drawing(item.header))
+        if not found:
+            found = list(self._by_series(sketch))
+        if not found:
+            raise _Waits("No image that it is drawn on has come.")
+        if not is_overdue and not shown <= {item.header.sop_instance_uid for item in named}:
+            raise _Waits("Some images that it is drawn on have not come.")
+        arriving = {arrival.series_instance_uid for arrival in self._index.arrivals()}
+        # Its own series, should it hold the images too, is the one that is being planned
+        if arriving & (set(found) - {sketch.drawing.series_instance_uid}):
+            raise _Waits("The images that it is drawn on are still arriving.")
+        return found
+
+    def _by_series(self, sketch: Sketch) -> Iterator[str]:
+        """Yield the named series, or where none is named those of the study in the same frame of reference."""
+        for uid in sketch.series or self._index.series_in_study(sketch.study_instance_uid):
+            headers = [item.header for item in self._index.instances(uid)]
+            frames = {header.frame_of_reference_uid for header in headers if not _is_drawing(header)}
+            if frames and (sketch.series or frames & sketch.frames_of_reference):
+                yield uid
+
+    def _sender(self, instance: StoredInstance) -> str | None:
+        return self._index.sender(instance.header.series_instance_uid)
+
+    def _is_overdue(self, instance: StoredInstance) -> bool:
+        return self._waited_s(instance) >= self._wait_s
+
+    def _waited_s(self, instance: StoredInstance) -> float:
+        return (self._clock() - instance.received_at).total_seconds()
+
+
+def _objects(sketch: Sketch, slices: Slices) -> tuple[SketchedObject, ...]:
+    return tuple(item for item in sketch.objects if is_on(item, sketch, slices))
+
+
+def _distinct(values: Iterator[T]) -> list[T]:
+    return list(dict.fromkeys(values))
+
+
+def _is_drawing(header: Header) -> bool:
+    return header.sop_class_uid in DRAWING_CLASSES or not header.has_pixel_data
