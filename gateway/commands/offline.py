@@ -121,7 +121,8 @@ def segment_line(segment: Mapping[str, object], *, leave_out: str = "") -> str:
     ]
     statements = segment.get("statements")
     words = [str(item) for item in (statements if isinstance(statements, list) else [])]
-    return f"{segment.get('label')}: " + ", ".join([*numbers, *words])
+    said = ", ".join([*numbers, *words])
+    return f"{segment['label']}: {said}" if segment.get("label") else said
 
 
 def _number(value: float, unit: str) -> str:
