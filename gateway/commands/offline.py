@@ -17,7 +17,7 @@ from gateway.profiles import profile_called
 from gateway.sections import PromptSection
 from gateway.terminal import DONE, FAILED, print_json, print_table, printable, quiet_logs, say, steps_shown
 
-_UNITS = {"[hnsf'U]": "HU"}
+_UNITS = {"[hnsf'U]": "HU", "mm2": "mm²", "{pixels}": "pixels", "1": ""}
 """How people write units that UCUM writes otherwise."""
 _ONE_DECIMAL = frozenset({"[hnsf'U]", "%", "ml", "mm"})
 _SHOWN = 20
@@ -115,13 +115,17 @@ def segment_line(segment: Mapping[str, object], *, leave_out: str = "") -> str:
     """Return one segment's measurements (but the one called ``leave_out``) and statements in one line."""
     measurements = segment.get("measurements")
     numbers = [
-        f"{item['label']} {_number(float(item['value']), item['unit'])} {_UNITS.get(item['unit'], item['unit'])}"
+        f"{item['label']} {_number(float(item['value']), item['unit'])} {_unit(item['unit'])}".rstrip()
         for item in (measurements if isinstance(measurements, list) else [])
         if item["label"] != leave_out
     ]
     statements = segment.get("statements")
     words = [str(item) for item in (statements if isinstance(statements, list) else [])]
     return f"{segment.get('label')}: " + ", ".join([*numbers, *words])
+
+
+def _unit(unit: str) -> str:
+    return _UNITS.get(unit, unit)
 
 
 def _number(value: float, unit: str) -> str:
