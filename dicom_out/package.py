@@ -10,6 +10,7 @@ from dicom_out.profile import Options, Profile, Role
 
 _DEFAULTS = asdict(Options())
 _SEG: Role = "SEG"
+_REPORTS: tuple[Role, ...] = ("SR", "TEXT-SR")
 _ALONE = "ALONE"
 
 
@@ -54,11 +55,12 @@ def _pieces(
     kinds: Sequence[Kind], work: Work, destination: str, profile: Profile, *, with_fallbacks: bool
 ) -> Iterator[Piece]:
     options = profile.options
+    objects = [role for role in profile.objects if role in _REPORTS] if work.result.is_notice else profile.objects
     segs = [_variant(seg, options) for seg in _chain(kinds, work, _SEG, options, with_fallbacks=with_fallbacks)]
     bare = [""] if not segs else [_ALONE]  # a report of voxels that goes without its SEG is another report
-    needed = segs if _SEG in profile.objects and segs else bare
+    needed = segs if _SEG in objects and segs else bare
     also: tuple[Role, ...] = ("REJECTION",) if options.superseded == "reject" else ()
-    for role in dict.fromkeys((*profile.objects, *also)):
+    for role in dict.fromkeys((*objects, *also)):
         chain = _chain(kinds, work, role, options, with_fallbacks=with_fallbacks)
         for place, needs in enumerate(needed if chain and chain[0].needs else [""]):
             variants = [_variant(kind, options, needs) for kind in chain]

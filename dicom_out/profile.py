@@ -63,13 +63,16 @@ BUILT_IN: Mapping[str, Profile] = {
         ),
         Profile(
             name="weasis",
+            objects=("SEG", "SR", "GSPS", "KOS"),
             options=Options(max_frames=400),
-            why="Weasis switches a SEG of more than 400 frames off: larger ones are split by segments.",
+            why="Weasis switches a SEG of more than 400 frames off: larger ones are split by segments. It shows "
+            "presentation states and key objects.",
         ),
         Profile(
             name="slicer",
+            objects=("SEG", "SR", "PMAP"),
             options=Options(report="comprehensive"),
-            why="3D Slicer reads through dcmqi: BINARY SEG and TID 1500; measurements need no 3D coordinates.",
+            why="3D Slicer reads through dcmqi: SEG, TID 1500 in any SR class, and parametric maps of probabilities.",
         ),
         Profile(
             name="pacs-basic",

@@ -352,6 +352,8 @@ class Result:
     back to the source's slices, with the numbers measured on the regular grid."""
     destinations: tuple[str, ...] = ()
     """Names of those who get it: their profiles say what is written. Empty: what the default profile asks for."""
+    is_notice: bool = False
+    """Its statements say why there is no result: only reports are written."""
 
     @property
     def patient_grid(self) -> Grid:

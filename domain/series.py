@@ -18,6 +18,7 @@ class RefusalCode(StrEnum):
     OWN_RESULT = "own-result"
     LOCALIZER = "localizer"
     DERIVED_IMAGE = "derived-image"
+    SIEMENS_MOSAIC = "siemens-mosaic"
     NO_POSITION = "no-position"
     NO_ORIENTATION = "no-orientation"
     ORIENTATION_NOT_ORTHONORMAL = "orientation-not-orthonormal"

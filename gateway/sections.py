@@ -309,6 +309,7 @@ class RouteSection(Section):
     max_slice_thickness_mm: Annotated[float, Field(gt=0)] | None = None
     destinations: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = None
     priority: Annotated[int, Field(ge=1, le=1000)] = 10
+    report_refusals: bool = False
     options: dict[str, str | int | float | bool] = {}
     prompt: Annotated[tuple[PromptSection, ...], BeforeValidator(_as_objects)] = ()
     prompts_from_dicom: Annotated[DrawingSection | None, BeforeValidator(_as_rule)] = None

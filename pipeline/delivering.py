@@ -12,6 +12,7 @@ from domain.job import Delivery, DeliveryState, Job, JobState, ResultObject
 from domain.ports import Destination, JobLog, SendReport
 from pipeline.confirming import Confirming
 from pipeline.delivery import DeliverySettings
+from pipeline.notices import is_notice
 from pipeline.task import Task
 
 log = logging.getLogger(__name__)
@@ -33,16 +34,19 @@ class Delivering:
         self._settings = settings
         self._confirming = confirming
 
-    def begin(self, job: Job) -> list[Task]:
+    def begin(self, job: Job, reason: str = "") -> list[Task]:
         """Queue for each destination what its profile asks for; return the first attempts. Harmless when repeated."""
         known = {(item.destination, item.sop_instance_uid) for item in self._jobs.deliveries(job.job_id)}
         for destination in job.destinations:
             for item in self._jobs.objects(job.job_id):
+                # What says why there was no result is no part of one that came after all, nor the other way round
+                if is_notice(item) != bool(job.code):
+                    continue
                 if item.is_for(destination) and (destination, item.sop_instance_uid) not in known:
                     self._jobs.set_delivery(
                         job.job_id, destination, item.sop_instance_uid, state=DeliveryState.QUEUED
                     )
-        self._jobs.update(job.job_id, state=JobState.DELIVERING, reason="")
+        self._jobs.update(job.job_id, state=JobState.DELIVERING, reason=reason)
         return self.first_attempts(job)
 
     def first_attempts(self, job: Job) -> list[Task]:

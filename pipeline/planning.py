@@ -36,6 +36,13 @@ Sender = Callable[[str], str | None]
 """Calling AE title that a series came from."""
 
 STAT = 1
+_TOLD = frozenset(
+    (
+        RefusalCode.MISSING_SLICES, RefusalCode.VARIABLE_SPACING, RefusalCode.DUPLICATE_POSITION,
+        RefusalCode.GANTRY_TILT, RefusalCode.IN_PLANE_DRIFT,
+    )
+)  # fmt: skip
+"""Refusals of what is a series of slices and does not form a volume: to be told where a route asks for it."""
 _PRIORITIES = {"STAT": STAT, "HIGH": 5}
 
 
@@ -90,6 +97,10 @@ class Planner:
     def resample(self, route: str) -> tuple[Resample, ...]:
         """Return what a route allows to be resampled."""
         return next((item.resample for item in self._routes if item.name == route), ())
+
+    def reports_refusals(self, route: str) -> bool:
+        """Tell whether a route's destinations are to be told why there is no result."""
+        return any(item.report_refusals for item in self._routes if item.name == route)
 
     @property
     def takes_drawings(self) -> bool:
@@ -157,7 +168,7 @@ class Planner:
         except AssemblyError as error:
             also = f" {error}" if error.code != refusal.code else ""
             job = not_run(stack, refusal.code, f"{refusal}{also}")
-            return StackPlan(stack=stack, grid=None, raster=None, jobs=(job,))
+            return StackPlan(stack=stack, grid=None, raster=None, jobs=self._told(stack, sender) or (job,))
         needed, grid = proven.resample, resampling_of(proven).regular
         ordered = replace(stack, headers=proven.headers, refusal=None)
         answers = self._ask(ordered, grid, sender)
@@ -175,8 +186,21 @@ class Planner:
         willing = [name for name, verdict in answers if verdict.answer is Answer.YES]
         here = f" (here: {', '.join(map(repr, willing))})" if willing else ""
         reason = f"{refusal} Or let a route say {setting}{here}: it then works on a resampled volume."
-        job = not_run(stack, refusal.code, reason)
-        return StackPlan(stack=stack, grid=None, raster=None, jobs=(job,), verdicts=verdicts)
+        jobs = self._told(stack, sender) or (not_run(stack, refusal.code, reason),)
+        return StackPlan(stack=stack, grid=None, raster=None, jobs=jobs, verdicts=verdicts)
+
+    def _told(self, stack: Stack, sender: str | None) -> tuple[Job, ...]:
+        """Return jobs that find the refusal again and tell destinations: on routes that ask for it."""
+        try:
+            geometry(replace(stack, refusal=None))
+            return ()
+        except AssemblyError as error:
+            if error.code not in _TOLD:
+                return ()  # not one set of slices of a patient: none of its images is what a route is for
+        known = facts(stack, None, sender)
+        asking = [route for route in self._routes if route.report_refusals and route.unit != "study"]
+        taking = [route for route in asking if route.match(known).answer is Answer.YES]
+        return tuple(self._job(stack, route, frozenset()) for route in taking)
 
     def _why_not(self, stack: Stack, verdicts: Sequence[tuple[str, Verdict]]) -> Job:
         takers = [name for name, verdict in verdicts if verdict.answer is Answer.YES]

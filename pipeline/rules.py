@@ -83,6 +83,9 @@ class Route:
     resample: tuple[Resample, ...] = ()
     """What may be wrong with the slices' places so that the route still takes them, on a resampled volume."""
 
+    report_refusals: bool = False
+    """Say to its destinations why a stack that the route takes has no result."""
+
     def match(self, facts: SeriesFacts) -> Verdict:
         """Tell whether a stack with these facts goes to this route's engine; a NO wins over an UNKNOWN."""
         verdicts = list(self._conditions(facts))

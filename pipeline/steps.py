@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -19,7 +19,6 @@ from domain.engine import Case
 from domain.errors import (
     AssemblyError,
     ClaimLost,
-    DrawingRefused,
     EngineFailed,
     GatewayError,
     NotApplicable,
@@ -37,10 +36,12 @@ from pipeline.context import ContextBuilder
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.drawings import DrawingPlans
-from pipeline.findings_file import FINDINGS, load_findings, save_findings
+from pipeline.findings_file import load_findings, save_findings
 from pipeline.guard import MAX_CRASHES, EngineGuard, Unguarded
+from pipeline.notices import code_of, is_notice, outcome, write_notice
 from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
+from pipeline.result_folder import keep_only, newest_findings, storage
 from pipeline.study_step import StudyStep
 from pipeline.summary import summary
 from pipeline.task import Task
@@ -154,20 +155,20 @@ class Steps:
         except (StorageError, ClaimLost):
             raise
         except AssemblyError as error:
-            return self._end(job, JobState.NOT_RUN, error.code, str(error))
+            return self._refuse(job, claim, JobState.NOT_RUN, error.code, str(error))
         except NotApplicable as error:
-            return self._end(job, JobState.NOT_APPLICABLE, "not-applicable", str(error))
+            return self._refuse(job, claim, JobState.NOT_APPLICABLE, "not-applicable", str(error))
         except GatewayError as error:
             if error.retryable:
                 return self._again(task, error)
-            return self._end(job, JobState.FAILED, _code_of(error), str(error))
+            return self._refuse(job, claim, JobState.FAILED, code_of(error), str(error))
 
     def _infer(self, job: Job, claim: int) -> list[Task]:
         """Decode what the job is about and run the engine; the findings go into a folder of this claim's own."""
         crashes = self._guard.crashes(job.job_id, job.attempt)
         if len(crashes) >= MAX_CRASHES:
             reason = f"The engine ended {len(crashes)} times on this series: {'; '.join(crashes)}."
-            return self._end(job, JobState.FAILED, "engine-crashed", reason)
+            return self._refuse(job, claim, JobState.FAILED, "engine-crashed", reason)
         if self._engines.manifest(job.engine).version != job.engine_version:
             self._plan_again(job)
             reason = "The engine was replaced by another version before it began; the series is planned again."
@@ -188,7 +189,7 @@ class Steps:
         findings = self._run_engine(job, case)
         finished = time.perf_counter()
         with self._own_folder(job, f"findings-{claim}") as mine:
-            with _storage("the findings"):
+            with storage("the findings"):
                 save_findings(findings, started_at, mine)
             self._jobs.update(
                 job.job_id,
@@ -240,12 +241,12 @@ class Steps:
         """Write SEG and SR, decode them again and compare; then queue them for every destination."""
         folder = self._results / job.job_id
         if not self._are_written(job):
-            found = _newest_findings(folder)
+            found = newest_findings(folder)
             if found is None:
                 return self.next_task(replace(job, state=JobState.QUEUED))
             with self._own_folder(job, f"objects-{claim}") as mine:
                 self._write_objects(job, *load_findings(found), mine)
-        _keep_only(folder, {item.path.parent for item in self._jobs.objects(job.job_id)})
+        keep_only(folder, {item.path.parent for item in self._jobs.objects(job.job_id)})
         current = self._jobs.get(job.job_id)
         if current is None or current.state.is_final:
             return []  # cancelled meanwhile
@@ -256,12 +257,12 @@ class Steps:
     def _are_written(self, job: Job) -> bool:
         """Tell whether the job's objects lie in the store; somebody may have cleared the folder."""
         objects = self._jobs.objects(job.job_id)
-        return bool(objects) and all(item.path.is_file() for item in objects)
+        return any(not is_notice(item) for item in objects) and all(item.path.is_file() for item in objects)
 
     def _write_objects(self, job: Job, findings: Findings, started_at: datetime, folder: Path) -> None:
         began = time.perf_counter()
         result = self._result(job, findings, started_at)
-        with _storage("the result objects"):
+        with storage("the result objects"):
             objects = self._writer.write(result, folder)
         written = time.perf_counter()
         self._writer.verify(result, objects)
@@ -273,7 +274,7 @@ class Steps:
     def _own_folder(self, job: Job, name: str) -> Iterator[Path]:
         """Give a claim a folder that nobody else writes to; it goes when the claim is lost or the step fails."""
         folder = self._results / job.job_id / name
-        with _storage("a folder of the job"):
+        with storage("a folder of the job"):
             folder.mkdir(parents=True, exist_ok=True)
         try:
             yield folder
@@ -313,6 +314,9 @@ class Steps:
             return following
         short = [item for item in self._jobs.deliveries(job.job_id) if not item.state.ended_well]
         reason = "; ".join(dict.fromkeys(f"{item.destination}: {item.reason}" for item in short))
+        told = outcome(job)
+        if told is not None:
+            return self._end(job, told, job.code, f"{job.reason} Not told to {reason}" if short else job.reason)
         if any(item.state is DeliveryState.DEAD for item in short):
             return self._end(job, JobState.FAILED, "not-delivered", reason)
         if short:
@@ -321,6 +325,26 @@ class Steps:
         return self._end(job, JobState.DONE, "", " ".join(note for note in notes if note))
 
     # ---------------------------------------------------------------------------------------------- endings
+
+    def _refuse(self, job: Job, claim: int, state: JobState, code: str, reason: str) -> list[Task]:
+        """End a job without a result; where its route asks for it, when the reason has been delivered."""
+        if not job.destinations or job.state is JobState.DELIVERING or not self._planner.reports_refusals(job.route):
+            return self._end(job, state, code, reason)
+        try:
+            with self._own_folder(job, f"notice-{claim}") as mine, storage("the notice"):
+                stack, paths = self._stack(job)
+                manifest = self._engines.manifest(job.engine)
+                objects = write_notice(
+                    job, state, code, reason,
+                    headers=stack.headers, paths=paths, manifest=manifest, writer=self._writer, clock=self._clock,
+                    folder=mine,
+                )  # fmt: skip
+                self._jobs.put_objects(objects)
+        except (EngineFailed, VerificationFailed) as error:
+            return self._end(job, state, code, f"{reason} Nobody was told: {error}")
+        self._guard.forget(job.job_id)
+        self._jobs.update(job.job_id, code=code)
+        return self._delivering.begin(replace(job, code=code), reason)
 
     def _end(self, job: Job, state: JobState, code: str, reason: str) -> list[Task]:
         self._jobs.update(job.job_id, state=state, code=code, reason=reason)
@@ -372,38 +396,3 @@ class Steps:
             return
         self._plans.state_fate(task, "internal-error", reason)
         self._index.freeze(str(task.args[0]), int(task.args[1]))
-
-
-def _newest_findings(folder: Path) -> Path | None:
-    """Return the folder of the last claim that left complete findings."""
-    found = [path for path in folder.glob("findings-*") if (path / FINDINGS).is_file()]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-def _keep_only(folder: Path, kept: set[Path]) -> None:
-    """Remove what earlier claims and the engine left beside the recorded objects."""
-    with suppress(OSError):  # whatever stays is found again at the next retention
-        for path in folder.iterdir():
-            if path.resolve() not in {item.resolve() for item in kept}:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _storage(what: str) -> Iterator[None]:
-    """Turn an operating-system error into a ``StorageError`` that says what could not be written."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"Could not write {what} (errno {error.errno}).") from error
-
-
-_CODES: Mapping[type[GatewayError], str] = {
-    VerificationFailed: "verification-failed",
-    EngineFailed: "engine-failed",
-    DrawingRefused: "drawing-refused",
-    GatewayError: "failed",
-}
-
-
-def _code_of(error: GatewayError) -> str:
-    return next(_CODES[cls] for cls in type(error).__mro__ if cls in _CODES)

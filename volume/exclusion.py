@@ -47,6 +47,10 @@ _REASONS = {
     RefusalCode.LOCALIZER: (
         "These are localizer images (ImageType says LOCALIZER), not slices of a volume. Send the diagnostic series."
     ),
+    RefusalCode.SIEMENS_MOSAIC: (
+        "ImageType says MOSAIC: each image holds all slices of a volume side by side, and where they lie is only in "
+        "private attributes. Have the scanner save the series without mosaic, or as Enhanced MR."
+    ),
     RefusalCode.DERIVED_IMAGE: (
         "ImageType says that these are projections, renderings or screenshots. Send the images that "
         "they were made from."
@@ -103,6 +107,8 @@ def _code(header: Header) -> RefusalCode | None:
 
 
 def _by_image_type(header: Header) -> RefusalCode | None:
+    if "MOSAIC" in header.image_type:
+        return RefusalCode.SIEMENS_MOSAIC
     if "LOCALIZER" in header.image_type:
         return RefusalCode.LOCALIZER
     if _RENDERED & {word for value in header.image_type for word in re.split(r"[\W_]+", value.upper())}:

@@ -37,6 +37,17 @@ def test_every_failure_reason_is_in_the_statement() -> None:
     assert all(int(text, 16) == int(decimal) for text, decimal in stated.items())
 
 
+def test_every_proof_that_is_named_is_a_test() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "conformance-volumes.md").read_text()))
+    written = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(), flags=re.MULTILINE)
+    }
+    assert len(named) > 60
+    assert named <= written
+
+
 @pytest.mark.parametrize("document", ["README.md", *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))])
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     path = ROOT / document

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, SecretStr
 
+from dicom_out.profile import DEFAULT
 from dicom_out.settings import DimseSettings, StowSettings
 from gateway import sections
 from gateway.config import Config, load_config
 from gateway.destinations import CONFIRMATION
 from gateway.http import HttpSettings
+from gateway.profiles import profile_called
 from inference.predict_settings import PredictSettings
 from pipeline.completeness import CompletenessSettings
 from pipeline.delivery import DeliverySettings
@@ -24,7 +26,7 @@ from scp.settings import ScpSettings
 from store.settings import StoreSettings
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "voxgate.example.toml"
-LISTS = {"destinations", "routes", "engines"}
+LISTS = {"destinations", "routes", "engines", "profiles"}
 
 
 def uncommented() -> str:
@@ -61,6 +63,8 @@ def test_the_entries_shown_as_comments_are_complete_and_in_order(tmp_path: Path)
     for entry, model in zip(shown["destinations"], config.destinations, strict=True):
         assert set(entry) == set(type(model).model_fields)
     assert [set(route) for route in shown["routes"]] == [set(sections.RouteSection.model_fields)]
+    assert set(shown["profiles"]["ward"]) == set(sections.ProfileSection.model_fields)
+    assert profile_called(config, "ward") == replace(DEFAULT, name="ward", why="")
     assert set(shown["engines"]["lungs"]) == set(sections.EngineSection.model_fields)
 
 

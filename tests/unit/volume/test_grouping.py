@@ -16,6 +16,7 @@ from pydicom.uid import (
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
     EnhancedCTImageStorage,
+    MRImageStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
     UltrasoundImageStorage,
@@ -315,6 +316,10 @@ def of_class(uid: str, **attributes: object) -> Header:
         (of_class(DigitalXRayImageStorageForProcessing), RefusalCode.UNSUPPORTED_SOP_CLASS),
         (of_class(EnhancedCTImageStorage, NumberOfFrames=10), RefusalCode.NO_FUNCTIONAL_GROUPS),
         (of_class("1.2.840.113619.4.26"), RefusalCode.UNSUPPORTED_SOP_CLASS),
+        (
+            of_class(MRImageStorage, ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]),
+            RefusalCode.SIEMENS_MOSAIC,
+        ),
         (of_class(BasicTextSRStorage, PixelData=None), RefusalCode.NOT_AN_IMAGE),
         (replace(of_class(BasicTextSRStorage, PixelData=None), is_own_result=True), RefusalCode.OWN_RESULT),
         (replace(of_class(SecondaryCaptureImageStorage), is_own_result=True), RefusalCode.OWN_RESULT),
@@ -325,6 +330,16 @@ def test_what_is_no_slice_is_refused_beside_good_slices(header: Header, code: Re
     assert causes(stacks) == {"axial": None, code.replace("-", " "): code}
     assert stacks[1].refusal is not None
     assert stacks[1].refusal.instance_numbers == (9,)
+
+
+def test_mosaics_at_different_places_are_not_taken_for_slices() -> None:
+    series = mr_series(8)
+    for ds in series:
+        ds.Manufacturer, ds.ImageType = "SIEMENS", ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    (stack,) = group(headers_of(series))
+    assert stack.refusal is not None
+    assert stack.refusal.code is RefusalCode.SIEMENS_MOSAIC
+    assert "without mosaic" in stack.refusal.reason
 
 
 FRAMES = {"NumberOfFrames": 3, "PixelData": b"\0\0" * 3 * 16 * 20}

@@ -1,0 +1,129 @@
+"""Every real single-frame set, voxel by voxel and in millimetres, beside highdicom and dcm2niix (if it is there)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import numpy.typing as npt
+import pytest
+from pydicom import dcmread
+from pydicom.uid import CTImageStorage, generate_uid
+
+from domain.errors import MalformedInstance
+from domain.instance import Header
+from domain.series import Stack
+from domain.volume import Volume
+from volume.assembly import assemble
+from volume.digest import inspect
+from volume.grouping import group
+
+ABDOMEN = "ct/abdomen_Siemens_J2K_20sl_TotalSeg"
+MISLABELLED = "ct/torchio_mislabelled_CT_17sl"
+SETS = (
+    ABDOMEN,
+    MISLABELLED,
+    "ct/IBSI_PAT2_lungCT_RTSTRUCT",
+    "ct/chest_GE_CMB-CRC_100sl",
+    "ct/headphantom_Philips_study_localizer+5mm+SCsummary",
+    "mr/brain_FLAIR_ax_Philips_BRAINIX_22sl",
+    "mr/brain_T1_cor_GE_MRHEAD_100sl",
+    "mr/brain_T2_EPI_ax_Philips_BRAINIX_22sl",
+    "mr/multiecho_GRE_Siemens_72",
+    "mr/prostate_DWI_3b_ProstateX-0000",
+    "pet/PET_wholebody_QIN-HEADNECK-0024_299sl",
+)
+FOLDERS = (ABDOMEN, MISLABELLED)
+
+
+@pytest.fixture
+def folder(
+    request: pytest.FixtureRequest, shared_data: Path, unpacked: Callable[[str], Path], tmp_path: Path
+) -> Path:
+    """The files of a set; those of the abdomen with the identifiers that they lack."""
+    name: str = request.param
+    if name not in FOLDERS:
+        return unpacked(name)
+    if name != ABDOMEN:
+        return shared_data / name
+    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    for path in (shared_data / name).iterdir():
+        ds = dcmread(path)
+        ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, generate_uid()
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series, frame
+        ds.save_as(tmp_path / path.name)
+    return tmp_path
+
+
+def volumes_in(folder: Path) -> list[tuple[Stack, Volume, dict[str, Path]]]:
+    series: dict[str, list[Header]] = defaultdict(list)
+    paths: dict[str, Path] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        try:
+            header, _ = inspect(path)
+        except MalformedInstance:
+            continue
+        series[header.series_instance_uid].append(header)
+        paths[header.sop_instance_uid] = path
+    stacks = [stack for headers in series.values() for stack in group(headers)]
+    return [(s, assemble(s, paths), paths) for s in stacks if s.refusal is None and len(s.headers) > 1]
+
+
+def compare(
+    volume: Volume, voxels: npt.NDArray[np.float64], affine: npt.NDArray[np.float64], *, within_mm: float = 1e-3
+) -> None:
+    """Compare with an array whose ``affine`` maps its indices to LPS, whatever the order of its axes."""
+    corners = np.array([(k, j, i) for k in (0, -1) for j in (0, -1) for i in (0, -1)]) % np.array(volume.grid.shape)
+    places = volume.grid.to_lps(corners)
+    index = (places - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    np.testing.assert_allclose(np.rint(index) @ affine[:3, :3].T + affine[:3, 3], places, atol=within_mm)
+    # Where index (0, 0, 0) lies and along which axis each of our indices goes:
+    start = np.rint(index[0]).astype(int)
+    steps = np.rint(np.linalg.inv(affine[:3, :3]) @ volume.grid.affine[:3, :3]).astype(int)
+    order = [int(np.abs(steps[:, axis]).argmax()) for axis in range(3)]
+    theirs = voxels.transpose(order)
+    flips = tuple(slice(None, None, -1) if start[axis] else slice(None) for axis in order)
+    theirs = theirs[flips]
+    assert theirs.shape == volume.grid.shape
+    ours = volume.voxels.astype(np.float64)
+    same = np.isclose(ours, theirs, rtol=1e-5, atol=1e-3)
+    if volume.padding_value is not None:
+        same |= ours == volume.padding_value  # the others keep what stands for no measurement
+    assert same.all(), f"{np.count_nonzero(~same)} voxels differ"
+
+
+@pytest.mark.parametrize("folder", SETS, indirect=True)
+def test_equals_highdicom(folder: Path) -> None:
+    found = volumes_in(folder)
+    assert found
+    for _, volume, paths in found:
+        datasets = [dcmread(paths[uid]) for uid in volume.sop_instance_uids]
+        other = highdicom.get_volume_from_series(
+            datasets, apply_presentation_lut=False, apply_voi_transform=False, rtol=0.02
+        )
+        compare(volume, np.asarray(other.array, float), np.asarray(other.affine, float))
+
+
+@pytest.mark.parametrize("folder", SETS, indirect=True)
+def test_equals_dcm2niix(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    program = shutil.which("dcm2niix")
+    if program is None:
+        pytest.skip("dcm2niix is not installed (pip install dcm2niix)")
+    nibabel = pytest.importorskip("nibabel")
+    for _, volume, paths in volumes_in(folder):
+        here = tmp_path_factory.mktemp("stack")
+        for number, uid in enumerate(volume.sop_instance_uids):
+            shutil.copy(paths[uid], here / f"{number:05d}.dcm")
+        out = tmp_path_factory.mktemp("nifti")
+        subprocess.run([program, "-z", "n", "-f", "x", "-o", str(out), str(here)], check=True, capture_output=True)
+        (path,) = out.glob("*.nii")
+        image = nibabel.load(path)
+        voxels = np.asarray(image.get_fdata(), float)
+        ras_to_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
+        # Of the PET's 299 slices, 3.37 and 3.38 mm apart, it keeps another mean, which adds up to 5 micrometres.
+        compare(volume, voxels, ras_to_lps @ image.affine, within_mm=1e-2 if volume.unit == "BQML" else 1e-3)
