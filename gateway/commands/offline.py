@@ -34,10 +34,13 @@ def run_offline(
     prompt: tuple[PromptSection, ...] = (),
     resample: tuple[Resample, ...] = (),
     profile: str = "default",
+    preview: Path | None = None,
 ) -> int:
     """Analyse; return 0 unless a job failed or an instance was refused."""
     if (prompt or resample) and not engine:
         raise ConfigurationError("--engine is required beside --box, --point and --resample")
+    if preview is not None and not preview.absolute().parent.is_dir():
+        raise ConfigurationError(f"--preview: there is no folder {printable(preview.absolute().parent)}")
     wanted = profile_called(config, profile)
     quiet_logs()
     silence_leaky_libraries()
@@ -46,7 +49,7 @@ def run_offline(
     with steps_shown() as on_step:
         analysis = analyse(
             paths, out, config=config, engine=engine, prompt=prompt, resample=resample,
-            profile=wanted, on_step=on_step,
+            profile=wanted, on_step=on_step, preview=preview,
         )  # fmt: skip
     reports, files = analysis.series, analysis.files
     if as_json:
@@ -54,6 +57,9 @@ def run_offline(
     elif reports:
         print_table(("Series", "Instances", "Route", "Engine", "Outcome", "What came out"), map(_row, reports))
         say(f"{sum(len(report.objects) for report in reports)} objects written below {printable(out)}")
+    if preview is not None:
+        shown = analysis.preview
+        say(f"picture: {printable(shown)}" if shown else "no picture: nothing was found that can be shown")
     _tell_files(files)
     failed = any(report.state is JobState.FAILED for report in reports)
     return FAILED if failed or files.refused else DONE
