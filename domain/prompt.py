@@ -190,7 +190,7 @@ def _voxel(position: Position, grid: Grid | Raster, space: Space, number: int) -
         index = index * grid.shape - 0.5
     # Edges count as inside, with what rounding of mm adds; 0.5 of a fraction lies between two middle slices.
     if not np.all(np.isfinite(index)) or np.any(index < -0.501) or np.any(index > np.array(grid.shape) - 0.499):
-        raise NotApplicable(f"The prompt of object {number} lies outside the series{_extent(grid)}.")
+        raise NotApplicable(f"The prompt of object {number} lies outside {_extent(grid)}.")
     k = min(max(int(np.floor(index[0] + 0.5)), 0), grid.shape[0] - 1)
     return float(k), float(index[1]), float(index[2])
 
@@ -198,10 +198,10 @@ def _voxel(position: Position, grid: Grid | Raster, space: Space, number: int) -
 def _extent(grid: Grid | Raster) -> str:
     """Say how large an image is: nobody sees by its header where frames begin to count."""
     if not isinstance(grid, Raster):
-        return ""
+        return "the series"
     frames, rows, columns = grid.shape
-    counted = f"{frames} frames, counted from 0, of" if frames > 1 else "one image (slice 0) of"
-    return f": it is {counted} {rows} rows and {columns} columns"
+    counted = f"{frames} frames, counted from 0," if frames > 1 else "one frame, counted as 0,"
+    return f"the image, which has {counted} of {rows} rows and {columns} columns"
 
 
 def _content(item: ObjectPrompt) -> list[object]:

@@ -125,8 +125,15 @@ def analyse(
             for job in reversed(store.jobs.find(series_instance_uid=uid))
         ]
         say("analysing", 1.0)
-        shown = preview if preview and pictures.save(preview) else None
+        shown = preview if preview and _is_saved(pictures, preview) else None
         return Analysis(series=tuple(reports), files=files, preview=shown)
+
+
+def _is_saved(pictures: Preview, path: Path) -> bool:
+    try:
+        return pictures.save(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: the picture cannot be written: {error.strerror}") from error
 
 
 def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:

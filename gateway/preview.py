@@ -14,7 +14,7 @@ from domain.job import ResultObject
 from domain.ports import Result, ResultWriter
 from volume.display import Picture
 
-TILE_PX = 512
+TILE_PX = 768
 MOST_ROWS = 32
 """Results beyond these are not shown: a picture of hundreds of rows is none to look at."""
 

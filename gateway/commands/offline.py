@@ -39,6 +39,8 @@ def run_offline(
     """Analyse; return 0 unless a job failed or an instance was refused."""
     if (prompt or resample) and not engine:
         raise ConfigurationError("--engine is required beside --box, --point and --resample")
+    if preview is not None and preview.is_dir():
+        raise ConfigurationError(f"--preview: {printable(preview)} is a folder; name the file")
     if preview is not None and not preview.absolute().parent.is_dir():
         raise ConfigurationError(f"--preview: there is no folder {printable(preview.absolute().parent)}")
     wanted = profile_called(config, profile)
