@@ -36,6 +36,10 @@ RUN /opt/voxgate/bin/pip install --no-deps .
 
 FROM python:3.11-slim
 
+# PDF reports embed DejaVu, which has the letters of more languages than what PDF brings with it.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends fonts-dejavu-core \
+ && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin voxgate \
  && install -d -o voxgate -g voxgate -m 0700 /data
 COPY --from=build /opt/voxgate /opt/voxgate

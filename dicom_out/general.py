@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydicom.dataset import Dataset
 
@@ -68,16 +68,37 @@ def instance_of(image: SourceImage, frame: int | None = None) -> Dataset:
 
 
 def describe_references(ds: Dataset, source: Source, instances: Iterable[tuple[str, str]]) -> None:
-    """Common Instance Reference Module (PS3.3 C.12.2): the series of what is referred to."""
-    series = Dataset()
-    series.SeriesInstanceUID = source.series_instance_uid
-    series.ReferencedInstanceSequence = [_instance(*uids) for uids in dict.fromkeys(instances)]
-    ds.ReferencedSeriesSequence = [series]
+    """Common Instance Reference Module (PS3.3 C.12.2): without it viewers do not find what is referred to."""
+    homes = source.by_series(instances)
+    ds.ReferencedSeriesSequence = _referenced(homes.pop(source.study_instance_uid))
+    others = []
+    for uid, series in homes.items():
+        item = Dataset()
+        item.StudyInstanceUID, item.ReferencedSeriesSequence = uid, _referenced(series)
+        others.append(item)
+    if not ds.ReferencedSeriesSequence:
+        del ds.ReferencedSeriesSequence
+    if others:
+        ds.StudiesContainingOtherReferencedInstancesSequence = others
 
 
-def evidence(source: Source, instances: Iterable[tuple[str, str]]) -> Dataset:
-    """Return an item of Current Requested Procedure Evidence Sequence (PS3.3 C.17.2)."""
-    return study(source.study_instance_uid, [series_item(source.series_instance_uid, instances)])
+def _referenced(series: Mapping[str, Sequence[tuple[str, str]]]) -> list[Dataset]:
+    items = []
+    for uid, instances in series.items():
+        item = Dataset()
+        item.SeriesInstanceUID = uid
+        item.ReferencedInstanceSequence = [_instance(*uids) for uids in instances]
+        items.append(item)
+    return items
+
+
+def evidence(source: Source, instances: Iterable[tuple[str, str]]) -> list[Dataset]:
+    """Return the items of Current Requested Procedure Evidence Sequence, one a study (PS3.3 C.17.2)."""
+    return [
+        study(uid, [series_item(name, listed) for name, listed in series.items()])
+        for uid, series in source.by_series(instances).items()
+        if series
+    ]
 
 
 def series_item(uid: str, instances: Iterable[tuple[str, str]]) -> Dataset:

@@ -176,7 +176,7 @@ def _describe(
     ds.ContentCreatorName = f"{ds.Manufacturer}^Gateway"
     del ds.ContentDate, ds.ContentTime
     series = Dataset()
-    series.SeriesInstanceUID, series.ReferencedImageSequence = source.series_instance_uid, [image]
+    series.SeriesInstanceUID, series.ReferencedImageSequence = source.images[k].series_instance_uid, [image]
     ds.ReferencedSeriesSequence = [series]
     describe_body_part(ds, source.header)
     ds.DisplayedAreaSelectionSequence = [_displayed_area(header, place)]

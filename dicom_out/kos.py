@@ -40,7 +40,7 @@ def encode_kos(
     instances = [(one.sop_class_uid, one.sop_instance_uid) for one in images]
     ds = begin(1)
     root = _document(ds, codes.OF_INTEREST, [], result.manifest, about, shown)
-    ds.CurrentRequestedProcedureEvidenceSequence = [evidence(source, instances)]
+    ds.CurrentRequestedProcedureEvidenceSequence = evidence(source, instances)
     return [_written(ds, root, source, declared)]
 
 

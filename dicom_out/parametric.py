@@ -12,8 +12,9 @@ from dicom_out.codes import PROBABILITY, QUANTITY, RATIO
 from dicom_out.derived import code_item
 from dicom_out.encoding import encoded_dataset, part10, pixel_data, tag_of
 from dicom_out.frames import Frame, dimensions_of, functional_groups
+from dicom_out.general import describe_references
 from dicom_out.identity import identity
-from dicom_out.seg import describe_dimensions, describe_origin, describe_references, images_of, shared_groups
+from dicom_out.seg import describe_dimensions, describe_origin, images_of, shared_groups
 from dicom_out.segpixels import Piece
 from dicom_out.source import Source
 from domain.codes import LEFT, RIGHT, Code
@@ -60,7 +61,7 @@ def encode_parametric_map(
     _describe_image(ds, result, description, len(frames))
     describe_origin(ds, result.grid, source.header)
     describe_dimensions(ds, result, dimensions_of(frames, images))
-    describe_references(ds, source, images)
+    describe_references(ds, source, [(image.sop_class_uid, image.sop_instance_uid) for image in images])
     shared = shared_groups(result.grid)
     shared.FrameVOILUTSequence = [_window()]
     shared.RealWorldValueMappingSequence = [_meaning(description)]

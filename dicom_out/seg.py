@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
@@ -16,6 +15,7 @@ from dicom_out.colour import cielab
 from dicom_out.derived import code_item, tracking_of
 from dicom_out.encoding import encoded_dataset, part10, tag_of
 from dicom_out.frames import Dimension, dimensions_of, functional_groups
+from dicom_out.general import describe_loss, describe_references
 from dicom_out.identity import identity
 from dicom_out.segoptions import LABEL_MAP_STORAGE, SegType
 from dicom_out.segpixels import Piece, encoded_pixels, pixel_bytes
@@ -33,7 +33,6 @@ SOP_CLASSES = {
     SegType.LABELMAP: LABEL_MAP_STORAGE,
     SegType.FRACTIONAL: SegmentationStorage,
 }
-_LOSSY = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
 def encode_seg(
@@ -63,7 +62,7 @@ def encode_seg(
     images = images_of(result, source)
     _describe_image(ds, result, source, part)
     describe_dimensions(ds, result, dimensions_of(part.frames, images))
-    describe_references(ds, source, images)
+    describe_references(ds, source, [(image.sop_class_uid, image.sop_instance_uid) for image in images])
     described = [
         _segment(part.number_of(number), number, result, source.series_instance_uid) for number in part.segments
     ]
@@ -116,7 +115,7 @@ def describe_origin(ds: Dataset, grid: Grid | Raster, header: Dataset) -> None:
     else:
         ds.FrameOfReferenceUID = str(header.FrameOfReferenceUID)
         ds.PositionReferenceIndicator = ""
-    _describe_loss(ds, header)
+    describe_loss(ds, header)
     _describe_body_part(ds, header)
 
 
@@ -126,16 +125,6 @@ def describe_dimensions(ds: Dataset, result: Result, dimensions: Sequence[Dimens
     ds.DimensionOrganizationSequence = [Dataset()]
     ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = organisation
     ds.DimensionIndexSequence = [_dimension(organisation, item) for item in dimensions]
-
-
-def _describe_loss(ds: Dataset, header: Dataset) -> None:
-    """Lossy compression of the source is said of the segmentation too (PS3.3 C.8.20.2)."""
-    lossy = string_values(header, "LossyImageCompression") == ["01"]
-    ds.LossyImageCompression = "01" if lossy else "00"
-    for keyword in _LOSSY:
-        values = string_values(header, keyword)
-        if lossy and values:
-            setattr(ds, keyword, values)
 
 
 def _describe_body_part(ds: Dataset, header: Dataset) -> None:
@@ -153,18 +142,6 @@ def _dimension(organisation: str, dimension: Dimension) -> Dataset:
     item.FunctionalGroupPointer = tag_of(dimension.group)
     item.DimensionDescriptionLabel = dimension.keyword
     return item
-
-
-def describe_references(ds: Dataset, source: Source, images: Sequence[SourceImage]) -> None:
-    """Common Instance Reference Module: without it viewers do not find the source (PS3.3 C.12.2)."""
-    series = Dataset()
-    series.SeriesInstanceUID = source.series_instance_uid
-    series.ReferencedInstanceSequence = DicomSequence()
-    for sop_class_uid, sop_instance_uid in dict.fromkeys((i.sop_class_uid, i.sop_instance_uid) for i in images):
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
-        series.ReferencedInstanceSequence.append(item)
-    ds.ReferencedSeriesSequence = [series]
 
 
 def _background() -> Dataset:

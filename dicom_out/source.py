@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -23,7 +23,9 @@ from dicom_out.encoding import tag_of
 from volume.charset import normalised, undeclared
 
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-_SLICE_KEYWORDS = ["SOPClassUID", "SOPInstanceUID", "ImagePositionPatient"]
+_SLICE_KEYWORDS = [
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "ImagePositionPatient",
+]  # fmt: skip
 _TYPE_2 = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientName", "PatientID",
     "PatientBirthDate", "PatientSex", "StudyID",
@@ -46,11 +48,13 @@ class SourceImage:
     """ImagePositionPatient as the source wrote it, at most 16 characters a number; ``None`` without coordinates."""
     frame_number: int | None = None
     """From 1, where the slice is one frame of its instance (PS3.3 C.7.6.16)."""
+    series_instance_uid: str = field(default="", repr=False)
+    study_instance_uid: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
-    """The stack that was analysed."""
+    """What was analysed: a stack, or the images of a study, the first of which says whose they are."""
 
     header: Dataset = field(repr=False)
     """Header of the first slice, put right by ``source_header``."""
@@ -59,7 +63,7 @@ class Source:
 
     @property
     def series_instance_uid(self) -> str:
-        """The stack's series."""
+        """Series of the first slice."""
         return str(self.header.SeriesInstanceUID)
 
     @property
@@ -69,8 +73,18 @@ class Source:
 
     @property
     def study_instance_uid(self) -> str:
-        """The stack's study."""
+        """Study of the first slice: the one that the results belong to."""
         return str(self.header.StudyInstanceUID)
+
+    def by_series(self, instances: Iterable[tuple[str, str]]) -> dict[str, dict[str, list[tuple[str, str]]]]:
+        """Return SOP Class and Instance UIDs by study and series, each once, the results' own study first."""
+        homes = {image.sop_instance_uid: image for image in self.images}
+        found: dict[str, dict[str, list[tuple[str, str]]]] = {self.study_instance_uid: {}}
+        for uids in dict.fromkeys(instances):
+            home = homes[uids[1]]
+            study = found.setdefault(home.study_instance_uid, {})
+            study.setdefault(home.series_instance_uid, []).append(uids)
+        return found
 
 
 def read_source(paths: Sequence[Path], frames: Sequence[int | None] = ()) -> Source:
@@ -124,7 +138,11 @@ def _image(header: Dataset, placed: Dataset | None = None) -> SourceImage:
         x, y, z = (_decimal_string(value) for value in values)
         position = x, y, z
     return SourceImage(
-        sop_class_uid=str(header.SOPClassUID), sop_instance_uid=str(header.SOPInstanceUID), position=position
+        sop_class_uid=str(header.SOPClassUID),
+        sop_instance_uid=str(header.SOPInstanceUID),
+        position=position,
+        series_instance_uid=str(header.SeriesInstanceUID),
+        study_instance_uid=str(header.StudyInstanceUID),
     )
 
 

@@ -6,7 +6,7 @@ from the source files, and both are compared with the findings in patient millim
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +57,9 @@ class SourceSlices:
     frame_numbers: tuple[int | None, ...]
     """``None`` for a slice that is a whole instance."""
     series_instance_uid: str = field(repr=False)
+    """Of the first slice."""
+    homes: Mapping[str, tuple[str, str]] = field(repr=False)
+    """Study and Series Instance UID by instance."""
     frame_of_reference_uid: str = field(repr=False)
     positions_mm: npt.NDArray[np.float64] = field(repr=False)
     """Shape ``(slices, 3)``."""
@@ -122,6 +125,7 @@ def read_slices(result: Result) -> tuple[Dataset, SourceSlices]:
         sop_class_uids=tuple(str(header.SOPClassUID) for header in headers),
         frame_numbers=tuple(numbers),
         series_instance_uid=str(first.SeriesInstanceUID),
+        homes=_homes(headers),
         frame_of_reference_uid=str(first.FrameOfReferenceUID),
         positions_mm=np.array([[float(x) for x in header.ImagePositionPatient] for header in headers]),
     )
@@ -134,9 +138,8 @@ def _read_pictures(result: Result, raster: Raster) -> tuple[Dataset, SourceSlice
         dcmread(path, stop_before_pixels=True, specific_tags=[*_SLICE_KEYWORDS, "NumberOfFrames"]) for path in paths
     ]
     first, count = headers[0], raster.shape[0]
-    for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"):
-        if len({_bytes(header, keyword) for header in headers}) > 1:
-            raise VerificationFailed(f"{keyword} differs between the source's images; a result has one.")
+    if len({_bytes(header, "PatientID") for header in headers}) > 1:
+        raise VerificationFailed("PatientID differs between the source's images; a result has one.")
     if (int(first.get("NumberOfFrames") or 1), int(first.Rows), int(first.Columns)) != raster.shape:
         raise VerificationFailed("The source's files and the findings differ in frames, rows or columns.")
     frames: list[int | None] = [None] if count == 1 else list(range(1, count + 1))
@@ -146,9 +149,17 @@ def _read_pictures(result: Result, raster: Raster) -> tuple[Dataset, SourceSlice
         sop_class_uids=tuple(str(header.SOPClassUID) for header in [first] * count + rest),
         frame_numbers=(*frames, *(None for _ in rest)),
         series_instance_uid=str(first.SeriesInstanceUID),
+        homes=_homes(headers),
         frame_of_reference_uid="",
         positions_mm=np.zeros((0, 3)),
     )
+
+
+def _homes(headers: Sequence[Dataset]) -> dict[str, tuple[str, str]]:
+    return {
+        str(header.SOPInstanceUID): (str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
+        for header in headers
+    }
 
 
 def _has_grid_of(header: Dataset, grid: Grid) -> bool:

@@ -71,11 +71,10 @@ def _check_layers(ds: Dataset) -> None:
 
 
 def _check_references(ds: Dataset, source: SourceNames) -> set[str]:
-    if [str(item.SeriesInstanceUID) for item in ds.ReferencedSeriesSequence] != [source.series]:
-        raise VerificationFailed("GSPS: ReferencedSeriesSequence is not the source's series.")
-    for item in ds.ReferencedSeriesSequence[0].ReferencedImageSequence:
-        if source.classes.get(str(item.ReferencedSOPInstanceUID)) != item.ReferencedSOPClassUID:
-            raise VerificationFailed("GSPS: it refers to an instance that is not the source's.")
+    for series in ds.ReferencedSeriesSequence:
+        for item in series.ReferencedImageSequence:
+            study, _ = source.homes.get(str(item.ReferencedSOPInstanceUID), ("", ""))
+            source.check_home(study, series, [item], "GSPS")
     return _instances(ds)
 
 

@@ -25,8 +25,10 @@ class SourceNames:
     """Of each slice, frame or image of the result."""
     classes: dict[str, str] = field(repr=False)
     """SOP Class by instance."""
+    homes: dict[str, tuple[str, str]] = field(repr=False)
+    """Study and series by instance."""
     study: str = field(repr=False)
-    series: str = field(repr=False)
+    """Of the first image: the one that the results belong to."""
 
     @classmethod
     def of(cls, result: Result) -> SourceNames:
@@ -39,8 +41,11 @@ class SourceNames:
         return cls(
             names=tuple((str(headers[place.path].SOPInstanceUID), place.frame) for place in places_of(result)),
             classes={str(header.SOPInstanceUID): str(header.SOPClassUID) for header in headers.values()},
+            homes={
+                str(header.SOPInstanceUID): (str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
+                for header in headers.values()
+            },
             study=str(first.StudyInstanceUID),
-            series=str(first.SeriesInstanceUID),
         )
 
     def index(self, item: Dataset, kind: str) -> int:
@@ -60,28 +65,32 @@ class SourceNames:
         return sum(name[0] == uid for name in self.names)
 
     def check_series(self, ds: Dataset, kind: str) -> None:
-        """Common Instance Reference Module names instances of the source's series, as the classes that they are."""
-        if [str(item.SeriesInstanceUID) for item in ds.ReferencedSeriesSequence] != [self.series]:
-            raise VerificationFailed(f"{kind}: ReferencedSeriesSequence is not the source's series.")
-        self._check_instances(ds.ReferencedSeriesSequence[0].ReferencedInstanceSequence, kind)
+        """Common Instance Reference Module names the source's instances in their series, as the classes they are."""
+        listed = [(str(ds.StudyInstanceUID), item) for item in ds.get("ReferencedSeriesSequence") or ()]
+        for study in ds.get("StudiesContainingOtherReferencedInstancesSequence") or ():
+            listed += [(str(study.StudyInstanceUID), item) for item in study.ReferencedSeriesSequence]
+        for uid, series in listed:
+            self.check_home(uid, series, series.ReferencedInstanceSequence, kind)
+        if not listed:
+            raise VerificationFailed(f"{kind}: ReferencedSeriesSequence is missing.")
 
     def check_evidence(self, ds: Dataset, kind: str) -> set[str]:
-        """Evidence of a document is the source's study and series; return its instances."""
-        said = [
-            (str(one.StudyInstanceUID), str(other.SeriesInstanceUID))
-            for one in ds.CurrentRequestedProcedureEvidenceSequence
-            for other in one.ReferencedSeriesSequence
-        ]
-        if said != [(self.study, self.series)]:
-            raise VerificationFailed(f"{kind}: its evidence is not the source's series.")
-        items = ds.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
-        self._check_instances(items, kind)
-        return {str(item.ReferencedSOPInstanceUID) for item in items}
+        """Evidence of a document names the source's instances in their studies and series; return them."""
+        found: set[str] = set()
+        for study in ds.CurrentRequestedProcedureEvidenceSequence:
+            for series in study.ReferencedSeriesSequence:
+                self.check_home(str(study.StudyInstanceUID), series, series.ReferencedSOPSequence, kind)
+                found |= {str(item.ReferencedSOPInstanceUID) for item in series.ReferencedSOPSequence}
+        return found
 
-    def _check_instances(self, items: list[Dataset], kind: str) -> None:
+    def check_home(self, study: str, series: Dataset, items: list[Dataset], kind: str) -> None:
+        """Instances are the source's, of their classes, and where they are said to be."""
         for item in items:
-            if self.classes.get(str(item.ReferencedSOPInstanceUID)) != item.ReferencedSOPClassUID:
+            uid = str(item.ReferencedSOPInstanceUID)
+            if self.classes.get(uid) != item.ReferencedSOPClassUID:
                 raise VerificationFailed(f"{kind}: it refers to an instance that is not the source's.")
+            if self.homes[uid] != (study, str(series.SeriesInstanceUID)):
+                raise VerificationFailed(f"{kind}: it names an image in another series than its own.")
 
 
 def named(item: Dataset) -> Name:

@@ -158,13 +158,22 @@ def _touches(mask: npt.NDArray[np.bool_], column: float, row: float) -> bool:
 
 
 def check_evidence(sr: Dataset, check: Check) -> None:
-    """Evidence is the source, the SEG and the drawing, and the content refers to nothing else (PS3.3 C.17.2.3)."""
-    evidence = {
-        str(item.ReferencedSOPInstanceUID)
-        for study in sr.CurrentRequestedProcedureEvidenceSequence
-        for series in study.ReferencedSeriesSequence
-        for item in series.ReferencedSOPSequence
-    }
+    """Evidence is the source, the SEG and the drawing, and the content refers to nothing else (PS3.3 C.17.2.3).
+
+    What is of the report's own study stands apart from what is of others, and the source's images in their series.
+    """
+    evidence: set[str] = set()
+    for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
+        for study in sr.get(keyword) or ():
+            is_own = study.StudyInstanceUID == sr.StudyInstanceUID
+            if is_own != (keyword == "CurrentRequestedProcedureEvidenceSequence"):
+                raise VerificationFailed(f"SR: {keyword} names a study that does not belong there.")
+            for series in study.ReferencedSeriesSequence:
+                named = {str(item.ReferencedSOPInstanceUID) for item in series.ReferencedSOPSequence}
+                home = (str(study.StudyInstanceUID), str(series.SeriesInstanceUID))
+                if any(check.slices.homes.get(uid, home) != home for uid in named):
+                    raise VerificationFailed("SR: its evidence has an image in another series than its own.")
+                evidence |= named
     expected = set(check.slices.sop_instance_uids)
     if check.seg is not None:
         expected |= check.seg.sop_instance_uids

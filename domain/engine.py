@@ -55,7 +55,7 @@ class EngineManifest:
     version: str
     title: str
     device: str
-    """``cpu`` or ``gpu``: which queue its cases wait in."""
+    """``cpu``, or the queue of the device that the operator gave it (``queue_of_device``)."""
     algorithm_name: str
     algorithm_family: Code
     """CID 7162."""
@@ -130,3 +130,14 @@ def job_id(
     ):  # fmt: skip
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:40]
+
+
+def queue_of_device(device: str) -> str | None:
+    """Return the queue of a CUDA device as settings write it: ``gpu`` for ``cuda:0``, ``gpu-1`` for ``cuda:1``.
+
+    ``None`` for what is no CUDA device: such engines share the queue of the CPU.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        return None
+    return f"gpu-{int(number)}" if int(number or 0) else "gpu"

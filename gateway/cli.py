@@ -73,7 +73,7 @@ def serve(
     config: ConfigFile = None,
     role: Annotated[
         str | None,
-        typer.Option(metavar="ROLE", help="Run one part alone in the foreground: scp, http, worker or infer."),
+        typer.Option(metavar="ROLE", help="Run one part alone in the foreground: scp, http, worker, infer or gpu."),
     ] = None,
 ) -> None:
     """Receive, analyse and deliver until stopped."""
@@ -85,8 +85,8 @@ def serve(
     if role is None:
         serve_all(settings, config)
         return
-    if role not in ROLES:
-        raise ConfigurationError(f"--role: must be one of {', '.join(ROLES)}")
+    if role not in (*ROLES, "gpu"):
+        raise ConfigurationError(f"--role: must be one of {', '.join(ROLES)} or gpu")
     serve_role(settings, role, config)
 
 

@@ -6,6 +6,7 @@ import argparse
 import errno
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ RECEIVERS = ("scp", "http")
 ROLES = (*RECEIVERS, "worker", "infer")
 PREPARE = "prepare"
 """Migrates the database and reconciles files and index; ends when that is done."""
+_GPU = re.compile(r"gpu(-[0-9]+)?")
 _PORT_TAKEN = {
     errno.EADDRINUSE: "is in use by another program",
     errno.EACCES: "needs more rights than this process has",
@@ -38,7 +40,7 @@ _PORT_TAKEN = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one part until it is told to stop; return the exit status."""
     parser = argparse.ArgumentParser(prog="gateway.process", description=__doc__)
-    parser.add_argument("role", choices=(*ROLES, PREPARE))
+    parser.add_argument("role", type=_role)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--lifeline", type=int)
     given = parser.parse_args(argv)
@@ -57,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.role == "scp" or (given.role == "http" and not config.predict.enabled):
         keep_out_decoders()
     return run_role(given.role, config, stop, line)
+
+
+def _role(text: str) -> str:
+    """Return a role: one of ``ROLES``, or the queue of a device."""
+    if text not in (*ROLES, PREPARE) and not _GPU.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(ROLES)} or gpu")
+    return text
 
 
 def run_role(role: str, config: Config, stop: threading.Event, line: Lifeline | None = None) -> int:
@@ -107,6 +116,8 @@ def _part(role: str, line: Lifeline | None) -> Callable[[Config, Callable[..., N
         "infer": partial(wiring.run_infer, report=report),
         PREPARE: lambda config, ready, stop: wiring.prepare(config),
     }
+    if role not in parts:
+        return partial(wiring.run_gpu, queue=role, report=report)
     return parts[role]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from domain.errors import ConfigurationError
 from gateway.config import Config
 from gateway.crashes import CrashNotes
+from gateway.devices import gpu_queues
 from gateway.logs import set_up_logs
 from gateway.names import foreign_packages
 from gateway.process import PREPARE, ROLES
@@ -55,7 +56,9 @@ def serve(config: Config, file: Path | None = None) -> None:
             announce(statuses)
 
         try:
-            supervisor = Supervisor(_specs(ROLES, file), on_change=changed, on_fault=_noting(store))
+            supervisor = Supervisor(
+                _specs((*ROLES, *gpu_queues(config)), file), on_change=changed, on_fault=_noting(store)
+            )
             supervisor.run(stop, at_once=at_once)
         finally:
             status.remove()
@@ -64,6 +67,8 @@ def serve(config: Config, file: Path | None = None) -> None:
 def serve_role(config: Config, role: str, file: Path | None = None) -> None:
     """Run one part alone, supervised like all of them, beside other parts on the same database and store.
 
+    ``gpu`` is a process for each CUDA device that an engine is configured for.
+
     Raises
     ------
     ConfigurationError
@@ -71,6 +76,9 @@ def serve_role(config: Config, role: str, file: Path | None = None) -> None:
     CannotStart
         The part does not start.
     """
+    roles = tuple(gpu_queues(config)) if role == "gpu" else (role,)
+    if not roles:
+        raise ConfigurationError('--role gpu: no engine has a CUDA device; set [engines.<name>] device = "cuda:0"')
     check_names()
     store = config.store.path
     os.umask(0o077)
@@ -80,7 +88,7 @@ def serve_role(config: Config, role: str, file: Path | None = None) -> None:
     prepare(file, stop)
     if stop.is_set():
         return
-    Supervisor(_specs((role,), file), on_fault=_noting(store)).run(stop, at_once=at_once)
+    Supervisor(_specs(roles, file), on_fault=_noting(store)).run(stop, at_once=at_once)
 
 
 def _noting(store: Path) -> Callable[[Mapping[str, object], str], None]:

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_out.profile import DEFAULT, Profile
-from domain.errors import GatewayError
+from domain.errors import ConfigurationError, GatewayError, StorageError
+from domain.job import JobState
 from domain.ports import Destination, ResultWriter
 from gateway.config import Config
+from gateway.devices import gpu_queues
 from gateway.runfiles import run_folder
 from pipeline.intake import Intake
 from store.settings import StoreSettings
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Ready = Callable[..., None]
+_SAY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +290,54 @@ def run_worker(config: Config, ready: Ready, stop: threading.Event) -> None:
         watch.run(stop)
 
 
+def run_gpu(
+    config: Config,
+    ready: Ready,
+    stop: threading.Event,
+    *,
+    queue: str,
+    report: Callable[[Mapping[str, object]], None],
+) -> None:
+    """Run the engines of one CUDA device, one case at a time, until ``stop`` is set.
+
+    Where the device is not there no case is taken: another host may have it. Jobs that wait say so.
+    """
+    from inference.devices import device_fault
+
+    device = gpu_queues(config).get(queue)
+    if device is None:
+        raise ConfigurationError(f"no engine has this device: [engines.*] device (queue {queue})")
+    fault = device_fault(device)
+    with opened_store(config) as store:
+        if fault is not None:
+            _without_device(config, store, queue, f"{device} cannot be used: {fault}", ready, stop)
+            return
+        with _job_engine(config, store, queue, (queue,), report=report):
+            ready(device=device)
+            stop.wait()
+
+
+def _without_device(
+    config: Config, store: Store, queue: str, fault: str, ready: Ready, stop: threading.Event
+) -> None:
+    """Say of every job that waits for a device why this host does not run it."""
+    log.error("device cannot be used", extra={"queue": queue, "why": fault})
+    engines = engine_registry(config)
+    mine = {manifest.name for manifest in engines.manifests() if manifest.device == queue}
+    reason = (
+        f"Waits for the device of its engine: {fault}. Mend that and start Voxgate again, set another "
+        f"[engines.*] device, or run voxgate serve --role gpu on the host that has it."
+    )
+    ready(fault=fault)
+    while not stop.wait(_SAY_S):
+        try:
+            for job in store.jobs.find(state=JobState.QUEUED):
+                if job.engine in mine and job.reason != reason:
+                    store.jobs.update(job.job_id, reason=reason)
+        except StorageError:
+            log.warning("index unreachable; what waits is stated later")
+
+
 def run_infer(
     config: Config, ready: Ready, stop: threading.Event, *, report: Callable[[Mapping[str, object]], None]
 ) -> None:
@@ -316,7 +367,8 @@ def _job_engine(
     executor_id = new_executor_id(role)
     locks = liveness(url, run_folder(config.store.path) / "workers", executor_id)
     locks.keep()  # before the first task is taken: who owns one and has no lock is dead
-    engine = JobEngine(JobEngineSettings(url=url, executor_id=executor_id, queues=queues), joined.steps.run)
+    settings = JobEngineSettings(url=url, executor_id=executor_id, queues=queues, devices=tuple(gpu_queues(config)))
+    engine = JobEngine(settings, joined.steps.run)
     reaper = Reaper(engine, locks, executor_id)
     engine.start()
     reaper.start()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from domain.engine import Answer, EngineManifest, Verdict
+from domain.engine import Answer, EngineManifest, Verdict, queue_of_device
 from domain.errors import ConfigurationError, EngineFailed
 from domain.ports import Engine
 from domain.series import SeriesFacts
@@ -179,9 +179,11 @@ class Registry:
         return None
 
     def _with_settings(self, name: str, known: EngineDeclaration) -> EngineManifest:
-        deadline_s = self._settings.get(name, {}).get("deadline_s")
-        found = self._with_digest(name, known)
-        found = replace(found, settings=self._changed(name))
+        settings = self._settings.get(name, {})
+        deadline_s = settings.get("deadline_s")
+        # Where its cases wait is the operator's choice: a queue is served only where a device is configured.
+        queue = queue_of_device(str(settings.get("device") or ""))
+        found = replace(self._with_digest(name, known), device=queue or "cpu", settings=self._changed(name))
         return replace(found, deadline_s=deadline_s) if isinstance(deadline_s, int) else found
 
     def _changed(self, name: str) -> str:

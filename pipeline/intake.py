@@ -129,11 +129,8 @@ class _Staged:
         self._reading = self._readers.submit(inspect, self.inner.path)
 
     def read(self) -> tuple[Header, str]:
-        """Return header and digest; the sync goes on meanwhile."""
-        if self._reading is not None:
-            return self._reading.result()
-        self.inner.finish()
-        return inspect(self.inner.path)
+        """Return header and digest."""
+        return inspect(self.inner.path) if self._reading is None else self._reading.result()
 
     def discard(self) -> None:
         """See ``StagedInstance.discard``."""

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 # Changed only when stored tasks can no longer be run by newer code: dbos strands tasks of other versions.
 TASK_VERSION = "tasks-1"
 
-QUEUES = {"cpu": 2, "infer-cpu": 1, "gpu": 1, "deliver": 4}
-"""Queues with the number of tasks one process runs at a time."""
+QUEUES = {"cpu": 2, "infer-cpu": 1, "deliver": 4}
+"""Queues with the number of tasks one process runs at a time; that of a device runs one."""
 
 _ACTIVE = ["PENDING", "ENQUEUED", "DELAYED"]
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
@@ -44,6 +44,8 @@ class JobEngineSettings:
     executor_id: str
     """Of this process alone, now and ever (``liveness.new_executor_id``): others take tasks over by it."""
     queues: tuple[str, ...]
+    devices: tuple[str, ...] = ()
+    """Queues of the devices that engines are configured for, whoever serves them."""
     polling_s: float = 0.15
 
 
@@ -113,7 +115,7 @@ class JobEngine:
         """Begin to take tasks."""
         DBOS.listen_queues(list(self._settings.queues))
         DBOS.launch()
-        for name, concurrency in QUEUES.items():
+        for name, concurrency in {**QUEUES, **dict.fromkeys(self._settings.devices, 1)}.items():
             DBOS.register_queue(name, worker_concurrency=concurrency, polling_interval_sec=self._settings.polling_s)
 
     def stop(self) -> None:
@@ -157,9 +159,13 @@ class JobEngine:
             DBOS.enqueue_workflow(task.queue, self._workflow, task.step, list(task.args), task.queue, task.priority)
 
     def active(self) -> set[str]:
-        """Return the identities of all tasks that wait or run, in any process."""
+        """Return the identities of all tasks that wait or run, in any process.
+
+        What waits for a device that no engine is configured for any more will never run, and is left out.
+        """
+        served = {*QUEUES, *self._settings.devices}
         found = DBOS.list_workflows(status=_ACTIVE, load_input=False, load_output=False)
-        return {item.workflow_id for item in found}
+        return {item.workflow_id for item in found if item.status == "PENDING" or item.queue_name in served}
 
     def prune(self, older_than: timedelta) -> int:
         """Forget ended tasks older than this; their jobs stay in the job log. Returns how many."""

@@ -128,14 +128,19 @@ class Steps:
         """Bring on jobs whose destination confirmed after the alarm; return how many."""
         return sum(self._delivering.reopen(job) for job in self._jobs.find(state=JobState.UNCONFIRMED))
 
+    def waits_for_device(self, job: Job) -> bool:
+        """Tell whether a job has its turn in the queue of a device."""
+        return job.state is JobState.QUEUED and any(task.queue.startswith("gpu") for task in self.next_task(job))
+
     def next_task(self, job: Job) -> list[Task]:
         """Return what brings an open job on from where the job log says it stands."""
         if job.state is JobState.DELIVERING:
             return self._delivering.first_attempts(job)
         try:
-            queue = "gpu" if self._engines.manifest(job.engine).device == "gpu" else "infer-cpu"
+            device = self._engines.manifest(job.engine).device
         except GatewayError:
-            queue = "infer-cpu"  # the engine is gone: the step says so and ends the job
+            device = "cpu"  # the engine is gone: the step says so and ends the job
+        queue = "infer-cpu" if device == "cpu" else device
         return [Task(step="infer", args=(job.job_id, job.attempt, 1), queue=queue, priority=job.priority)]
 
     # ---------------------------------------------------------------------------------------------- job steps

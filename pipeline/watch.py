@@ -22,6 +22,12 @@ from pipeline.task import Task
 log = logging.getLogger(__name__)
 
 
+WAITS_FOR_DEVICE = (
+    "Waits for the device of its engine ([engines.*] device), which is busy, or whose process does not run: "
+    "voxgate serve, or voxgate serve --role gpu, on the host that has the device."
+)
+
+
 class TaskQueue(Protocol):
     """The part of the durable engine that the loop needs."""
 
@@ -84,6 +90,7 @@ class Watch:
                     next_jobs = self._clock() + timedelta(seconds=self._settings.jobs_s)
                 if self._clock() >= next_upkeep:
                     self.restart_stranded_jobs()
+                    self.say_what_is_waited_for()
                     self._steps.reopen_unconfirmed_jobs()
                     self.remove_old_series()
                     self._sweep()
@@ -162,6 +169,18 @@ class Watch:
                 log.warning("stranded job starts again", extra={"job": job.job_id, "state": str(job.state)})
                 state = JobState.DELIVERING if job.state is JobState.DELIVERING else JobState.QUEUED
                 self._jobs.update(job.job_id, state=state, attempt=job.attempt + 1)
+
+    def say_what_is_waited_for(self) -> int:
+        """State the reason of jobs that wait for long in the queue of a device; return how many."""
+        stale = self._clock() - timedelta(seconds=2 * self._settings.upkeep_s)
+        waiting = [
+            job
+            for job in self._jobs.find(state=JobState.QUEUED)
+            if not job.reason and job.updated_at and job.updated_at < stale and self._steps.waits_for_device(job)
+        ]
+        for job in waiting:
+            self._jobs.update(job.job_id, reason=WAITS_FOR_DEVICE)
+        return len(waiting)
 
     def remove_old_series(self) -> int:
         """Remove series past their retention whose results are confirmed, or that never had any; return how many."""

@@ -40,7 +40,8 @@ class StagedFile:
         self._fd: int | None = None
         self._unchecked = 0
         self._syncing: Future[None] | None = None
-        path.touch(exist_ok=False)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
+        files.opened(self)
 
     def write(self, data: bytes | memoryview) -> None:
         """See ``StagedInstance.write``; what could not be written whole is discarded at once."""
@@ -81,10 +82,14 @@ class StagedFile:
                 self._syncing = self._files.sync_soon(self.path, fd)
 
     def sync(self) -> None:
-        """Wait until all bytes are on the disk."""
-        self.finish()
-        if self._syncing is not None:
-            self._syncing.result()
+        """Return when all bytes are on the disk: at once in this thread, unless that has begun already."""
+        self._files.closed(self)
+        with self._lock:
+            if self._syncing is None:
+                fd, self._fd = self._fd, None
+                sync_file(self.path, fd)
+                return
+        self._syncing.result()
 
     def discard(self) -> None:
         """See ``StagedInstance.discard``."""
@@ -102,6 +107,7 @@ class Files:
         self._numbers = count()
         self._open: OrderedDict[int, StagedFile] = OrderedDict()
         self._lock = threading.Lock()
+        self._handed = threading.Semaphore(2 * _SYNC_THREADS)
         self._syncers = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
         with translated():
             self._make_folders()
@@ -160,8 +166,18 @@ class Files:
             self._open.pop(id(file), None)
 
     def sync_soon(self, path: Path, fd: int | None) -> Future[None]:
-        """Begin to bring a file's bytes to the disk; an open descriptor is used, and closed."""
-        return self._syncers.submit(sync_file, path, fd)
+        """Begin to bring a file's bytes to the disk; an open descriptor is used, and closed, at once if many wait."""
+        if fd is not None and not self._handed.acquire(blocking=False):
+            os.close(fd)
+            fd = None
+        return self._syncers.submit(self._sync_handed, path, fd)
+
+    def _sync_handed(self, path: Path, fd: int | None) -> None:
+        try:
+            sync_file(path, fd)
+        finally:
+            if fd is not None:
+                self._handed.release()
 
     def sync(self, paths: Sequence[Path]) -> None:
         """Bring the bytes of the files to the disk, several at a time: the disk joins their waits."""

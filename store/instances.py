@@ -58,9 +58,6 @@ class Entry:
     reception: Reception
     path: Path
     size: int
-    area: str | None = None
-    """Where the file belongs, as far as the index could say before it was locked; ``None`` for a re-send."""
-    synced: bool = True
     found: bool = False
     """The file lay in the store without a row: whatever fails, it may be the only copy."""
     outcome: Outcome | None = None
@@ -98,10 +95,9 @@ class Instances:
         """See ``InstanceStore.keep``."""
         try:
             with translated():
+                self._sync(candidates)
                 entries = [_entry(candidate, reception) for candidate in candidates]
                 self._name_patients(entries)
-                self._look_up(entries)
-                self._sync([item for item, entry in zip(candidates, entries, strict=True) if entry.synced])
             self._groups.run(entries)
         finally:
             for candidate in candidates:
@@ -112,7 +108,6 @@ class Instances:
         """Index a complete file that lies in the store without a row, as if it came now."""
         with translated():
             self._name_patients([entry])
-            self._look_up([entry])
             self._files.sync([entry.path])
         self._groups.run([entry])
 
@@ -124,22 +119,14 @@ class Instances:
             entry.patient_key = who and hmac.new(self._secret, who.encode(), hashlib.sha256).hexdigest()
 
     def _sync(self, candidates: Sequence[Candidate]) -> None:
-        for candidate in candidates:
-            candidate.staged.finish()
+        if len(candidates) > 1:  # for one alone, another thread would only cost time
+            for candidate in candidates:
+                candidate.staged.finish()
         for candidate in candidates:
             if isinstance(candidate.staged, StagedFile):
                 candidate.staged.sync()
             else:
                 self._files.sync([candidate.staged.path])
-
-    def _look_up(self, entries: Sequence[Entry]) -> None:
-        """Ask the index what looks new: only that is worth the sync."""
-        with self._database.read() as connection:
-            known = _known(connection, {entry.uid for entry in entries})
-        for entry in entries:
-            row = known.get(entry.uid)
-            entry.area = INSTANCES if row is None else QUARANTINE if row.digest != entry.digest else None
-            entry.synced = entry.area is not None
 
     def _keep(self, entries: Sequence[Entry]) -> None:
         for left in reversed(range(_TRIES)):
@@ -173,9 +160,11 @@ class Instances:
             raise
 
     def _place_ahead(self, entries: Sequence[Entry]) -> None:
-        """Move what looks new to its place and sync the folders before the index is locked."""
-        folders = {place(self._files, entry, entry.area) for entry in entries if entry.area is not None}
-        self._files.sync_folders(folders)
+        """Move all to where new instances lie, and sync the folders, before the index is locked.
+
+        Most are new, so nobody is asked before; what turns out to be a re-send is removed, and a conflict moved on.
+        """
+        self._files.sync_folders({place(self._files, entry, INSTANCES) for entry in entries})
 
     def _give_up(self, entries: Sequence[Entry], *, committing: bool) -> None:
         """Leave nothing half-stored, but no row without its file: a broken commit may have happened all the same."""
@@ -237,8 +226,6 @@ class _Keeping:
 
     def _move(self, entry: Entry, area: str) -> str:
         before = entry.path
-        if not entry.synced:
-            self._files.sync([before])
         folder = place(self._files, entry, area)
         if entry.path != before:
             self._folders.add(folder)

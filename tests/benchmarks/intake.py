@@ -84,10 +84,12 @@ def main() -> None:
     """Run everything and print; the figures are for docs/performance.md, no limit is checked here."""
     options = _arguments()
     with tempfile.TemporaryDirectory(prefix="voxgate-intake-") as folder, _receivers(Path(folder)) as receivers:
-        ours, orthanc, storescp = receivers
         source = Source(options.instances, options.size)
-        _c_store((ours, orthanc, storescp), source, options, Path(folder) / "source")
-        _stow((ours, orthanc), source, options)
+        if not options.only_stow:
+            _c_store(receivers, source, options, Path(folder) / "source")
+        _stow(receivers[:-1], source, options)
+    if options.tiny < 10:
+        return
     with tempfile.TemporaryDirectory(prefix="voxgate-intake-") as folder:
         _tiny(options.tiny, Path(folder))
 
@@ -101,14 +103,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--tiny", type=int, default=2000, help="instances of 16 x 20; 100000 shows whether memory grows"
     )
+    parser.add_argument("--only-stow", action="store_true", help="without C-STORE")
     return parser.parse_args()
 
 
 @contextmanager
-def _receivers(folder: Path) -> Iterator[tuple[Receiver, Receiver, Receiver]]:
+def _receivers(folder: Path) -> Iterator[tuple[Receiver, Receiver, Receiver, Receiver]]:
+    """Ours, Orthanc twice (it syncs files by default, and may be told not to) and ``storescp``."""
+    synced, unsynced = ({"KeepAlive": True, "SyncStorageArea": value} for value in (True, False))
     with (
         _gateway(folder / "gateway") as gateway,
-        OrthancServer(ORTHANC, folder / "orthanc", configuration={"KeepAlive": True}) as orthanc,
+        OrthancServer(ORTHANC, folder / "orthanc", configuration=synced) as orthanc,
+        OrthancServer(ORTHANC, folder / "unsynced", configuration=unsynced) as careless,
         _storescp(folder / "storescp") as storescp,
     ):
         ours = Receiver(
@@ -119,15 +125,19 @@ def _receivers(folder: Path) -> Iterator[tuple[Receiver, Receiver, Receiver]]:
             stow_url=gateway.dicomweb_url,
             stow_pid=gateway.pids()["http"],
         )
-        theirs = Receiver(
-            name="Orthanc",
-            ae_title=orthanc.ae_title,
-            dimse_port=orthanc.dimse_port,
-            count=lambda: int(orthanc.get("/statistics")["CountInstances"]),
-            stow_url=orthanc.dicomweb_url,
-            stow_pid=orthanc.pid,
-        )
-        yield ours, theirs, storescp
+        theirs = (_orthanc("Orthanc", orthanc), _orthanc("Orthanc, no sync", careless))
+        yield ours, *theirs, storescp
+
+
+def _orthanc(name: str, orthanc: OrthancServer) -> Receiver:
+    return Receiver(
+        name=name,
+        ae_title=orthanc.ae_title,
+        dimse_port=orthanc.dimse_port,
+        count=lambda: int(orthanc.get("/statistics")["CountInstances"]),
+        stow_url=orthanc.dicomweb_url,
+        stow_pid=orthanc.pid,
+    )
 
 
 def _gateway(folder: Path) -> GatewayServer:
@@ -231,7 +241,7 @@ def _stow(receivers: Sequence[Receiver], source: Source, options: argparse.Names
             taken, peak = (median(values) for values in zip(*runs[way, receiver.name], strict=True))
             ratio = taken / median(run[0] for run in runs[way, receivers[0].name])
             print(
-                f"  {way:32} {receiver.name:10} {size / taken / 1e6:6.0f} MB/s  ours x {ratio:.2f}  "
+                f"  {way:32} {receiver.name:16} {size / taken / 1e6:6.0f} MB/s  ours x {ratio:.2f}  "
                 f"peak {peak:6.0f} MiB"
             )
 

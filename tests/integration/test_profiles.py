@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from deliveries import delivering, finish, small_series
-from orthanc_server import free_port
+from orthanc_server import OrthancServer, free_port
 from pacs import Pacs
 from pydicom import dcmread
 from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage, SegmentationStorage
@@ -20,7 +20,7 @@ from working import Work, working
 
 from dicom_out.destinations import make_destination
 from dicom_out.profile import BUILT_IN, Options, Profile
-from dicom_out.settings import DimseSettings
+from dicom_out.settings import DimseSettings, StowSettings
 from dicom_out.writer import Writer
 from domain.errors import ClassRefused, PeerOutOfResources
 from domain.job import DeliveryState, Job, JobState
@@ -297,3 +297,30 @@ def test_profiles_are_kept_with_the_objects_whatever_the_configuration_says_late
 
 def _named(*destinations: Choosy) -> Mapping[str, Choosy]:
     return {item.name: item for item in destinations}
+
+
+def test_orthanc_takes_every_object_and_the_stand_in_for_what_it_refuses(
+    tmp_path: Path, orthanc: OrthancServer
+) -> None:
+    everything = Profile(
+        name="own",
+        objects=("SEG", "SR", "TEXT-SR", "PDF", "SC", "KOS"),
+        options=Options(segmentation="labelmap", text="comprehensive"),
+    )
+    stow = make_destination(StowSettings(name="web", url=orthanc.dicomweb_url))
+    dimse = make_destination(
+        DimseSettings(name="pacs", host="127.0.0.1", port=orthanc.dimse_port, ae_title="ORTHANC")
+    )
+    for name, there in (("pacs", dimse), ("web", stow)):
+        orthanc.clear()
+        writer = Writer(profiles={name: everything})
+        with working(tmp_path / name, destinations={name: there}, writer=writer) as work:
+            work.receive(small_series())
+            job = finish(work, hours=1)
+            assert job.state is JobState.DONE, job.reason
+            reached = states(work, job, name)
+        # Orthanc 1.10 refuses the presentation context of label maps and takes them by STOW
+        assert reached["SEG-LABELMAP"] == ("replaced" if name == "pacs" else "stored")
+        assert {state for kind, state in reached.items() if kind != "SEG-LABELMAP"} <= {"stored", "replaced"}
+        sent = [kind for kind, state in reached.items() if state == "stored"]
+        assert {"PDF", "SC", "KOS", "TEXT-SR-COMPREH"} <= set(sent)

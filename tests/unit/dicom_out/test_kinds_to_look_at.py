@@ -161,7 +161,7 @@ SC_FAULTS: dict[str, tuple[str, Change, str]] = {
     "the source is not in the series": (
         "volume",
         lambda ds: setattr(ds.ReferencedSeriesSequence[0], "SeriesInstanceUID", "1.2.3"),
-        "is not the source's series",
+        "another series than its own",
     ),
     "not said to be annotated": ("volume", lambda ds: setattr(ds, "BurnedInAnnotation", "NO"), "annotated"),
     "not said to be derived": ("volume", lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY"]), "derived"),

@@ -314,3 +314,9 @@ def test_logs_and_answers_name_no_patient(sink: ScriptedSink, caplog: pytest.Log
     assert "CANARY" not in caplog.text
     assert not any("CANARY" in repr(vars(record)) for record in caplog.records)
     assert not any(b"CANARY" in answer.data for answer in answers)
+
+
+def test_a_part_is_finished_as_soon_as_the_next_one_begins() -> None:
+    sink = ScriptedSink()
+    post(sink, multipart([b"one", b"two", b"three"]))
+    assert [item.finished for item in sink.staged] == [1, 1, 0]

@@ -165,3 +165,26 @@ def test_logs_the_reason_and_no_patient(intake: Intake, caplog: pytest.LogCaptur
     assert "PixelData is shorter" in vars(record)["why"]
     assert "CANARY" not in str(vars(record))
     assert ds.SOPInstanceUID not in str(vars(record))
+
+
+def test_what_is_finished_before_the_request_ends_is_kept_as_if_it_were_not(
+    intake: Intake, store: KeepingStore
+) -> None:
+    good, bad, last = staged(intake, ct_slice()), staged(intake, b"not DICOM"), staged(intake, ct_slice())
+    good.finish()
+    bad.finish()
+    outcomes = intake.commit([good, bad, last], RECEPTION)
+    assert [outcome.disposition for outcome in outcomes] == [
+        Disposition.STORED, Disposition.REFUSED, Disposition.STORED,
+    ]  # fmt: skip
+    assert len(store.kept) == 2
+    assert not good.path.exists()
+    assert not bad.path.exists()
+
+
+def test_what_is_finished_and_thrown_away_leaves_nothing(intake: Intake, store: KeepingStore) -> None:
+    item = staged(intake, ct_slice())
+    item.finish()
+    item.discard()
+    assert not item.path.exists()
+    assert not store.kept
