@@ -143,6 +143,7 @@ def test_what_is_no_json_is_told_by_its_status() -> None:
         (b"no volume", 422, "not a NIfTI-1 file"),
         (b"", 400, "nii_image[0]"),
     ],
+    ids=["bomb", "no volume", "empty"],
 )
 def test_a_file_that_is_no_volume_or_a_bomb_is_refused(data: bytes, status: int, said: str) -> None:
     found, details = refusal(post(card(data), server(most_unpacked_mb=2)))

@@ -235,6 +235,7 @@ def test_a_nifti_is_taken_and_its_masks_are_its_slices() -> None:
         (nifti(np.zeros((4, 4, 4)), claim=(4, 4, 0)), 422),
         (gzip.compress(b"\0" * (3 << 20)), 413),
     ],
+    ids=["no gzip", "short", "more voxels than allowed", "more voxels than there are", "no slices", "bomb"],
 )
 def test_a_nifti_that_lies_is_refused(data: bytes, status: int) -> None:
     sent = body({"data": encoded(data), "format": "nii.gz"}, modality="ct")
