@@ -18,6 +18,7 @@ _INSTALLED = (
     Path("/usr/share/fonts/dejavu-sans-fonts/DejaVuSans.ttf"),  # Fedora
     Path("/usr/share/fonts/TTF/DejaVuSans.ttf"),  # Arch
 )
+_LARGEST = 0xFFFF
 _WRITTEN_TO_THE_LEFT = frozenset({"R", "AL", "AN"})
 """Bidirectional classes of Hebrew and Arabic: they need shaping, which these pages do not do."""
 
@@ -70,5 +71,6 @@ def _in_latin(text: str) -> bool:
 def _has(wide: str | None, character: str) -> bool:
     if _in_latin(character):
         return True
-    is_simple = unicodedata.bidirectional(character) not in _WRITTEN_TO_THE_LEFT
+    # reportlab writes the map back to text with four hexadecimal digits, so that larger ones damage it
+    is_simple = unicodedata.bidirectional(character) not in _WRITTEN_TO_THE_LEFT and ord(character) <= _LARGEST
     return wide is not None and is_simple and ord(character) in pdfmetrics.getFont(wide).face.charToGlyph

@@ -88,6 +88,12 @@ def test_a_text_of_markup_is_text(tmp_path: Path) -> None:
     assert "a < b & <b>c</b> \\ (d) 5 µm², “quoted”" in text_of(pdf_of(result, tmp_path / "out")).whole
 
 
+def test_what_lies_beyond_the_first_plane_of_unicode_becomes_a_question_mark(tmp_path: Path) -> None:
+    findings = replace(NARRATIVE, narrative="All clear \N{GRINNING FACE} \N{GREEK SMALL LETTER ALPHA}.")
+    result = image_result([radiograph()], tmp_path / "source", findings)
+    assert "All clear ?" in text_of(pdf_of(result, tmp_path / "out")).whole
+
+
 @pytest.mark.peer
 def test_a_foreign_reader_finds_the_same_text(tmp_path: Path, peer: Callable[[str], str]) -> None:
     pdf = pdf_of(volume_result(tmp_path / "source"), tmp_path / "out")
