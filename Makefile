@@ -18,6 +18,8 @@ TORCH_INDEX ?=
 # Volumes with ground truth for `make accuracy`, as MedSAM2 publishes them (imgs, gts, spacing).
 ACCURACY_DATA ?= ../shared/data/gt/medsam2
 WEIGHTS ?=
+# Test modules at a time; each keeps its servers to itself.
+JOBS ?= 2
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -30,7 +32,7 @@ run: $(VENV)/.core ## Start the gateway (voxgate serve)
 
 test: $(VENV)/.dev ## All tests; installs DCMTK, Orthanc and PostgreSQL as peers where it may
 	@bash .ci/peers --if-possible
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, spelling
 	$(BIN)/ruff format --check .

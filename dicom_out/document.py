@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydicom.dataset import Dataset
 
 from dicom_out import codes
 from dicom_out.content import OBSERVES, code, text, uidref
+from dicom_out.general import series_item, study
 from dicom_out.kind import Order
 from dicom_out.source import Source, decoded
 from domain.engine import OWN_MANUFACTURER, EngineManifest
@@ -21,19 +20,19 @@ def describe_document(order: Order, ds: Dataset) -> None:
     ds.PerformedProcedureCodeSequence = []
     ds.CompletionFlag, ds.VerificationFlag = "COMPLETE", "UNVERIFIED"
     homes = source.by_series(source.instances)
-    series = [_series(uid, instances) for uid, instances in homes.pop(source.study_instance_uid).items()]
+    series = [series_item(uid, instances) for uid, instances in homes.pop(source.study_instance_uid).items()]
     listed: dict[str, dict[tuple[str, str], None]] = {}
     for item in order.segmented.values():
         listed.setdefault(item.series_instance_uid, {})[item.sop_class_uid, item.sop_instance_uid] = None
-    series += [_series(uid, list(instances)) for uid, instances in listed.items()]
+    series += [series_item(uid, list(instances)) for uid, instances in listed.items()]
     drawing = None if result.prompt is None else result.prompt.drawing
     if drawing is not None:
-        series.append(_series(drawing.series_instance_uid, [(drawing.sop_class_uid, drawing.sop_instance_uid)]))
-    ds.CurrentRequestedProcedureEvidenceSequence = [_study(source.study_instance_uid, series)]
+        series.append(series_item(drawing.series_instance_uid, [(drawing.sop_class_uid, drawing.sop_instance_uid)]))
+    ds.CurrentRequestedProcedureEvidenceSequence = [study(source.study_instance_uid, series)]
     if homes:  # images of earlier studies that were compared with
         ds.PertinentOtherEvidenceSequence = [
-            _study(study, [_series(uid, instances) for uid, instances in others.items()])
-            for study, others in homes.items()
+            study(other, [series_item(uid, instances) for uid, instances in others.items()])
+            for other, others in homes.items()
         ]
     former = [_predecessor(source.study_instance_uid, sr) for sr in result.predecessors if _is_earlier(order, sr)]
     if order.options.preliminary:
@@ -45,30 +44,13 @@ def describe_document(order: Order, ds: Dataset) -> None:
         ds.ReferencedRequestSequence = requests
 
 
-def _series(uid: str, instances: Sequence[tuple[str, str]]) -> Dataset:
-    item = Dataset()
-    item.SeriesInstanceUID = uid
-    item.ReferencedSOPSequence = []
-    for sop_class_uid, sop_instance_uid in instances:
-        reference = Dataset()
-        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
-        item.ReferencedSOPSequence.append(reference)
-    return item
-
-
-def _study(uid: str, series: list[Dataset]) -> Dataset:
-    item = Dataset()
-    item.StudyInstanceUID, item.ReferencedSeriesSequence = uid, series
-    return item
-
-
 def _is_earlier(order: Order, former: ResultObject) -> bool:
     """Tell whether an object of the earlier generation is what this document replaces: the same variant."""
     return (former.variant or former.kind) == order.variant
 
 
-def _predecessor(study: str, sr: ResultObject) -> Dataset:
-    return _study(study, [_series(sr.series_instance_uid, [(sr.sop_class_uid, sr.sop_instance_uid)])])
+def _predecessor(study_instance_uid: str, sr: ResultObject) -> Dataset:
+    return study(study_instance_uid, [series_item(sr.series_instance_uid, [(sr.sop_class_uid, sr.sop_instance_uid)])])
 
 
 def _request(source: Source, attributes: Dataset) -> Dataset:

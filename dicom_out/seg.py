@@ -14,7 +14,7 @@ from dicom_out.colour import cielab
 from dicom_out.derived import code_item, tracking_of
 from dicom_out.encoding import encoded_dataset, part10, tag_of
 from dicom_out.frames import Dimension, dimensions_of, functional_groups
-from dicom_out.general import describe_references
+from dicom_out.general import describe_loss, describe_references
 from dicom_out.identity import identity
 from dicom_out.placement import Placement
 from dicom_out.segoptions import LABEL_MAP_STORAGE, SegType
@@ -33,7 +33,6 @@ SOP_CLASSES = {
     SegType.LABELMAP: LABEL_MAP_STORAGE,
     SegType.FRACTIONAL: SegmentationStorage,
 }
-_LOSSY = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
 def encode_seg(
@@ -107,7 +106,7 @@ def describe_origin(ds: Dataset, grid: Grid | Raster, header: Dataset) -> None:
     else:
         ds.FrameOfReferenceUID = str(header.FrameOfReferenceUID)
         ds.PositionReferenceIndicator = ""
-    _describe_loss(ds, header)
+    describe_loss(ds, header)
     _describe_body_part(ds, header)
 
 
@@ -117,16 +116,6 @@ def describe_dimensions(ds: Dataset, result: Result, placement: Placement, dimen
     ds.DimensionOrganizationSequence = [Dataset()]
     ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = organisation
     ds.DimensionIndexSequence = [_dimension(organisation, item) for item in dimensions]
-
-
-def _describe_loss(ds: Dataset, header: Dataset) -> None:
-    """Lossy compression of the source is said of the segmentation too (PS3.3 C.8.20.2)."""
-    lossy = string_values(header, "LossyImageCompression") == ["01"]
-    ds.LossyImageCompression = "01" if lossy else "00"
-    for keyword in _LOSSY:
-        values = string_values(header, keyword)
-        if lossy and values:
-            setattr(ds, keyword, values)
 
 
 def _describe_body_part(ds: Dataset, header: Dataset) -> None:

@@ -42,8 +42,9 @@ def check_pdf(objects: Sequence[Dataset], result: Result) -> None:
     except NotReadable as error:
         raise VerificationFailed(f"PDF: {error}.") from error
     _check_pages(text)
-    _check_words(text.whole, result)
-    _check_numbers(text.whole, result.findings)
+    body = _body(text)
+    _check_words(body, result)
+    _check_numbers(body, result.findings)
 
 
 def _check_header(ds: Dataset) -> None:
@@ -64,6 +65,11 @@ def _check_pages(text: PdfText) -> None:
     for number, page in enumerate(text.pages, start=1):
         if f"{number} / {len(text.pages)}" not in page or wording.NOT_FOR_DIAGNOSIS not in page:
             raise VerificationFailed(f"PDF: page {number} lacks its number, or what it must not be used for.")
+
+
+def _body(text: PdfText) -> str:
+    """Return the text of all pages without their heads and feet, which come first: a paragraph may go over a page."""
+    return " ".join(page.partition(f"{wording.NOT_FOR_DIAGNOSIS}.")[2] for page in text.pages)
 
 
 def _check_words(text: str, result: Result) -> None:

@@ -30,6 +30,10 @@ _COVERED = 0.85
 _STRAY = 0.02
 """Largest share of an outline's pixels that may lie elsewhere."""
 _LIKENESS = 0.75
+_SMEAR = 2
+"""Pixels beside a drawn one that it may have blended into."""
+_SEEN = 0.25
+"""Least part of a piece of the picture, and of all pieces, that was not drawn over."""
 _COARSE = 48
 """Images are compared in that many steps a side: finer detail is what the window and the outlines change."""
 
@@ -84,7 +88,7 @@ def _check_picture(picture: Picture, result: Result, place: Place, k: int, numbe
     image = picture[lies.top : lies.top + lies.height, lies.left : lies.left + lies.width]
     if image.shape[:2] != (lies.height, lies.width):
         raise VerificationFailed(f"SC: key image {number} is smaller than its image.")
-    _check_likeness(image, frame, number)
+    _check_likeness(image, frame, _untouched(image, result.findings), number)
     _check_outlines(image, result.findings, k, lies, number, is_grey=not frame.is_colour)
     _check_boxes(image, result.findings, k, lies, number)
 
@@ -94,16 +98,32 @@ def _aspect_of(frame: Frame) -> float:
     return float(said[0]) / float(said[1])
 
 
-def _check_likeness(image: Picture, frame: Frame, number: int) -> None:
-    """The picture must be more like its source than like the source turned or mirrored."""
+def _untouched(image: Picture, findings: Findings) -> BoolArray:
+    """Return where nothing was drawn over the source: a ragged mask has much outline."""
+    colours = {colour_of(findings, segment) for segment in range(1, len(findings.segments) + 1)}
+    colours |= {colour_of_box(findings, detection) for detection in findings.detections}
+    drawn = np.zeros(image.shape[:2], bool)
+    for colour in colours:
+        drawn |= _pixels_of(image, colour)
+    free: BoolArray = ~binary_dilation(drawn, iterations=_SMEAR)
+    return free
+
+
+def _check_likeness(image: Picture, frame: Frame, free: BoolArray, number: int) -> None:
+    """Where it was not drawn over, the picture must be more like its source than like it turned or mirrored."""
     source = frame.values.astype(float) if not frame.is_colour else frame.values.mean(axis=2)
     steps = min(_COARSE, *source.shape)
-    shown, original = _coarse(image.mean(axis=2), steps), _coarse(source, steps)
-    if np.ptp(original) == 0 or np.ptp(shown) == 0:
+    seen = _coarse(free.astype(float), steps)
+    shown = _coarse(image.mean(axis=2) * free, steps) / np.maximum(seen, 1e-9)
+    original = _coarse(source, steps)
+    known = seen >= _SEEN
+    if np.count_nonzero(known) < known.size * _SEEN:  # drawn all over: then it is compared with what was drawn
+        shown, known = _coarse(image.mean(axis=2), steps), np.ones_like(known)
+    if np.ptp(original[known]) == 0 or np.ptp(shown[known]) == 0:
         return
     inverted = frame.modality == "PT" or frame.header.PhotometricInterpretation == "MONOCHROME1"
     likeness = [
-        float(np.corrcoef(_ranks(shown), _ranks(turned))[0, 1]) * (-1 if inverted else 1)
+        float(np.corrcoef(_ranks(shown[known]), _ranks(turned[known]))[0, 1]) * (-1 if inverted else 1)
         for turned in (original, original[:, ::-1], original[::-1], original[::-1, ::-1])
     ]
     if likeness[0] < _LIKENESS or max(likeness) > likeness[0]:

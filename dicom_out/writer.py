@@ -10,6 +10,7 @@ from dicom_out.files import write_durably
 from dicom_out.kind import Encoded, Order, Segmented, Work, WriterSettings
 from dicom_out.kinds import KINDS
 from dicom_out.package import Piece, package
+from dicom_out.plain import in_plain_text
 from dicom_out.profile import DEFAULT, Profile
 from dicom_out.source import read_source
 from dicom_out.verify import verify
@@ -44,6 +45,7 @@ class Writer:
         StorageError
             A file could not be written.
         """
+        result = in_plain_text(result)
         if not isinstance(result.grid, Raster) and len(result.source_paths) != result.grid.shape[0]:
             raise ValueError("one source instance is needed for each slice")
         work = self._work(result)
@@ -71,6 +73,7 @@ class Writer:
         VerificationFailed
             They differ; nothing may be sent.
         """
+        result = in_plain_text(result)
         verify(result, objects, self._package(self._work(result)))
 
     def _work(self, result: Result) -> Work:

@@ -1,11 +1,12 @@
 """What somebody points at: boxes, points, masks and long axes of one or several objects, with their slices.
 
-A prompt is written in one space:
+Where there are frames without coordinates in the patient, a slice is a frame, counted from 0 too. A prompt is
+written in one space:
 
 ``VOXEL``
     Indices ``(slice, row, column)`` of the grid; 0 is the *centre* of the first voxel, as ``Grid.to_lps`` counts.
 ``LPS``
-    Patient coordinates ``(x, y, z)`` in mm.
+    Patient coordinates ``(x, y, z)`` in mm; of volumes only.
 ``FRACTION``
     ``(slice, row, column)`` from 0 to 1 across the grid, edge to edge: a route's default prompt fits every series.
 """
@@ -24,6 +25,7 @@ import numpy.typing as npt
 
 from domain.codes import Code
 from domain.errors import NotApplicable
+from domain.image import Raster
 
 if TYPE_CHECKING:
     from domain.volume import Grid
@@ -136,7 +138,7 @@ class Prompt:
         content = json.dumps([self.space.value, [_content(item) for item in self.objects]], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def on(self, grid: Grid) -> Prompt:
+    def on(self, grid: Grid | Raster) -> Prompt:
         """Return the prompt in voxels of ``grid``, every position on a slice.
 
         A position belongs to the nearest slice, at most half a slice away from it.
@@ -144,13 +146,14 @@ class Prompt:
         Raises
         ------
         NotApplicable
-            Something lies outside the grid, or a box or a long axis does not lie on one slice.
+            Something lies outside the grid, or a box or a long axis does not lie on one slice; or the prompt is in
+            patient coordinates, and a raster has none.
         """
         objects = tuple(_on_grid(item, grid, self.space, number) for number, item in enumerate(self.objects, start=1))
         return Prompt(objects=objects, space=Space.VOXEL, drawing=self.drawing)
 
 
-def _on_grid(item: ObjectPrompt, grid: Grid, space: Space, number: int) -> ObjectPrompt:
+def _on_grid(item: ObjectPrompt, grid: Grid | Raster, space: Space, number: int) -> ObjectPrompt:
     def moved(position: Position) -> Position:
         return _voxel(position, grid, space, number)
 
@@ -173,18 +176,32 @@ def _on_grid(item: ObjectPrompt, grid: Grid, space: Space, number: int) -> Objec
     )
 
 
-def _voxel(position: Position, grid: Grid, space: Space, number: int) -> Position:
+def _voxel(position: Position, grid: Grid | Raster, space: Space, number: int) -> Position:
     """Return a position in voxels, its slice a whole number."""
     index = np.asarray(position, np.float64)
     if space is Space.LPS:
+        if isinstance(grid, Raster):
+            raise NotApplicable(
+                f"The prompt of object {number} is in patient coordinates, and the image has none; point at it in "
+                "pixels, with the frame in place of the slice."
+            )
         index = grid.to_index(index)
     elif space is Space.FRACTION:
         index = index * grid.shape - 0.5
     # Edges count as inside, with what rounding of mm adds; 0.5 of a fraction lies between two middle slices.
     if not np.all(np.isfinite(index)) or np.any(index < -0.501) or np.any(index > np.array(grid.shape) - 0.499):
-        raise NotApplicable(f"The prompt of object {number} lies outside the series.")
+        raise NotApplicable(f"The prompt of object {number} lies outside {_extent(grid)}.")
     k = min(max(int(np.floor(index[0] + 0.5)), 0), grid.shape[0] - 1)
     return float(k), float(index[1]), float(index[2])
+
+
+def _extent(grid: Grid | Raster) -> str:
+    """Say how large an image is: nobody sees by its header where frames begin to count."""
+    if not isinstance(grid, Raster):
+        return "the series"
+    frames, rows, columns = grid.shape
+    counted = f"{frames} frames, counted from 0," if frames > 1 else "one frame, counted as 0,"
+    return f"the image, which has {counted} of {rows} rows and {columns} columns"
 
 
 def _content(item: ObjectPrompt) -> list[object]:

@@ -125,7 +125,7 @@ def run(
     ] = None,
     slice_: Annotated[
         int | None,
-        typer.Option("--slice", metavar="K", min=0, help="Slice of --box and --point, from 0 along the volume."),
+        typer.Option("--slice", metavar="K", min=0, help="Slice or frame of --box and --point, from 0."),
     ] = None,
     profile: Annotated[
         str,
@@ -137,6 +137,9 @@ def run(
     resample: Annotated[
         list[Resample] | None,
         typer.Option(metavar="WHAT", help="gantry_tilt or variable_spacing: with --engine, take such series too."),
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a PNG with a row of key images for each result.")
     ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -150,7 +153,7 @@ def run(
     )  # fmt: skip
     status = run_offline(
         paths, out, config=_config(config), engine=engine, as_json=as_json, prompt=prompt,
-        resample=tuple(resample or ()), profile=profile,
+        resample=tuple(resample or ()), profile=profile, preview=preview,
     )  # fmt: skip
     raise typer.Exit(status)
 

@@ -23,6 +23,7 @@ from domain.series import Resample
 from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import FilesReport, OnStep, take_files
+from gateway.preview import Preview
 from gateway.sections import DrawingSection, PromptSection, RouteSection
 from inference.registry import Registry
 from pipeline.task import Task
@@ -55,6 +56,8 @@ class Analysis:
 
     series: tuple[SeriesReport, ...]
     files: FilesReport
+    preview: Path | None = None
+    """The picture; ``None`` where none was asked for, or there was nothing to show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +85,13 @@ def analyse(
     profile: Profile = DEFAULT,
     on_step: OnStep | None = None,
     registry: Registry | None = None,
+    preview: Path | None = None,
 ) -> Analysis:
     """Run what the routes say (or ``engine``, on everything, with ``prompt`` and ``resample``) on the DICOM files.
 
     Writes what a destination with ``profile`` would get of each job below ``out``; reports on every stack, also on
     those that nothing took, and on files. The engines are those of ``registry``, some of which may be loaded already.
+    What was found is drawn into ``preview``, a PNG.
 
     Raises
     ------
@@ -104,7 +109,11 @@ def analyse(
         def tell(share: float) -> None:
             say("analysing", (analysed + share) / len(order))
 
-        joined = wiring.parts(config, store, to={}, progress=tell, profile=profile, engines=registry)
+        pictures = Preview()
+        joined = wiring.parts(
+            config, store, to={}, progress=tell, profile=profile, engines=registry,
+            around_writer=pictures.around if preview else None,
+        )  # fmt: skip
         # Drawings last: they are about images, which must be planned by then.
         for analysed, uid in enumerate(sorted(order, key=lambda uid: _holds_drawings(store, uid))):  # noqa: B007
             tell(0.0)
@@ -116,7 +125,15 @@ def analyse(
             for job in reversed(store.jobs.find(series_instance_uid=uid))
         ]
         say("analysing", 1.0)
-        return Analysis(series=tuple(reports), files=files)
+        shown = preview if preview and _is_saved(pictures, preview) else None
+        return Analysis(series=tuple(reports), files=files, preview=shown)
+
+
+def _is_saved(pictures: Preview, path: Path) -> bool:
+    try:
+        return pictures.save(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: the picture cannot be written: {error.strerror}") from error
 
 
 def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -57,6 +58,12 @@ def _host_and_port(value: object) -> object:
 
 def _network(value: str) -> str:
     ipaddress.ip_network(value, strict=False)
+    return value
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"(auto|cpu|mps|cuda(:[0-9]{1,3})?)?", value):
+        raise ValueError("must be auto, cpu, mps, cuda or cuda:<number>")
     return value
 
 
@@ -340,7 +347,7 @@ class EngineSection(Section):
 
     enabled: bool = True
     weights: Path | None = None
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)?$")] = ""
+    device: Annotated[str, AfterValidator(_device)] = ""
     deadline_s: Annotated[int, Field(gt=0)] | None = None
     """A case that runs longer is taken to hang; default: what the engine declares."""
     base_model: str = ""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from dicom_out.profile import DEFAULT, Profile
 from domain.errors import ConfigurationError, GatewayError, StorageError
 from domain.job import JobState
-from domain.ports import Destination
+from domain.ports import Destination, ResultWriter
 from gateway.config import Config
 from gateway.devices import gpu_queues
 from gateway.runfiles import run_folder
@@ -131,11 +131,12 @@ def parts(
     progress: Callable[[float], None] | None = None,
     profile: Profile = DEFAULT,
     engines: Registry | None = None,
+    around_writer: Callable[[ResultWriter], ResultWriter] | None = None,
 ) -> Parts:
     """Join planner, engines, writers and destinations (default: the configured ones) on an open store.
 
     ``progress`` is told how much of a case is done, by engines that can tell. ``profile`` says what is written of a
-    job without a destination.
+    job without a destination. ``around_writer`` returns what writes in place of the writer that it is given.
     """
     from dicom_out.kind import WriterSettings
     from dicom_out.writer import Writer
@@ -153,17 +154,18 @@ def parts(
     planner = Planner(routes(config), engines, tuple(to))
     known = profiles(config.destinations, store)
     confirming = Confirming(jobs=store.jobs, transactions=store.transactions, profiles=known, clock=now)
+    writer = Writer(
+        WriterSettings(software_version=version("voxgate")),
+        profiles=profiles_of_destinations(config),
+        default=profile,
+    )
     steps = Steps(
         index=store.series,
         history=store.series,
         jobs=store.jobs,
         planner=planner,
         engines=engines,
-        writer=Writer(
-            WriterSettings(software_version=version("voxgate")),
-            profiles=profiles_of_destinations(config),
-            default=profile,
-        ),
+        writer=around_writer(writer) if around_writer else writer,
         delivering=Delivering(jobs=store.jobs, destinations=to, settings=retries, confirming=confirming),
         retries=retries,
         results=store.results,

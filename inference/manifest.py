@@ -32,6 +32,8 @@ class Inputs:
     excluded_image_types: tuple[str, ...] = ()
     native_t1: bool = False
     """Only T1-weighted magnetic resonance of a head without contrast agent."""
+    image_modality: tuple[str, ...] = ()
+    """In place of ``modality`` for images and cine; empty: the same."""
 
     def accepts(self, facts: SeriesFacts) -> Verdict:
         """Tell whether the engine can work on a series with these facts."""
@@ -55,9 +57,12 @@ class Inputs:
         return Verdict(Answer.NO, f"the engine works on {wanted}; this is {facts.kind.in_words}")
 
     def _modality(self, facts: SeriesFacts) -> Verdict | None:
-        if not self.modality or facts.modality in self.modality:
+        modality = self.modality if facts.kind is StackKind.VOLUME else self.image_modality or self.modality
+        if not modality or facts.modality in modality:
             return None
-        wanted = " or ".join(self.modality)
+        wanted = " or ".join(modality)
+        if facts.kind is not StackKind.VOLUME:
+            wanted += f" of {facts.kind.plural}"
         if facts.modality is None:
             return Verdict(Answer.UNKNOWN, f"Modality is missing; the engine takes {wanted}")
         return Verdict(Answer.NO, f"Modality is not {wanted}")
@@ -220,6 +225,7 @@ def _inputs(read: _Reader, inputs: Mapping[str, Any]) -> Inputs:
         min_instances=int(read.number(inputs, "inputs.min_instances", 1)),
         excluded_image_types=read.texts(inputs, "inputs.excluded_image_types"),
         native_t1=read.flag(inputs, "inputs.native_t1"),
+        image_modality=read.texts(inputs, "inputs.image_modality"),
         **limits,
     )
 

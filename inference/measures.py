@@ -14,6 +14,9 @@ from volume.diameters import LongAxis, long_axis, short_axis
 
 VOLUME = Code("118565006", "SCT", "Volume")
 LONG_AXIS = Code("103339001", "SCT", "Long axis")
+AREA = Code("42798000", "SCT", "Area")
+SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")
+PIXELS = Code("{pixels}", "UCUM", "pixels")
 SHORT_AXIS = Code("103340004", "SCT", "Short axis")
 MEAN = Code("373098007", "SCT", "Mean")
 STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
@@ -44,7 +47,7 @@ def intensities(segment: str, values: npt.NDArray[np.floating], concept: Code, u
         )
 
 
-def diameters(segment: str, mask: Mask, grid: Grid) -> Iterator[Measurement]:
+def diameters(segment: str, mask: Mask, spacing_mm: tuple[float, float]) -> Iterator[Measurement]:
     """Yield the longest diameter within a slice, and the longest at right angles to it on the same slice.
 
     Nothing of an empty mask. Of equally long ones the first slice has it.
@@ -52,16 +55,17 @@ def diameters(segment: str, mask: Mask, grid: Grid) -> Iterator[Measurement]:
     Parameters
     ----------
     mask
-        Shape ``grid.shape``.
+        Shape ``(slices, rows, columns)``.
+    spacing_mm
+        Between rows, then between columns.
     """
-    spacing = grid.spacing_mm[1:]
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
     if not slices.size:
         return
-    axes = {int(k): long_axis(mask[k], spacing) for k in slices}
+    axes = {int(k): long_axis(mask[k], spacing_mm) for k in slices}
     k = max(axes, key=lambda index: (round(axes[index].length_mm, 6), -index))
     yield _line(segment, k, axes[k], LONG_AXIS, "Longest diameter")
-    yield _line(segment, k, short_axis(mask[k], spacing, axes[k]), SHORT_AXIS, "Perpendicular diameter")
+    yield _line(segment, k, short_axis(mask[k], spacing_mm, axes[k]), SHORT_AXIS, "Perpendicular diameter")
 
 
 def _line(segment: str, k: int, axis: LongAxis, concept: Code, label: str) -> Measurement:

@@ -85,11 +85,12 @@ def dicom_files(request: PredictRequest, settings: PredictSettings, folder: Path
     if odd:
         raise InvalidRequest(415, odd)
     files: list[Path] = []
+    room = settings.most_unpacked_mb << 20
     for index, part in enumerate(request.images):
         place = folder / str(index)
         if part.is_series:
             place.mkdir()
-            _unpack(_bytes(part, index), place, settings)
+            room -= _unpack(_bytes(part, index), place, settings, room)
             files += sorted(place.iterdir())
         else:
             place.write_bytes(_bytes(part, index))
@@ -168,15 +169,15 @@ def _volume(parts: Sequence[ImagePart], files: Sequence[bytes], settings: Predic
         )
     with tempfile.TemporaryDirectory(prefix="voxgate-predict-") as folder:
         if parts[0].is_series:
-            _unpack(files[0], Path(folder), settings)
+            _unpack(files[0], Path(folder), settings, settings.most_unpacked_mb << 20)
         else:
             for index, data in enumerate(files):
                 (Path(folder) / str(index)).write_bytes(data)
         return _series(Path(folder), settings)
 
 
-def _unpack(data: bytes, folder: Path, settings: PredictSettings) -> None:
-    """Write the entries under numbers of their own: no name of the archive reaches the file system."""
+def _unpack(data: bytes, folder: Path, settings: PredictSettings, room: int) -> int:
+    """Write the entries under numbers of their own, no name of the archive; return how many bytes they have."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, ValueError):
@@ -185,9 +186,10 @@ def _unpack(data: bytes, folder: Path, settings: PredictSettings) -> None:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
         if len(entries) > settings.most_entries:
             raise InvalidRequest(413, [f"images[0].data: more than {settings.most_entries} files in the archive"])
-        room = settings.most_unpacked_mb << 20
+        unpacked = 0
         for index, entry in enumerate(entries):
-            room -= _extract(archive, entry, folder / str(index), room)
+            unpacked += _extract(archive, entry, folder / str(index), room - unpacked)
+        return unpacked
 
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, room: int) -> int:

@@ -37,6 +37,15 @@ class Answered:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+_UNREADABLE = Answered(
+    status=500,
+    body={
+        "error": "Prediction failed",
+        "details": ["The question cannot be read again: the disk damaged it. Ask again."],
+    },
+)
+
+
 class Predictions:
     """Asks one question after the other, in the order of arrival, in a thread of its own.
 
@@ -67,6 +76,9 @@ class Predictions:
         self._changed = threading.Condition()
         self._running = ""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in folder.iterdir():
+            if (path / ANSWER).exists() and _read_answer(path / ANSWER) is None:
+                (path / ANSWER).unlink()  # what the disk has damaged is asked again
         self._waiting = [path.name for path in sorted(folder.iterdir(), key=_arrived) if not _is_answered(path)]
         threading.Thread(target=self._work, name="predictions", daemon=True).start()
 
@@ -106,10 +118,7 @@ class Predictions:
 
     def answer(self, key: str) -> Answered | None:
         """Return the answer, without its bytes; ``None`` while there is none."""
-        try:
-            return Answered(**json.loads((self._place(key) / ANSWER).read_bytes()))
-        except OSError:
-            return None
+        return _read_answer(self._place(key) / ANSWER)
 
     def result(self, key: str) -> Path | None:
         """Return where the bytes of an answer lie; ``None`` where it is JSON, or not there yet."""
@@ -149,9 +158,12 @@ class Predictions:
         folder = self._place(key)
         try:
             body = json.loads((folder / REQUEST).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return  # withdrawn; a request that was half written was never acknowledged
-        answered = self._answer(body, lambda: not (folder / REQUEST).exists())
+        except FileNotFoundError:
+            return  # withdrawn
+        except ValueError:
+            answered = _UNREADABLE
+        else:
+            answered = self._answer(body, lambda: not (folder / REQUEST).exists())
         if not (folder / REQUEST).exists():
             return
         if answered.content_type:
@@ -166,6 +178,14 @@ class Predictions:
             age_s = self._clock() - _arrived(path)
             if (_is_answered(path) or is_half) and age_s > self._keep_s:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _read_answer(path: Path) -> Answered | None:
+    """Return a kept answer, without its bytes; ``None`` where there is none that can be read."""
+    try:
+        return Answered(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _is_answered(path: Path) -> bool:

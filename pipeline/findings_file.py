@@ -23,10 +23,11 @@ class _Record:
     measurements: tuple[Measurement, ...]
     evaluations: tuple[Evaluation, ...]
     narrative: str
-    impression: str
-    detections: tuple[Detection, ...]
-    masks: int
-    probabilities: int
+    # What earlier releases did not write: a job may be encoded by a newer one than ran its engine.
+    impression: str = ""
+    detections: tuple[Detection, ...] = ()
+    masks: int = 0
+    probabilities: int = 0
 
 
 _RECORD = TypeAdapter(_Record)

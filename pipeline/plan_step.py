@@ -117,9 +117,10 @@ class PlanStep:
         grown = {job.drawing for job in prompted if uids > set(job.sop_instance_uids)}
         stored = self._index.instances_by_uid(sorted(grown))
         late = self._jobs.find(study_instance_uid=study, state=JobState.NOT_RUN) if study else []
-        for uid in {item.header.series_instance_uid for item in stored} | {
-            job.series_instance_uid for job in late if job.code == MISSING
-        }:
+        concerned = {item.header.series_instance_uid for item in stored}
+        concerned |= {job.series_instance_uid for job in late if job.code == MISSING}
+        # Drawings in the images' own series are planned with it right now; to thaw that would never end
+        for uid in concerned - {images[0].header.series_instance_uid}:
             self._index.thaw(uid)
 
     def record(self, job: Job, note: str) -> None:
@@ -155,9 +156,16 @@ class PlanStep:
                 reason = "The series or its routes changed before it began; another job replaces it."
                 self._jobs.update(job.job_id, state=JobState.CANCELLED, code="superseded", reason=reason)
 
-    def conflict_note(self, series_instance_uid: str) -> str:
+    def conflict_note_of(self, job: Job) -> str:
+        """Return what a job must say about refused copies in all series whose images it works on."""
+        if job.route not in {route.name for route in self._planner.study_routes}:
+            return self.conflict_note(job.series_instance_uid)
+        instances = self._index.instances_by_uid(job.sop_instance_uids)
+        return self.conflict_note(*dict.fromkeys(item.header.series_instance_uid for item in instances))
+
+    def conflict_note(self, *series_instance_uids: str) -> str:
         """Return what a job must say about refused copies of its series' instances; empty where there are none."""
-        count = self._index.conflicts(series_instance_uid)
+        count = sum(map(self._index.conflicts, series_instance_uids))
         if not count:
             return ""
         return (
@@ -165,9 +173,9 @@ class PlanStep:
             "first ones were used, the later ones refused and kept in quarantine."
         )
 
-    def state_fate(self, plan: Task, code: str, reason: str) -> None:
+    def state_fate(self, series_instance_uid: str, revision: int, code: str, reason: str) -> None:
         """Say of a series that is not planned why that is so; its plan replaces the statement."""
-        instances = self._index.instances(str(plan.args[0]), int(plan.args[1]))
+        instances = self._index.instances(series_instance_uid, revision)
         if instances:
             headers = tuple(instance.header for instance in instances)
             self.record(not_run(Stack(name="", headers=headers), code, reason), "")

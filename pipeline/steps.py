@@ -178,7 +178,8 @@ class Steps:
             self._plan_again(job)
             reason = "The engine was replaced by another version before it began; the series is planned again."
             return self._end(job, JobState.CANCELLED, "superseded", reason)
-        self._jobs.update(job.job_id, state=JobState.RUNNING, reason="")
+        # The cause too: a process may have died between refusing the series and telling so, and this run may succeed
+        self._jobs.update(job.job_id, state=JobState.RUNNING, code="", reason="")
         began, started_at = time.perf_counter(), self._clock()
         stack, paths = self._stack(job)
         allowed = self._planner.resample(job.route)
@@ -257,7 +258,9 @@ class Steps:
             return []  # cancelled meanwhile
         if not job.destinations:
             return self._end(job, JobState.DONE, "", "No destination is configured; the results stay in the store.")
-        return self._delivering.begin(job)
+        if current.code:  # an earlier run of this step, which died, had refused what this one has verified
+            self._jobs.update(job.job_id, code="")
+        return self._delivering.begin(replace(current, code=""))
 
     def _are_written(self, job: Job) -> bool:
         """Tell whether the job's objects lie in the store; somebody may have cleared the folder."""
@@ -326,7 +329,7 @@ class Steps:
             return self._end(job, JobState.FAILED, "not-delivered", reason)
         if short:
             return self._end(job, JobState.UNCONFIRMED, "not-confirmed", reason)
-        notes = (self._delivering.statement(job), self._plans.conflict_note(job.series_instance_uid))
+        notes = (self._delivering.statement(job), self._plans.conflict_note_of(job))
         return self._end(job, JobState.DONE, "", " ".join(note for note in notes if note))
 
     # ---------------------------------------------------------------------------------------------- endings
@@ -385,7 +388,7 @@ class Steps:
     def _say_why_it_waits(self, task: Task, error: GatewayError) -> None:
         reason = f"{error} It is tried again."
         if task.step == "plan":
-            self._plans.state_fate(task, "waiting", reason)
+            self._plans.state_fate(str(task.args[0]), int(task.args[1]), "waiting", reason)
             return
         job = self._jobs.get(str(task.args[0]))
         if job is not None and not job.state.is_final:
@@ -394,10 +397,13 @@ class Steps:
     def _broke(self, task: Task, error: Exception) -> None:
         """Record a fault of ours as the fate of the job, or of the series that could not be planned."""
         reason = f"A fault inside the gateway ({type(error).__name__}); see the log, then: voxgate jobs retry."
-        if task.step != "plan":
-            job = self._jobs.get(str(task.args[0]))
-            if job is not None and not job.state.is_final:
-                self._end(job, JobState.FAILED, "internal-error", reason)
+        if task.step == "plan":
+            self._plans.state_fate(str(task.args[0]), int(task.args[1]), "internal-error", reason)
+            self._index.freeze(str(task.args[0]), int(task.args[1]))
             return
-        self._plans.state_fate(task, "internal-error", reason)
-        self._index.freeze(str(task.args[0]), int(task.args[1]))
+        if task.step == "plan-study":
+            self._plans.state_fate(str(task.args[1]), int(task.args[2]), "internal-error", reason)
+            return
+        job = self._jobs.get(str(task.args[0]))
+        if job is not None and not job.state.is_final:
+            self._end(job, JobState.FAILED, "internal-error", reason)

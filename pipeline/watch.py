@@ -21,7 +21,8 @@ from pipeline.task import Task
 
 log = logging.getLogger(__name__)
 
-
+_MAY_RUN = (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.UNCONFIRMED, JobState.FAILED)
+"""By itself or when an operator says so."""
 WAITS_FOR_DEVICE = (
     "Waits for the device of its engine ([engines.*] device), which is busy, or whose process does not run: "
     "voxgate serve, or voxgate serve --role gpu, on the host that has the device."
@@ -187,9 +188,13 @@ class Watch:
         if self._settings.retention_days <= 0:
             return 0
         count = 0
-        for uid in self._index.series_older_than(self._clock() - timedelta(days=self._settings.retention_days)):
+        old = self._index.series_older_than(self._clock() - timedelta(days=self._settings.retention_days))
+        needed = self._needed_by_open_jobs() if old else set()
+        for uid in old:
             jobs = self._jobs.find(series_instance_uid=uid)
-            if jobs and all(self._is_confirmed(job) for job in jobs):
+            if not jobs or not all(self._is_confirmed(job) for job in jobs):
+                continue
+            if needed.isdisjoint(item.header.sop_instance_uid for item in self._index.instances(uid)):
                 self._index.remove_series(uid)
                 for job in jobs:
                     shutil.rmtree(self._settings.results / job.job_id, ignore_errors=True)
@@ -197,6 +202,11 @@ class Watch:
         if count:
             log.info("series past retention removed", extra={"series": count})
         return count
+
+    def _needed_by_open_jobs(self) -> set[str]:
+        """Return the instances of jobs that may yet run: those of a study or a drawing are of several series."""
+        jobs = [job for state in _MAY_RUN for job in self._jobs.find(state=state)]
+        return {uid for job in jobs for uid in (*job.sop_instance_uids, job.drawing)}
 
     def _is_confirmed(self, job: Job) -> bool:
         if job.state is JobState.DONE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -186,6 +186,11 @@ class Work:
         while (task := self.queue.take()) is not None:
             for following in self.steps.run(task):
                 self.queue.enqueue(following)
+
+    def keep_for(self, days: float) -> None:
+        """Keep series for so long from now on, and let three times as long pass."""
+        self.watch._settings = replace(self.watch._settings, retention_days=days)
+        self.clock.sleep(3 * days * 86400)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from gateway.profiles import profile_called
 from gateway.sections import PromptSection
 from gateway.terminal import DONE, FAILED, print_json, print_table, printable, quiet_logs, say, steps_shown
 
-_UNITS = {"[hnsf'U]": "HU"}
+_UNITS = {"[hnsf'U]": "HU", "mm2": "mm²", "{pixels}": "pixels", "1": ""}
 """How people write units that UCUM writes otherwise."""
 _ONE_DECIMAL = frozenset({"[hnsf'U]", "%", "ml", "mm"})
 _SHOWN = 20
@@ -34,10 +34,15 @@ def run_offline(
     prompt: tuple[PromptSection, ...] = (),
     resample: tuple[Resample, ...] = (),
     profile: str = "default",
+    preview: Path | None = None,
 ) -> int:
     """Analyse; return 0 unless a job failed or an instance was refused."""
     if (prompt or resample) and not engine:
         raise ConfigurationError("--engine is required beside --box, --point and --resample")
+    if preview is not None and preview.is_dir():
+        raise ConfigurationError(f"--preview: {printable(preview)} is a folder; name the file")
+    if preview is not None and not preview.absolute().parent.is_dir():
+        raise ConfigurationError(f"--preview: there is no folder {printable(preview.absolute().parent)}")
     wanted = profile_called(config, profile)
     quiet_logs()
     silence_leaky_libraries()
@@ -46,7 +51,7 @@ def run_offline(
     with steps_shown() as on_step:
         analysis = analyse(
             paths, out, config=config, engine=engine, prompt=prompt, resample=resample,
-            profile=wanted, on_step=on_step,
+            profile=wanted, on_step=on_step, preview=preview,
         )  # fmt: skip
     reports, files = analysis.series, analysis.files
     if as_json:
@@ -54,6 +59,9 @@ def run_offline(
     elif reports:
         print_table(("Series", "Instances", "Route", "Engine", "Outcome", "What came out"), map(_row, reports))
         say(f"{sum(len(report.objects) for report in reports)} objects written below {printable(out)}")
+    if preview is not None:
+        shown = analysis.preview
+        say(f"picture: {printable(shown)}" if shown else "no picture: nothing was found that can be shown")
     _tell_files(files)
     failed = any(report.state is JobState.FAILED for report in reports)
     return FAILED if failed or files.refused else DONE
@@ -115,13 +123,18 @@ def segment_line(segment: Mapping[str, object], *, leave_out: str = "") -> str:
     """Return one segment's measurements (but the one called ``leave_out``) and statements in one line."""
     measurements = segment.get("measurements")
     numbers = [
-        f"{item['label']} {_number(float(item['value']), item['unit'])} {_UNITS.get(item['unit'], item['unit'])}"
+        f"{item['label']} {_number(float(item['value']), item['unit'])} {_unit(item['unit'])}".rstrip()
         for item in (measurements if isinstance(measurements, list) else [])
         if item["label"] != leave_out
     ]
     statements = segment.get("statements")
     words = [str(item) for item in (statements if isinstance(statements, list) else [])]
-    return f"{segment.get('label')}: " + ", ".join([*numbers, *words])
+    said = ", ".join([*numbers, *words])
+    return f"{segment['label']}: {said}" if segment.get("label") else said
+
+
+def _unit(unit: str) -> str:
+    return _UNITS.get(unit, unit)
 
 
 def _number(value: float, unit: str) -> str:

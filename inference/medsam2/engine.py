@@ -1,4 +1,4 @@
-"""The engine ``medsam2``: an object that somebody points at on one slice, followed through the volume."""
+"""The engine ``medsam2``: an object that somebody points at on one slice or frame, followed through all of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from scipy import ndimage
 from domain.engine import Case, EngineManifest
 from domain.errors import EngineFailed, NotApplicable
 from domain.findings import Findings, SegmentDescription
+from domain.image import Image
 from domain.prompt import ObjectPrompt, Prompt
 from domain.volume import Volume
 from inference.device import Placement, computing, fallback_of, fitted, placement
+from inference.medsam2.areas import area_measurements, area_statements, traced
 from inference.medsam2.checkpoint import read_weights
-from inference.medsam2.measure import evaluations, measurements
+from inference.medsam2.frames import the_image, windowed_frames
+from inference.medsam2.measure import cut_off, measurements, shared_with_earlier
 from inference.medsam2.network import Features, Network, network_of, placed
 from inference.medsam2.options import Options, options_of, window_of
 from inference.medsam2.prompts import slice_prompts
@@ -26,10 +29,9 @@ from inference.medsam2.tracker import SlicePrompt, at_size, shared_slices, track
 from inference.medsam2.windowing import SOFT_TISSUE_HU, Windowed
 
 MOST_OBJECTS = 255
-_CONNECTED = np.ones((3, 3, 3), bool)
-"""26 neighbours."""
 
 Masks = npt.NDArray[np.bool_]
+Segments = tuple[SegmentDescription, ...]
 
 
 class MedSam2:
@@ -73,34 +75,72 @@ class MedSam2:
         self._network = network
 
     def run(self, case: Case) -> Findings:
-        """Return one segment for each object of the prompt, on the case's grid."""
+        """Return one segment for each object of the prompt, on the case's grid or raster."""
         if case.prompt is None:
             raise NotApplicable("The engine segments what a prompt points at, and nothing was pointed at.")
         if len(case.prompt.objects) > MOST_OBJECTS:
             raise EngineFailed(f"More than {MOST_OBJECTS} objects are asked for.")
-        options, volume = options_of(case.options), case.the_volume()
-        prompt = case.prompt.on(volume.grid)
-        masks = self._masks(volume, prompt, options, case.progress or (lambda share: None))
-        if options.largest_component:
+        options = options_of(case.options)
+        segments = segments_of(case.prompt, self.manifest.segments[0])
+        if case.volume is None:
+            return self._in_frames(the_image(case.images), case.prompt, options, segments, case)
+        return self._in_volume(case.volume, case.prompt, options, segments, case)
+
+    def _in_volume(self, volume: Volume, drawn: Prompt, options: Options, segments: Segments, case: Case) -> Findings:
+        prompt = drawn.on(volume.grid)
+        window = Windowed(volume.voxels, options.window or self._window or _default_window(volume))
+        masks = self._masks(window, volume.grid.shape, prompt, options, case.progress)
+        if options.largest_component is not False:
             for mask in masks:
                 mask &= largest_component(mask)
         labels, shared = joined(masks)
-        segments = segments_of(case.prompt, self.manifest.segments[0])
         return Findings(
             labels=labels,
             segments=segments,
             measurements=measurements(volume, labels, segments, case.context),
-            evaluations=evaluations(labels, shared, segments),
+            evaluations=(*cut_off(labels, segments), *shared_with_earlier(shared, segments, "voxels")),
         )
 
-    def _masks(self, volume: Volume, prompt: Prompt, options: Options, progress: Callable[[float], None]) -> Masks:
+    def _in_frames(self, image: Image, drawn: Prompt, options: Options, segments: Segments, case: Case) -> Findings:
+        """Follow the objects through the frames of a cine; an image is one frame.
+
+        The engine's own window is not looked at: it is set for volumes, mostly in HU.
+        """
+        shape = image.raster.shape
+        prompt = drawn.on(image.raster)
+        masks = self._masks(windowed_frames(image, options.window), shape, prompt, options, case.progress)
+        if options.largest_component:
+            for mask in masks:
+                for frame in mask:
+                    frame &= largest_component(frame)
+        labels, shared = joined(masks)
+        found = traced(image, labels, segments)
+        return Findings(
+            labels=labels,
+            segments=segments,
+            measurements=area_measurements(found),
+            evaluations=(
+                *area_statements(found, image, len(options.slices(shape[0]))),
+                *shared_with_earlier(shared, segments, "pixels"),
+            ),
+        )
+
+    def _masks(
+        self,
+        window: Windowed,
+        shape: tuple[int, int, int],
+        prompt: Prompt,
+        options: Options,
+        told: Callable[[float], None] | None,
+    ) -> Masks:
         """Return the mask of each object; shape (objects, slices, rows, columns)."""
         if self._place is None:
             raise RuntimeError("load() was not called")
-        slices, rows, columns = volume.grid.shape
-        start, stop, _ = slice(options.first_slice, options.last_slice + 1 or None).indices(slices)
+        slices, rows, columns = shape
+        chosen = options.slices(slices)
+        start, stop = chosen.start, chosen.stop
         objects = [_within(drawn, start, stop) for drawn in slice_prompts(prompt, rows, columns)]
-        window = Windowed(volume.voxels, options.window or self._window or _default_window(volume))
+        progress = told or (lambda share: None)
         masks = np.zeros((len(objects), slices, rows, columns), bool)
 
         def follow(place: Placement, batch: int) -> None:
@@ -129,7 +169,7 @@ class MedSam2:
 
 def _within(drawn: Mapping[int, SlicePrompt], start: int, stop: int) -> dict[int, SlicePrompt]:
     if any(not start <= k < stop for k in drawn):
-        raise EngineFailed("The prompt lies outside the slices that first_slice and last_slice leave.")
+        raise EngineFailed("The prompt lies outside the slices or frames that first_slice and last_slice leave.")
     return {k - start: prompt for k, prompt in drawn.items()}
 
 
@@ -138,8 +178,11 @@ def _default_window(volume: Volume) -> tuple[float, float] | None:
 
 
 def largest_component(mask: Masks) -> Masks:
-    """Return the largest part of ``mask`` whose voxels touch by a face, an edge or a corner; of equals the first."""
-    numbers, count = ndimage.label(mask, structure=_CONNECTED)  # type: ignore[attr-defined]
+    """Return the largest part of ``mask`` whose voxels touch by a face, an edge or a corner; of equals the first.
+
+    That is 26 neighbours, or 8 in a frame.
+    """
+    numbers, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim, bool))  # type: ignore[attr-defined]
     if count < 2:
         return mask
     sizes = np.bincount(numbers.ravel())

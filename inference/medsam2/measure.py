@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ def measurements(
         if own.size == 0:
             continue
         found.append(volume_ml(segment.key, own.size, volume.grid))
-        found += diameters(segment.key, labels == number, volume.grid)
+        found += diameters(segment.key, labels == number, volume.grid.spacing_mm[1:])
         found += intensities(segment.key, own, concept, unit)
     return tuple(found)
 
@@ -48,21 +48,24 @@ def _intensity(volume: Volume, context: StudyContext) -> tuple[Code, Code]:
     return (MR_SIGNAL if context.modality == "MR" else INTENSITY), ARBITRARY
 
 
-def evaluations(
-    labels: Labels, shared: npt.NDArray[np.int64], segments: Sequence[SegmentDescription]
-) -> tuple[Evaluation, ...]:
-    """Return what qualifies a segment: that it reaches the end of the stack, and voxels that went to another object.
+def cut_off(labels: Labels, segments: Sequence[SegmentDescription]) -> Iterator[Evaluation]:
+    """Yield the statement that a segment reaches an end of the volume."""
+    for number, segment in enumerate(segments, start=1):
+        if any((labels[end] == number).any() for end in (0, -1)):
+            yield Evaluation(segment=segment.key, concept=COMMENT, value=CUT)
+
+
+def shared_with_earlier(
+    shared: npt.NDArray[np.int64], segments: Sequence[SegmentDescription], what: str
+) -> Iterator[Evaluation]:
+    """Yield the statement that voxels or pixels of a segment went to an earlier one.
 
     Parameters
     ----------
     shared
-        For each segment, how many of its voxels an earlier one has.
+        For each segment, how many an earlier one has.
     """
-    said = []
-    for number, segment in enumerate(segments, start=1):
-        if any((labels[end] == number).any() for end in (0, -1)):
-            said.append(Evaluation(segment=segment.key, concept=COMMENT, value=CUT))
-        if shared[number - 1]:
-            text = f"{shared[number - 1]} voxels that belong to an earlier object too are counted there."
-            said.append(Evaluation(segment=segment.key, concept=COMMENT, value=text))
-    return tuple(said)
+    for count, segment in zip(shared.tolist(), segments, strict=True):
+        if count:
+            text = f"{count} {what} that belong to an earlier object too are counted there."
+            yield Evaluation(segment=segment.key, concept=COMMENT, value=text)

@@ -14,15 +14,24 @@ class Options:
 
     window: tuple[float, float] | None = None
     """Lower and upper bound; written ``"-160,240"``. ``None``: the engine's setting, else by modality."""
-    largest_component: bool = True
-    """Keep only the largest 26-connected part of each object."""
+    largest_component: bool | None = None
+    """Keep only the largest part of each object: of a volume, 26-connected; of each frame, 8-connected. ``None``: in
+    volumes only, as the original."""
     fill_holes: bool = False
     """Fill holes of at most 8 pixels of the 128 x 128 logits, as the original does on a GPU."""
     stop_after_empty: int = 0
     """Follow an object no further after so many slices without it; 0: to the end."""
     first_slice: int = 0
     last_slice: int = -1
-    """Slices outside this range are not looked at; counted from 0 along the volume, negative from its end."""
+    """Slices outside this range are not looked at; counted from 0 along the volume, negative from its end. Frames
+    likewise."""
+
+    def slices(self, count: int) -> range:
+        """Return the slices that are looked at, of so many."""
+        return range(*slice(self.first_slice, self.last_slice + 1 or None).indices(count))
+
+
+_FLAGS = frozenset({"largest_component", "fill_holes"})
 
 
 def options_of(given: Mapping[str, object]) -> Options:
@@ -41,7 +50,7 @@ def options_of(given: Mapping[str, object]) -> Options:
     for name, value in given.items():
         if name == "window":
             values[name] = window_of(value)
-        elif isinstance(getattr(Options(), name), bool) != isinstance(value, bool) or not isinstance(value, int):
+        elif (name in _FLAGS) != isinstance(value, bool) or not isinstance(value, int):
             raise EngineFailed(f"The option {name} has a value without meaning.")
         else:
             values[name] = value

@@ -20,20 +20,22 @@ Voxels = npt.NDArray[Any]
 
 
 class Windowed:
-    """A volume seen through a window, one slice at a time.
+    """A volume, or frames, seen through a window, one slice at a time.
 
     Values are clipped to the window and spread over 0 to 255 by the smallest and largest clipped value of the whole
     volume, not of the window and not of each slice; then truncated.
 
     Parameters
     ----------
+    voxels
+        Shape ``(slices, rows, columns)``; colours have a last axis of 3, and one window for all.
     bounds
         Lower and upper bound, not centre and width; ``None`` takes percentiles of the values above 0 and keeps 0.
 
     Raises
     ------
     NotApplicable
-        Nothing varies inside the window.
+        Nothing varies inside the window, or nothing is above 0.
     """
 
     def __init__(self, voxels: Voxels, bounds: tuple[float, float] | None) -> None:
@@ -54,13 +56,13 @@ class Windowed:
         return picture
 
     def image(self, index: int, size: int) -> npt.NDArray[np.float32]:
-        """Return a slice as the network takes it: shape ``(3, size, size)``, three times the same picture."""
+        """Return a slice as the network takes it: shape ``(3, size, size)``, grey three times the same picture."""
         return normalised(resized(self.eight_bit(index), size))
 
 
 def resized(picture: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     """Return a slice at ``size`` x ``size``, bicubic; the aspect ratio is not kept."""
-    if picture.shape == (size, size):
+    if picture.shape[:2] == (size, size):
         return picture
     return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC))
 
@@ -68,13 +70,16 @@ def resized(picture: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
 def normalised(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Return a picture with ImageNet's mean and deviation taken out."""
     scaled = picture.astype(np.float32) / np.float32(255)
-    result: npt.NDArray[np.float32] = (scaled[None] - _MEAN[:, None, None]) / _SD[:, None, None]
+    channels = scaled[None] if scaled.ndim == 2 else scaled.transpose(2, 0, 1)
+    result: npt.NDArray[np.float32] = (channels - _MEAN[:, None, None]) / _SD[:, None, None]
     return result
 
 
 def _percentiles(voxels: Voxels) -> tuple[float, float]:
-    positive = voxels[voxels > 0]
+    # Of colours the brightest channel: grey stored as RGB then looks to the network as grey does.
+    brightness = voxels if voxels.ndim == 3 else voxels.max(axis=-1)
+    positive = brightness[brightness > 0]
     if positive.size == 0:
-        raise NotApplicable("No value of the volume is above 0.")
+        raise NotApplicable("No value of the images is above 0; there is nothing to see.")
     low, high = np.percentile(positive, PERCENTILES)
     return float(low), float(high)

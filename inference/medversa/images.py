@@ -8,18 +8,15 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from domain.codes import Code
 from domain.engine import Case
 from domain.errors import EngineFailed, NotApplicable
 from domain.findings import Detection, Findings, Measurement, SegmentDescription
 from domain.image import Image
 from domain.question import Answer, Question
+from inference.measures import AREA, PIXELS, SQUARE_MILLIMETRE
 from inference.medversa.words import asked_segments, sections
 from volume.display import WHOLE, displayed
 
-AREA = Code("42798000", "SCT", "Area")
-SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")
-PIXELS = Code("{pixels}", "UCUM", "pixels")
 LESION = "lesion"
 """Key of the segment that boxes and masks of photographs are about."""
 

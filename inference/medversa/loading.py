@@ -15,6 +15,7 @@ from inference.medversa.layout import Source, layout, sizes
 from inference.medversa.memory import check_memory, free_bytes, needed_bytes
 from inference.medversa.network import Network
 from inference.medversa.prompt import Tokens
+from inference.medversa.quantised import BITS, is_quantised, quantised, require_bitsandbytes
 from inference.medversa.settings import MedVersaSettings
 
 log = logging.getLogger(__name__)
@@ -58,13 +59,20 @@ def load(settings: MedVersaSettings) -> Loaded:
     precision = _precision(settings.precision, device)
     network = Network(found)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    weights = sum(_size(name, value, precision) for name, value in network.state_dict().items())
+    bits = BITS.get(settings.precision, 0)
+    if bits:
+        require_bitsandbytes()
+    weights = sum(_size(name, value, precision, bits) for name, value in network.state_dict().items())
     check_memory(needed_bytes(weights, has_volumes=found.has_volumes), free_bytes(device), device)
     plan = layout(checkpoint.shapes, wanted)
     alpha = float(checkpoint.config.get("lora_alpha", _LORA_ALPHA))
     for name, source in plan.sources.items():
         dtype = precision if name.startswith(_LANGUAGE) else torch.float32
-        _put(network, name, merged(checkpoint, source, alpha).to(device, dtype))
+        value = merged(checkpoint, source, alpha)
+        if bits and is_quantised(name, value):
+            _replace(network, name, quantised(value, bits, device, precision))
+        else:
+            _put(network, name, value.to(device, dtype))
     network.to(device).eval().requires_grad_(False)
     log.info("medversa loaded", extra={"device": str(device), "precision": str(precision), "unused": plan.unused})
     return Loaded(
@@ -91,7 +99,15 @@ def _put(network: Network, name: str, value: Tensor) -> None:
     setattr(network.get_submodule(path), last, nn.Parameter(value, requires_grad=False))
 
 
-def _size(name: str, value: Tensor, precision: torch.dtype) -> int:
+def _replace(network: Network, name: str, layer: nn.Module) -> None:
+    """Replace the layer that a weight belongs to."""
+    path, _, last = name.rpartition(".")[0].rpartition(".")
+    setattr(network.get_submodule(path), last, layer)
+
+
+def _size(name: str, value: Tensor, precision: torch.dtype, bits: int) -> int:
+    if bits and is_quantised(name, value):
+        return int(value.numel() * (bits + 1) / 8)  # with the scales
     return int(value.numel() * (precision.itemsize if name.startswith(_LANGUAGE) else 4))
 
 
@@ -106,6 +122,6 @@ def _device(name: str) -> torch.device:
 
 
 def _precision(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
+    if name == "auto" or name in BITS:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return _DTYPES[name]

@@ -12,7 +12,7 @@ from inference.manifest import licence_sentence
 LICENCE = "non-commercial research"
 LICENCE_SENTENCE = licence_sentence("medversa", LICENCE)
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"]
 Orientation = Literal["LPS", "RAS"]
 
 
@@ -30,7 +30,8 @@ class MedVersaSettings:
     device
         As PyTorch names it; empty: the first GPU, else the CPU.
     precision
-        Of the language model. ``auto``: bfloat16 on a GPU, float32 on a CPU. Encoders and heads are always float32.
+        Of the language model. ``auto``: bfloat16 on a GPU, float32 on a CPU. ``int8`` and ``int4``: its matrices in 8
+        or 4 bits, where bitsandbytes is installed. Encoders and heads are always float32.
     orientation
         Along which patient axes the array of a CT grows when the model sees it. It is not documented for the
         training data; LPS is how DICOM and SimpleITK order it.

@@ -140,7 +140,8 @@ def test_who_was_replaced_writes_nothing(tmp_path: Path, database_url: str, step
         (job,) = work.store.jobs.find()
         assert job.state is JobState.DONE
         assert {item.attempts for item in work.store.jobs.deliveries(job.job_id)} == {1}
-        assert sorted(path.name for path in work.store.results.rglob("*.dcm")) == ["seg.dcm", "sr.dcm"]
+        written = sorted(path.name for path in work.store.results.rglob("*.dcm"))
+        assert written == ["seg.dcm", "sr-comprehensive.dcm", "sr.dcm"]
         assert destination.attempts == (2 if step == "deliver" else 1)
 
 

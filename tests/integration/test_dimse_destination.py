@@ -35,7 +35,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from dicom_out.destinations import make_destination, send_files
 from dicom_out.outgoing import read_outgoing
 from dicom_out.settings import DimseSettings
-from domain.errors import DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
+from domain.errors import ClassRefused, DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
 from domain.ports import Destination, SendReport
 from scp.server import serving
 from scp.settings import ScpSettings
@@ -240,14 +240,14 @@ def test_a_sop_class_that_the_peer_does_not_take_is_refused_by_name_and_others_a
     mr.SOPClassUID = mr.file_meta.MediaStorageSOPClassUID = MRImageStorage
     with peer_that(Scripted(), contexts=ALL[:1]) as destination:
         reports = destination.send(save([mr, ct_slice()], tmp_path))
-    assert errors(reports) == [PeerRefused, None]
+    assert errors(reports) == [ClassRefused, None]
     assert str(reports[0].error) == "the destination does not accept SOP class MR Image Storage"
 
 
 def test_when_no_sop_class_at_all_is_taken_it_is_a_refusal_too(paths: list[Path]) -> None:
     with peer_that(Scripted(), contexts=ALL[1:]) as destination:
         reports = destination.send(paths)
-    assert errors(reports) == [PeerRefused] * 3
+    assert errors(reports) == [ClassRefused] * 3
     assert "CT Image Storage" in str(reports[0].error)
 
 
@@ -261,7 +261,7 @@ def test_a_compressed_object_is_never_sent_in_another_syntax(tmp_path: Path) -> 
     assert isinstance(report.error, PeerRefused)
     with peer_that(Scripted(), contexts=[(CTImageStorage, [ExplicitVRLittleEndian])]) as destination:
         reports = destination.send([path, *save([ct_slice()], tmp_path / "raw")])
-    assert errors(reports) == [PeerRefused, None]
+    assert errors(reports) == [ClassRefused, None]
     assert "JPEG 2000" in str(reports[0].error)
 
 
@@ -317,7 +317,7 @@ def test_more_than_128_contexts_go_over_several_associations(tmp_path: Path) -> 
     with peer_that(Scripted(), on_requested=count) as destination:
         reports = destination.send(save([*datasets, ct_slice(), ct_slice()], tmp_path))
     assert proposed == [128, 13]
-    assert errors(reports) == [PeerRefused] * 140 + [None, None]
+    assert errors(reports) == [ClassRefused] * 140 + [None, None]
 
 
 def test_a_file_that_is_no_dicom_or_has_no_uid_spoils_only_itself(tmp_path: Path, paths: list[Path]) -> None:

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from working import MANIFEST, OneEngine, Work, working
 
+from domain.errors import DeliveryError
 from domain.job import Job, JobState
 from pipeline.rules import DrawingRule, Route
 
@@ -332,3 +333,39 @@ def test_the_second_phase_of_a_series_is_not_taken_for_the_first(tmp_path: Path)
         settle(work)
         (job,) = jobs(work)
         assert set(job.sop_instance_uids) == {image.SOPInstanceUID for image in late}
+
+
+def test_no_drawing_goes_before_the_result_that_it_asked_for_has_arrived(tmp_path: Path) -> None:
+    series = ct_series(4)
+    with pointing(tmp_path) as (work, _engine):
+        work.destination.fail_with = DeliveryError("It is down.")
+        work.receive([*series, sr(series)])
+        settle(work)
+        (job,) = jobs(work)
+        assert job.state is JobState.FAILED
+        work.keep_for(days=1.0)
+        assert work.watch.remove_old_series() == 0
+        assert work.store.series.instances_by_uid((job.drawing,))
+
+
+@pytest.mark.parametrize("late", [1, 0])
+def test_a_drawing_in_the_series_of_its_images_is_planned_once_a_change(tmp_path: Path, late: int) -> None:
+    series = ct_series(5)
+    ds = sr(series)
+    ds.SeriesInstanceUID = series[0].SeriesInstanceUID
+    with pointing(tmp_path) as (work, _engine):
+        work.receive([*series[: 5 - late], ds])
+        settle(work)
+        if late:
+            work.receive(series[-late:])
+            settle(work)
+        settled = revision(work, str(ds.StudyInstanceUID))
+        for _ in range(3):
+            settle(work)
+        assert revision(work, str(ds.StudyInstanceUID)) == settled
+        assert len(jobs(work)) == 1 + late
+
+
+def revision(work: Work, study: str) -> int:
+    (arrival,) = work.store.series.study_arrivals(study)
+    return arrival.revision

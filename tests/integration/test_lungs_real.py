@@ -15,6 +15,7 @@ from chests import dice, lungs_in, millilitres, volume_of
 from domain.codes import Code
 from domain.errors import NotApplicable
 from domain.instance import Header
+from domain.series import StackKind
 from domain.volume import Volume
 from volume.assembly import assemble
 from volume.grouping import group
@@ -32,7 +33,8 @@ def volumes_of(files: Sequence[Path]) -> list[Volume]:
         if ds.get("Modality") == "CT":
             headers.append(header_of(ds, ds.file_meta.TransferSyntaxUID))
             paths[headers[-1].sop_instance_uid] = path
-    return [assemble(stack, paths) for stack in group(headers) if stack.refusal is None]
+    stacks = [stack for stack in group(headers) if stack.refusal is None and stack.kind is StackKind.VOLUME]
+    return [assemble(stack, paths) for stack in stacks]
 
 
 def nifti(path: Path) -> Volume:

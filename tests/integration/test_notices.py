@@ -15,7 +15,7 @@ from working import Work, working
 
 from dicom_out.profile import BUILT_IN
 from dicom_out.writer import Writer
-from domain.errors import EngineFailed, NotApplicable
+from domain.errors import EngineFailed, NotApplicable, VerificationFailed
 from domain.job import Job, JobState
 from domain.ports import SendReport
 from gateway.operator import retry
@@ -175,3 +175,60 @@ def _dying(work: Work, number: int, monkeypatch: pytest.MonkeyPatch) -> list[Tas
     for name in ("update", "put_objects", "set_delivery"):
         monkeypatch.setattr(work.store.jobs, name, dying(getattr(work.store.jobs, name)))
     return ran
+
+
+def dies_before_its_notice_is_queued(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run until a job is refused and the process dies."""
+
+    def die(*_: Any) -> list[Task]:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.delivering.Delivering.begin", die)
+        with pytest.raises(Killed):
+            work.settle()
+
+
+def test_a_result_after_a_death_behind_a_refusal_is_delivered_as_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pacs = Keeping()
+    with working(tmp_path, routes=ASKING, destinations={"pacs": pacs}) as work:
+        work.engines.only.fail_with = EngineFailed("The device was lost.")
+        work.receive(small_series())
+        dies_before_its_notice_is_queued(work, monkeypatch)
+        work.engines.only.fail_with = None
+        (job,) = work.store.jobs.find()
+        assert (job.state, job.code) == (JobState.RUNNING, "engine-failed")
+        work.queue.enqueue(Task(step="infer", args=(job.job_id, job.attempt, 2), queue="infer-cpu"))
+        work.settle()
+        (job,) = work.store.jobs.find()
+    assert (job.state, job.code) == (JobState.DONE, "")
+    assert pacs.classes == [SegmentationStorage, Comprehensive3DSRStorage]
+
+
+def test_a_result_that_verifies_after_a_death_behind_its_refusal_is_delivered_as_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pacs = Keeping()
+    with working(tmp_path, routes=ASKING, destinations={"pacs": pacs}) as work:
+        work.receive(small_series())
+
+        real, calls = work.steps._writer.verify, []
+
+        def once(*args: Any) -> None:
+            calls.append(1)
+            if len(calls) == 1:
+                raise VerificationFailed("They differ.")
+            real(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(work.steps._writer, "verify", once)
+            dies_before_its_notice_is_queued(work, monkeypatch)
+        (job,) = work.store.jobs.find()
+        assert (job.state, job.code) == (JobState.RUNNING, "verification-failed")
+        work.queue.enqueue(Task(step="encode", args=(job.job_id, job.attempt, 2), queue="cpu"))
+        work.settle()
+        (job,) = work.store.jobs.find()
+    assert (job.state, job.code) == (JobState.DONE, "")
+    assert pacs.classes == [SegmentationStorage, Comprehensive3DSRStorage]

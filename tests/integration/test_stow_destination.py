@@ -22,7 +22,7 @@ from pydicom import dcmread
 
 from dicom_out.destinations import make_destination, send_files
 from dicom_out.settings import StowSettings
-from domain.errors import DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
+from domain.errors import ClassRefused, DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
 from domain.ports import SendReport
 
 SETTINGS = StowSettings(name="web", url="http://127.0.0.1:1/dicom-web", timeout_s=2)
@@ -177,7 +177,7 @@ def test_409_with_a_reason_for_each_is_a_refusal_for_each(paths: list[Path]) -> 
     answer = module(failed=[(uid, 0x0122) for uid in uids_of(paths)])
     with FakeServer(lambda _: (409, JSON, answer)).running() as server:
         reports = make_destination(server.settings()).send(paths)
-    assert errors(reports) == [PeerRefused] * 3
+    assert errors(reports) == [ClassRefused] * 3
     assert "0122H" in str(reports[0].error)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from pydicom.uid import generate_uid
 from working import BODY, MANIFEST, OneEngine, ThresholdEngine, Work, working
 
 from domain.engine import Answer, Case, Verdict
-from domain.errors import StorageError
+from domain.errors import EngineFailed, StorageError
 from domain.findings import Detection, Findings
 from domain.image import Raster
 from domain.instance import StoredInstance
@@ -306,3 +307,49 @@ def test_a_study_whose_store_fails_is_planned_later(tmp_path: Path, monkeypatch:
         assert engine.cases == []
         work.settle(quiet_s=3600)
         assert [job.state for job in run_jobs(work)] == [JobState.DONE]
+
+
+def test_a_study_that_cannot_be_planned_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    with imaging(tmp_path) as (work, _engine, _writer):
+        work.receive([of_study(radiograph(), generate_uid())])
+        with monkeypatch.context() as patch:
+            patch.setattr(type(work.store.series), "study", broken)
+            work.settle()
+        (said,) = work.store.jobs.find()
+        assert (said.state, said.code) == (JobState.NOT_RUN, "internal-error")
+        assert "voxgate jobs retry" in said.reason
+        work.store.series.thaw(said.series_instance_uid)
+        work.settle()
+        (job,) = run_jobs(work)
+        assert job.state is JobState.DONE
+        assert "internal-error" not in {item.code for item in work.store.jobs.find()}
+
+
+def test_a_study_names_the_refused_copies_of_all_its_series(tmp_path: Path) -> None:
+    study = generate_uid()
+    with imaging(tmp_path) as (work, _engine, _writer):
+        frontal, lateral = of_study(radiograph(seed=1), study), of_study(radiograph(seed=2, view="LL"), study)
+        other = of_study(radiograph(seed=3, view="LL"), study, series=str(lateral.SeriesInstanceUID))
+        other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = lateral.SOPInstanceUID
+        work.receive([frontal, lateral])
+        work.receive([other])
+        work.settle()
+        (job,) = run_jobs(work)
+    assert job.state is JobState.DONE
+    assert "Conflicting copies: 1 instance(s)" in job.reason
+
+
+def test_no_series_of_a_study_goes_before_the_study_has_its_result(tmp_path: Path) -> None:
+    study = generate_uid()
+    with imaging(tmp_path) as (work, engine, _writer):
+        engine.fail_with = EngineFailed("It broke.")
+        work.receive([of_study(radiograph(seed=1), study), of_study(radiograph(seed=2, view="LL"), study)])
+        work.settle()
+        (job,) = run_jobs(work)
+        assert job.state is JobState.FAILED
+        work.keep_for(days=1.0)
+        assert work.watch.remove_old_series() == 0
+        assert len(work.store.series.instances_by_uid(job.sop_instance_uids)) == 2

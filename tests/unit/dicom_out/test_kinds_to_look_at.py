@@ -14,17 +14,21 @@ from looking import (
     box_on,
     cine_result,
     engine,
+    image_result,
     phantom,
+    photograph,
     photograph_result,
     radiograph_result,
     volume_result,
     writer,
     written,
 )
+from pictures import with_pixels
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ColorSoftcopyPresentationStateStorage, GrayscaleSoftcopyPresentationStateStorage
 from results import result_of
+from scipy.ndimage import uniform_filter  # type: ignore[attr-defined]
 
 from dicom_out.profile import Options, Profile, Role
 from dicom_out.writer import Writer
@@ -85,6 +89,18 @@ def test_a_hundred_segments_that_touch_and_boxes_that_coincide_pass(tmp_path: Pa
     result = result_of(series, tmp_path / "source", findings=findings, engine=engine(*segments))
     _, objects = written(result, tmp_path / "results", "SC", "PDF")
     writer("SC", "PDF").verify(result, objects)
+
+
+def test_a_ragged_mask_whose_outline_covers_much_of_the_picture_is_no_fault(tmp_path: Path) -> None:
+    """A model may draw noise: a dim picture is still its source's, the right way round."""
+    y, x = np.mgrid[:80, :100]
+    dim = (20 + (np.hypot(y - 40, x - 50) < 35) * 60 + y * 0.05).astype(np.uint8)
+    source = with_pixels(photograph(), np.repeat(dim[:, :, None], 3, axis=2))
+    labels = (uniform_filter(np.random.default_rng(0).random((1, 80, 100)), (0, 3, 3)) > 0.5).astype(np.uint8)
+    labels[:, 40:] = 0
+    result = image_result([source], tmp_path / "source", Findings(labels=labels, segments=(NODULE,)))
+    _, objects = written(result, tmp_path / "results", "SC")
+    writer("SC").verify(result, objects)
 
 
 def test_colour_has_a_colour_presentation_state_and_grey_a_grey_one(tmp_path: Path) -> None:

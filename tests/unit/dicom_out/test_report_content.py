@@ -14,11 +14,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from results import ANATOMY, LUNG, VOLUME, grid_of, manifest, result_of
 
-from dicom_out.profile import Options, Profile
+from dicom_out.profile import BUILT_IN, Options, Profile
 from dicom_out.writer import Writer
 from domain.codes import MILLILITRE, MILLIMETRE, PERCENT, Code
 from domain.errors import VerificationFailed
-from domain.findings import Detection, Findings, Measurement
+from domain.findings import Detection, Evaluation, Findings, Measurement
 from domain.image import Raster
 from domain.job import ResultObject
 from domain.ports import Result
@@ -249,3 +249,26 @@ def _spoil(item: ResultObject, spoil: Callable[[Dataset], None]) -> None:
     ds = dcmread(item.path)
     spoil(ds)
     ds.save_as(item.path)
+
+
+STRAY = "first line\r\n\tsecond\x00\x1b$B line\x85\ud800 \n "
+
+
+def test_stray_characters_of_a_model_do_not_cost_its_result(tmp_path: Path) -> None:
+    question = Code("1", "99TEST", "Impression of quality")
+    said = tuple(Evaluation(segment=None, concept=question, value=value) for value in (STRAY, " \x00", ""))
+    findings = Findings(labels=None, narrative=STRAY, impression="\x07", evaluations=said)
+    result = result_of(ct_series(), tmp_path / "in", findings=findings)
+    ds = report_of(result, tmp_path)
+    texts = [item.TextValue for item in walk(ds) if "TextValue" in item]
+    assert texts.count("first line\r\n\tsecond  $B line") == 2
+    assert all(texts)
+
+
+def test_a_text_that_goes_over_a_page_is_no_fault_of_the_document(tmp_path: Path) -> None:
+    findings = Findings(labels=None, narrative="The heart is of normal size. " * 300)
+    result = result_of(ct_series(), tmp_path / "in", findings=findings)
+    writer = Writer(default=BUILT_IN["pacs-basic"])
+    objects = writer.write(result, tmp_path)
+    writer.verify(result, objects)
+    assert "PDF" in {item.kind for item in objects}

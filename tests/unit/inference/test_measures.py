@@ -29,7 +29,7 @@ def ellipse(half_rows: float, half_columns: float) -> np.ndarray:
 
 
 def measured(mask: np.ndarray, on: Grid | None = None) -> list[Measurement]:
-    return list(diameters("object", mask, on or grid()))
+    return list(diameters("object", mask, (on or grid()).spacing_mm[1:]))
 
 
 def test_an_ellipse_has_its_axes_with_their_ends_in_voxels() -> None:

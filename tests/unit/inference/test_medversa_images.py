@@ -14,8 +14,8 @@ from domain.errors import EngineFailed, NotApplicable
 from domain.image import Image, Raster
 from domain.question import Answer, Question
 from inference.manifest import read_declaration
+from inference.measures import PIXELS, SQUARE_MILLIMETRE
 from inference.medversa.engine import MedVersaEngine
-from inference.medversa.images import PIXELS, SQUARE_MILLIMETRE
 from inference.registry import ENGINES
 
 MANIFEST = read_declaration(ENGINES / "medversa" / "manifest.toml").manifest

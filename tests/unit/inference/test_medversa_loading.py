@@ -215,6 +215,40 @@ def test_half_precision_answers_too(folder: Path) -> None:
     assert len(answer.picture_masks) == 1
 
 
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_an_answer_from_packed_matrices(folder: Path, precision: str) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    from inference.medversa.model import MedVersa
+
+    answer = MedVersa(_load(folder, precision=precision)).ask(_question())
+    assert answer.text.startswith("The mask")
+    assert len(answer.picture_masks) == 1
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_packed_matrix_multiplies_like_the_whole_one(bits: int) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    import torch
+
+    from inference.medversa.quantised import quantised
+
+    random = torch.Generator().manual_seed(0)
+    weight, rows = torch.randn(96, 64, generator=random), torch.randn(5, 64, generator=random)
+    layer = quantised(weight, bits, torch.device("cpu"), torch.float32)
+    wanted = rows @ weight.T
+    assert float((layer(rows) - wanted).norm() / wanted.norm()) < {8: 0.02, 4: 0.15}[bits]
+
+
+def test_without_bitsandbytes_few_bits_are_refused_with_the_way_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inference.medversa import quantised
+
+    monkeypatch.setattr(quantised, "find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match="pip install bitsandbytes"):
+        _load(folder, precision="int8")
+
+
 def test_another_base_model_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 4096}))
     with pytest.raises(ConfigurationError, match="not its base model"):

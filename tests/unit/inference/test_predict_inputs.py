@@ -15,6 +15,10 @@ from pydicom.uid import generate_uid
 from questions import QuestionModel as Model
 from questions import body, client, encoded, grey, masks, part10, png, zipped
 
+from inference.predict_inputs import dicom_files
+from inference.predict_request import InvalidRequest, PredictRequest
+from inference.predict_settings import PredictSettings
+
 # -- Pictures -------------------------------------------------------------------------------------------------------
 
 
@@ -257,3 +261,11 @@ def test_a_picture_is_no_volume() -> None:
     assert client().post("/predict", json=body(modality="ct")).status_code == 415
     volume = {"data": encoded(nifti(np.zeros((4, 4, 4)))), "format": "nii.gz"}
     assert client().post("/predict", json=body(volume)).status_code == 415
+
+
+def test_archives_of_one_question_share_the_room(tmp_path: Path) -> None:
+    archive = {"data": zipped({"a": b"\0" * (3 << 19)}), "format": "dcm", "is_series": True}
+    asked = PredictRequest.model_validate({**body(modality="ct"), "images": [archive, archive], "output": "dicom"})
+    with pytest.raises(InvalidRequest) as refused:
+        dicom_files(asked, PredictSettings(most_unpacked_mb=2), tmp_path)
+    assert refused.value.status == 413

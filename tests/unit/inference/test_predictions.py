@@ -136,3 +136,25 @@ def test_no_id_leads_out_of_the_folder(tmp_path: Path, key: str) -> None:
     later = predictions(tmp_path / "inner")
     assert (later.state(key), later.answer(key), later.result(key), later.remove(key)) == (None, None, None, False)
     assert (tmp_path / "request.json").exists()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\0" * 64, b"[]", b'{"status": 200, "other": 1}'])
+def test_an_answer_that_the_disk_damaged_is_asked_for_again(tmp_path: Path, damaged: bytes) -> None:
+    first = predictions(tmp_path)
+    key = first.accept(b"{}")
+    until(lambda: first.state(key) == "done")
+    (tmp_path / key / "answer.json").write_bytes(damaged)
+    assert first.answer(key) is None
+    second = predictions(tmp_path)
+    until(lambda: second.state(key) == "done")
+
+
+def test_a_question_that_the_disk_damaged_is_answered_with_that(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 32)
+    folder.mkdir()
+    (folder / "request.json").write_bytes(b"\0" * 64)
+    later = predictions(tmp_path)
+    until(lambda: later.state(folder.name) == "failed")
+    answer = later.answer(folder.name)
+    assert answer is not None
+    assert "cannot be read again" in str(answer.body["details"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,3 +52,15 @@ def test_half_written_findings_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "findings.json").unlink()  # killed between the mask and the mark of completeness
     with pytest.raises(FileNotFoundError):
         load_findings(tmp_path)
+
+
+def test_loads_what_an_earlier_release_saved(tmp_path: Path) -> None:
+    """0.1 wrote neither an impression nor detections, nor how many masks there are."""
+    save_findings(Findings(labels=None, narrative="n"), STARTED, tmp_path)
+    path = tmp_path / "findings.json"
+    record = json.loads(path.read_bytes())
+    for name in ("impression", "detections", "masks", "probabilities"):
+        del record[name]
+    path.write_text(json.dumps(record))
+    loaded, started = load_findings(tmp_path)
+    assert (loaded.narrative, loaded.impression, loaded.detections, started) == ("n", "", (), STARTED)

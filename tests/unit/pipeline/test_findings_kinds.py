@@ -11,6 +11,7 @@ import pytest
 from domain.codes import MILLIMETRE, PERCENT, Code
 from domain.findings import Detection, Evaluation, Findings, Measurement, SegmentDescription
 from pipeline.findings_file import load_findings, save_findings
+from pipeline.summary import summary
 
 THING = Code("39607008", "SCT", "Lung")
 STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
@@ -70,3 +71,18 @@ def test_labels_and_masks_exclude_each_other() -> None:
 def test_each_segment_needs_a_mask_of_the_same_shape() -> None:
     with pytest.raises(ValueError, match="one array of the same shape"):
         Findings(labels=None, segments=(described("one"), described("two")), masks=(np.zeros((1, 1, 1), np.bool_),))
+
+
+def test_a_summary_tells_of_texts_and_boxes_but_not_what_they_say() -> None:
+    box = Detection(key="a", label="A", category=STRUCTURE, type=THING, box=(0.0, 1.0, 2.5, 3.0))
+    findings = Findings(
+        labels=None,
+        measurements=(Measurement(segment=None, concept=THING, value=2.0, unit=PERCENT),),
+        narrative="Mr. Canary is well.",
+        detections=(box,),
+    )
+    (entry,) = summary(findings)
+    assert entry["segment"] is None
+    assert entry["statements"] == ["1 box", "text of 19 characters"]
+    assert "Canary" not in repr(entry)
+    assert summary(Findings(labels=None)) == []

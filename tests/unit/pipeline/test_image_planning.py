@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pytest
 from factories import ct_series, headers_of, save
 from pictures import cine, image_of, photograph, radiograph
 from pydicom.dataset import Dataset
 from working import OneEngine
 
 from domain.codes import Code
-from domain.engine import Answer, Case
+from domain.engine import Answer, Case, Verdict
 from domain.findings import Detection, Findings
 from domain.instance import StoredInstance
 from domain.job import JobState
-from domain.series import StackKind
-from inference.registry import Registry
+from domain.series import SeriesFacts, StackKind
+from inference.manifest import read_declaration
+from inference.registry import ENGINES, Registry
 from pipeline.cases import misplaced
 from pipeline.planning import Planner
 from pipeline.rules import Route
@@ -62,13 +63,31 @@ def test_many_images_that_nothing_takes_share_one_statement(tmp_path: Path) -> N
     assert {(job.state, job.code) for job in jobs.values()} == {(JobState.NOT_RUN, "no-route")}
 
 
-@pytest.mark.parametrize("name", ["lungs", "medsam2"])
-def test_engines_for_volumes_say_so_to_an_image(name: str) -> None:
+def test_engines_for_volumes_say_so_to_an_image() -> None:
     for ds, said in ((radiograph(), "an image without coordinates"), (cine(), "a cine")):
-        (stack,) = group(headers_of([ds]))
-        verdict = Registry({}).accepts(name, facts(stack, None, None))
+        verdict = answer("lungs", ds)
         assert verdict.answer is Answer.NO
         assert said in verdict.reason
+
+
+def test_an_engine_may_take_other_modalities_as_images_than_as_volumes() -> None:
+    declared = read_declaration(ENGINES / "medsam2" / "manifest.toml").inputs
+    for ds, said in ((cine(), "YES"), (cine(1), "YES"), (radiograph(), "Modality is not US or XA or RF of single")):
+        verdict = declared.accepts(facts_of(ds))
+        assert said in (verdict.answer.name, verdict.reason[: len(said)])
+    volume = facts(group(headers_of(ct_series(3)))[0], None, None)
+    assert declared.accepts(volume).answer is Answer.YES
+    assert declared.accepts(replace(volume, modality="US")).answer is Answer.NO
+    assert declared.accepts(replace(volume, instances=1)).answer is Answer.NO
+
+
+def facts_of(ds: Dataset) -> SeriesFacts:
+    (stack,) = group(headers_of([ds]))
+    return facts(stack, None, None)
+
+
+def answer(name: str, ds: Dataset) -> Verdict:
+    return Registry({}).accepts(name, facts_of(ds))
 
 
 LESION = Code("52988006", "SCT", "Lesion")
