@@ -18,6 +18,7 @@ def sct(value: str, meaning: str) -> Code:
 # Segmentation
 BACKGROUND = dcm("125040", "Background")
 SEGMENTATION = dcm("113076", "Segmentation")
+SPATIAL_RESAMPLING = dcm("113085", "Spatial resampling")
 QUANTITY = sct("246205007", "Quantity")
 PROBABILITY = dcm("110854", "Fractional Probabilistic Segmentation")
 RATIO = Code("{ratio}", "UCUM", "ratio")

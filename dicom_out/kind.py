@@ -20,7 +20,8 @@ from dicom_out.frames import Frame, frames_of, slices_of
 from dicom_out.identity import character_set
 from dicom_out.keyimages import KeyImage, key_images
 from dicom_out.lines import Line, lines_of
-from dicom_out.masks import Masks, masks_of
+from dicom_out.masks import Masks
+from dicom_out.placement import Placement, on_regular, on_source
 from dicom_out.profile import Options, Role
 from dicom_out.segoptions import SegOptions
 from dicom_out.segplan import SegPart, plan_seg
@@ -49,7 +50,7 @@ class Work:
         self.result = result
         self.source = source
         self.settings = settings
-        self._parts: dict[SegOptions, tuple[SegPart, ...]] = {}
+        self._parts: dict[tuple[SegOptions, str], tuple[SegPart, ...]] = {}
 
     @cached_property
     def declared(self) -> tuple[str, ...]:
@@ -58,19 +59,32 @@ class Work:
 
     @cached_property
     def masks(self) -> Masks | None:
-        """Where the segments are; ``None`` where the engine gives no masks."""
-        return masks_of(self.result.findings)
+        """Where the segments are on the source's images; ``None`` where the engine gives no masks."""
+        return self._on_source.masks
+
+    @cached_property
+    def _on_source(self) -> Placement:
+        return on_source(self.result, self.source)
+
+    @cached_property
+    def _on_regular(self) -> Placement:
+        return on_regular(self.result, self.source)
+
+    def placement(self, grid: str) -> Placement:
+        """Return where the findings lie, by ``Options.grid``."""
+        return self._on_regular if grid == "regular" else self._on_source
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
         """The frames that are not empty, by segment and then in slice order."""
         return () if self.masks is None else frames_of(self.masks)
 
-    def seg_parts(self, options: SegOptions) -> tuple[SegPart, ...]:
+    def seg_parts(self, options: SegOptions, grid: str) -> tuple[SegPart, ...]:
         """Return the instances of the segmentation that is written under these options."""
-        if options not in self._parts:
-            self._parts[options] = plan_seg(self.result.findings, self.masks, options)
-        return self._parts[options]
+        if (options, grid) not in self._parts:
+            placed = self.placement(grid)
+            self._parts[options, grid] = plan_seg(placed.findings, placed.masks, options)
+        return self._parts[options, grid]
 
     @cached_property
     def key_images(self) -> list[KeyImage]:

@@ -22,6 +22,7 @@ from dicom_out.segoptions import LABEL_MAP_STORAGE, SegType
 from dicom_out.sr import encode_sr
 from dicom_out.textsr import encode_text_sr
 from dicom_out.verify_parametric import check_parametric_maps
+from dicom_out.verify_regular import placed
 from dicom_out.verify_sr import check_sr
 from dicom_out.verify_textsr import check_text_sr
 
@@ -35,19 +36,25 @@ def _sr(order: Order) -> Iterator[Encoded]:
 
 
 def _has_probabilities(work: Work, options: Options) -> bool:
-    return bool(mapped_segments(work.result))
+    return bool(mapped_segments(work.placement(options.grid)))
 
 
 def _maps(order: Order) -> Iterator[Encoded]:
-    for number, segment in enumerate(mapped_segments(order.result), start=1):
+    placement = order.work.placement(order.options.grid)
+    for number, segment in enumerate(mapped_segments(placement), start=1):
         pieces = encode_parametric_map(
-            order.begin(number), order.result, order.source, segment=segment, declared=order.declared
+            order.begin(number),
+            order.result,
+            order.source,
+            segment=segment,
+            placement=placement,
+            declared=order.declared,
         )
         yield Encoded(pieces=pieces, number=number)
 
 
 def _check_maps(check: Check) -> None:
-    check_parametric_maps(check.objects, check.result, check.slices)
+    check_parametric_maps(check.objects, *placed(check))
 
 
 def _text_sr(name: str, sop_class_uid: str, fallback: str = "") -> Kind:
@@ -75,7 +82,7 @@ KINDS: tuple[Kind, ...] = (
         applies=seg_applies(SegType.BINARY),
         encode=seg_encoder(SegType.BINARY),
         verify=verify_seg,
-        settings=("empty_frames", "max_frames"),
+        settings=("empty_frames", "max_frames", "grid"),
     ),
     Kind(
         name="SEG-LABELMAP",
@@ -86,7 +93,7 @@ KINDS: tuple[Kind, ...] = (
         applies=seg_applies(SegType.LABELMAP),
         encode=seg_encoder(SegType.LABELMAP),
         verify=verify_seg,
-        settings=("empty_frames", "max_frames", "compression"),
+        settings=("empty_frames", "max_frames", "compression", "grid"),
         fallback="SEG",
     ),
     Kind(
@@ -98,7 +105,7 @@ KINDS: tuple[Kind, ...] = (
         applies=seg_applies(SegType.FRACTIONAL),
         encode=seg_encoder(SegType.FRACTIONAL),
         verify=verify_seg,
-        settings=("empty_frames", "max_frames", "compression"),
+        settings=("empty_frames", "max_frames", "compression", "grid"),
         fallback="SEG",
     ),
     Kind(
@@ -138,6 +145,7 @@ KINDS: tuple[Kind, ...] = (
         applies=_has_probabilities,
         encode=_maps,
         verify=_check_maps,
+        settings=("grid",),
     ),
     *KINDS_TO_LOOK_AT,
 )

@@ -54,7 +54,7 @@ def package(
 def _pieces(
     kinds: Sequence[Kind], work: Work, destination: str, profile: Profile, *, with_fallbacks: bool
 ) -> Iterator[Piece]:
-    options = profile.options
+    options = profile.options if work.result.analysed else replace(profile.options, grid="source")
     objects = [role for role in profile.objects if role in _REPORTS] if work.result.is_notice else profile.objects
     segs = [_variant(seg, options) for seg in _chain(kinds, work, _SEG, options, with_fallbacks=with_fallbacks)]
     bare = [""] if not segs else [_ALONE]  # a report of voxels that goes without its SEG is another report

@@ -14,33 +14,40 @@ from dicom_out.encoding import encoded_dataset, part10, pixel_data, tag_of
 from dicom_out.frames import Frame, dimensions_of, functional_groups
 from dicom_out.general import describe_references
 from dicom_out.identity import identity
-from dicom_out.seg import describe_dimensions, describe_origin, images_of, shared_groups
+from dicom_out.placement import Placement
+from dicom_out.seg import describe_dimensions, describe_origin, shared_groups
 from dicom_out.segpixels import Piece
 from dicom_out.source import Source
 from domain.codes import LEFT, RIGHT, Code
 from domain.findings import Findings, SegmentDescription
 from domain.image import Raster
 from domain.ports import Result
+from domain.volume import Grid
 
 _FLOAT_PIXEL_DATA = 0x7FE00008
 _FRAME_TYPE = ["DERIVED", "PRIMARY", "VOLUME", "QUANTITY"]
 _LATERALITY = {LEFT: "L", RIGHT: "R", Code("51440002", "SCT", "Bilateral"): "B"}
 
 
-def mapped_segments(result: Result) -> tuple[int, ...]:
+def mapped_segments(placement: Placement) -> tuple[int, ...]:
     """Return the segments that have a parametric map: each with probabilities, in patient coordinates.
 
     The object must have a frame of reference (PS3.3 A.75.3), which images without patient coordinates lack.
     """
-    if isinstance(result.grid, Raster):
+    findings = placement.findings
+    if isinstance(placement.grid, Raster):
         return ()
-    return tuple(
-        number for number in range(1, len(result.findings.probabilities) + 1) if _slices(result.findings, number)
-    )
+    return tuple(number for number in range(1, len(findings.probabilities) + 1) if _slices(findings, number))
 
 
 def encode_parametric_map(
-    ds: Dataset, result: Result, source: Source, *, segment: int, declared: tuple[str, ...]
+    ds: Dataset,
+    result: Result,
+    source: Source,
+    *,
+    segment: int,
+    placement: Placement,
+    declared: tuple[str, ...],
 ) -> Iterator[Piece]:
     """Yield a parametric map as a Part 10 file, in pieces.
 
@@ -50,19 +57,20 @@ def encode_parametric_map(
         Series, equipment and time as ``derived.empty_object`` returns them; is completed.
     segment
         Number of the segment whose probability it is.
+    placement
+        Where its slices lie.
     declared
         Character set of the object.
     """
-    values = result.findings.probabilities[segment - 1]
+    values = placement.findings.probabilities[segment - 1]
     description = result.findings.segments[segment - 1]
-    frames = tuple(Frame(0, k) for k in _slices(result.findings, segment))
-    images = images_of(result, source)
+    frames = tuple(Frame(0, k) for k in _slices(placement.findings, segment))
     ds.SOPClassUID = ParametricMapStorage
-    _describe_image(ds, result, description, len(frames))
-    describe_origin(ds, result.grid, source.header)
-    describe_dimensions(ds, result, dimensions_of(frames, images))
-    describe_references(ds, source, [(image.sop_class_uid, image.sop_instance_uid) for image in images])
-    shared = shared_groups(result.grid)
+    _describe_image(ds, placement.grid, description, len(frames))
+    describe_origin(ds, placement.grid, source.header)
+    describe_dimensions(ds, result, placement, dimensions_of(frames, placement.slices))
+    describe_references(ds, source, placement.instances)
+    shared = shared_groups(placement.grid)
     shared.FrameVOILUTSequence = [_window()]
     shared.RealWorldValueMappingSequence = [_meaning(description)]
     shared.PixelValueTransformationSequence = [_identity()]
@@ -71,9 +79,9 @@ def encode_parametric_map(
     shared.FrameAnatomySequence = [_anatomy(description, result)]
     ds.SharedFunctionalGroupsSequence = [shared]
     elements = encoded_dataset(ds, declared) | identity(source.header, declared)
-    elements[tag_of("PerFrameFunctionalGroupsSequence")] = functional_groups(frames, images, {})
+    elements[tag_of("PerFrameFunctionalGroupsSequence")] = functional_groups(frames, placement.slices, {})
     yield from part10(ds.SOPClassUID, ds.SOPInstanceUID, elements)
-    _, rows, columns = result.grid.shape
+    _, rows, columns = placement.grid.shape
     planes = (np.ascontiguousarray(values[frame.slice_index], "<f4").data.cast("B") for frame in frames)
     yield from pixel_data("OF", 4 * rows * columns * len(frames), planes, tag=_FLOAT_PIXEL_DATA)
 
@@ -84,9 +92,9 @@ def _slices(findings: Findings, segment: int) -> range:
     return range(filled[0], filled[-1] + 1) if filled else range(0)
 
 
-def _describe_image(ds: Dataset, result: Result, description: SegmentDescription, frames: int) -> None:
+def _describe_image(ds: Dataset, grid: Grid | Raster, description: SegmentDescription, frames: int) -> None:
     """Parametric Map Image Module and what goes with it (PS3.3 C.8.32.2, C.7.6.16, C.7.6.24)."""
-    _, ds.Rows, ds.Columns = result.grid.shape
+    _, ds.Rows, ds.Columns = grid.shape
     ds.ImageType = _FRAME_TYPE
     ds.NumberOfFrames = frames
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.BitsAllocated = 1, "MONOCHROME2", 32

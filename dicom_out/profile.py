@@ -24,6 +24,8 @@ class Options:
     text: Literal["basic", "enhanced", "comprehensive"] = "basic"
     empty_frames: bool = False
     """Keep the frames of a SEG that have no pixel, for viewers that place frames by counting them."""
+    grid: Literal["source", "regular"] = "source"
+    """Where the masks and probabilities of a resampled result lie; the regular grid is a volume for every reader."""
     max_frames: int = 0
     """Split a SEG that has more frames into several instances, by segments; 0: never."""
     preliminary: Literal["", "preliminary", "final"] = ""
@@ -71,8 +73,9 @@ BUILT_IN: Mapping[str, Profile] = {
         Profile(
             name="slicer",
             objects=("SEG", "SR", "PMAP"),
-            options=Options(report="comprehensive"),
-            why="3D Slicer reads through dcmqi: SEG, TID 1500 in any SR class, and parametric maps of probabilities.",
+            options=Options(report="comprehensive", grid="regular"),
+            why="3D Slicer reads through dcmqi: SEG, TID 1500 in any SR class, and parametric maps of probabilities. "
+            "Dcmqi makes no volume of tilted or unevenly spaced slices: there it gets the regular grid.",
         ),
         Profile(
             name="pacs-basic",

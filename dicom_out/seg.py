@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -17,10 +16,11 @@ from dicom_out.encoding import encoded_dataset, part10, tag_of
 from dicom_out.frames import Dimension, dimensions_of, functional_groups
 from dicom_out.general import describe_loss, describe_references
 from dicom_out.identity import identity
+from dicom_out.placement import Placement
 from dicom_out.segoptions import LABEL_MAP_STORAGE, SegType
 from dicom_out.segpixels import Piece, encoded_pixels, pixel_bytes
 from dicom_out.segplan import FULL, SegPart
-from dicom_out.source import Source, SourceImage, string_values
+from dicom_out.source import Source, string_values
 from domain.codes import Code
 from domain.engine import EngineManifest, derived_uid
 from domain.findings import SegmentDescription
@@ -41,6 +41,7 @@ def encode_seg(
     source: Source,
     *,
     part: SegPart,
+    placement: Placement,
     declared: tuple[str, ...],
     rle: bool = False,
 ) -> Iterator[Piece]:
@@ -52,6 +53,8 @@ def encode_seg(
         Series, equipment and time as ``derived.empty_object`` returns them; is completed.
     part
         Which instance of the segmentation, as ``segplan.plan_seg`` returns it.
+    placement
+        Where its slices lie.
     declared
         Character set of the object.
     rle
@@ -59,38 +62,26 @@ def encode_seg(
     """
     rle = rle and part.type is not SegType.BINARY
     ds.SOPClassUID = SOP_CLASSES[part.type]
-    images = images_of(result, source)
-    _describe_image(ds, result, source, part)
-    describe_dimensions(ds, result, dimensions_of(part.frames, images))
-    describe_references(ds, source, [(image.sop_class_uid, image.sop_instance_uid) for image in images])
+    _describe_image(ds, result, source, part, placement.grid)
+    describe_dimensions(ds, result, placement, dimensions_of(part.frames, placement.slices))
+    describe_references(ds, source, placement.instances)
     described = [
         _segment(part.number_of(number), number, result, source.series_instance_uid) for number in part.segments
     ]
     ds.SegmentSequence = [*([_background()] if part.type is SegType.LABELMAP else []), *described]
-    ds.SharedFunctionalGroupsSequence = [shared_groups(result.grid)]
+    ds.SharedFunctionalGroupsSequence = [shared_groups(placement.grid)]
     elements = encoded_dataset(ds, declared) | identity(source.header, declared)
     numbers = {number: part.number_of(number) for number in part.segments}
-    elements[tag_of("PerFrameFunctionalGroupsSequence")] = functional_groups(part.frames, images, numbers)
-    _, rows, columns = result.grid.shape
+    elements[tag_of("PerFrameFunctionalGroupsSequence")] = functional_groups(part.frames, placement.slices, numbers)
+    _, rows, columns = placement.grid.shape
     syntax = RLELossless if rle else ExplicitVRLittleEndian
     yield from part10(ds.SOPClassUID, ds.SOPInstanceUID, elements, transfer_syntax=syntax)
     yield from encoded_pixels(part, pixels=rows * columns, rle=rle)
 
 
-def images_of(result: Result, source: Source) -> tuple[SourceImage, ...]:
-    """Return the image behind each slice or frame of the grid.
-
-    Findings on images without patient coordinates lie on the first of them, whatever its header says of a place.
-    """
-    images = source.images[: result.grid.shape[0]]
-    if isinstance(result.grid, Raster):
-        return tuple(replace(image, position=None) for image in images)
-    return images
-
-
-def _describe_image(ds: Dataset, result: Result, source: Source, part: SegPart) -> None:
+def _describe_image(ds: Dataset, result: Result, source: Source, part: SegPart, grid: Grid | Raster) -> None:
     """Segmentation Image and Multi-frame Modules (PS3.3 C.8.20.2, C.7.6.16)."""
-    _, ds.Rows, ds.Columns = result.grid.shape
+    _, ds.Rows, ds.Columns = grid.shape
     ds.ImageType = ["DERIVED", "PRIMARY"]
     ds.NumberOfFrames = len(part.frames)
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -104,7 +95,7 @@ def _describe_image(ds: Dataset, result: Result, source: Source, part: SegPart) 
     ds.ContentLabel = "SEGMENTATION"
     ds.ContentDescription = result.manifest.title[:64]
     ds.ContentCreatorName = f"{ds.Manufacturer}^Gateway"
-    describe_origin(ds, result.grid, source.header)
+    describe_origin(ds, grid, source.header)
 
 
 def describe_origin(ds: Dataset, grid: Grid | Raster, header: Dataset) -> None:
@@ -119,9 +110,9 @@ def describe_origin(ds: Dataset, grid: Grid | Raster, header: Dataset) -> None:
     _describe_body_part(ds, header)
 
 
-def describe_dimensions(ds: Dataset, result: Result, dimensions: Sequence[Dimension]) -> None:
+def describe_dimensions(ds: Dataset, result: Result, placement: Placement, dimensions: Sequence[Dimension]) -> None:
     """Multi-frame Dimension Module (PS3.3 C.7.6.17)."""
-    organisation = derived_uid("dimensions", result.job_id)
+    organisation = derived_uid("dimensions", result.job_id, *(["regular"] if placement.is_resampled else []))
     ds.DimensionOrganizationSequence = [Dataset()]
     ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = organisation
     ds.DimensionIndexSequence = [_dimension(organisation, item) for item in dimensions]

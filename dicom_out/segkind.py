@@ -8,6 +8,7 @@ from dicom_out.kind import Check, Encoded, Order, Work
 from dicom_out.profile import Options
 from dicom_out.seg import encode_seg
 from dicom_out.segoptions import SegOptions, SegType
+from dicom_out.verify_regular import placed
 from dicom_out.verify_seg import CheckedSeg, check_seg
 
 
@@ -28,7 +29,7 @@ def seg_applies(kind: SegType) -> Callable[[Work, Options], bool]:
     """
 
     def applies(work: Work, options: Options) -> bool:
-        return any(part.type is kind for part in work.seg_parts(seg_options(kind, options)))
+        return any(part.type is kind for part in work.seg_parts(seg_options(kind, options), options.grid))
 
     return applies
 
@@ -38,10 +39,16 @@ def seg_encoder(kind: SegType) -> Callable[[Order], Iterator[Encoded]]:
 
     def encode(order: Order) -> Iterator[Encoded]:
         wanted = seg_options(kind, order.options)
-        for part in order.work.seg_parts(wanted):
+        for part in order.work.seg_parts(wanted, order.options.grid):
             number = part.index + 1
             pieces = encode_seg(
-                order.begin(number), order.result, order.source, part=part, declared=order.declared, rle=wanted.rle
+                order.begin(number),
+                order.result,
+                order.source,
+                part=part,
+                placement=order.work.placement(order.options.grid),
+                declared=order.declared,
+                rle=wanted.rle,
             )
             yield Encoded(
                 pieces=pieces,
@@ -55,4 +62,4 @@ def seg_encoder(kind: SegType) -> Callable[[Order], Iterator[Encoded]]:
 
 def verify_seg(check: Check) -> CheckedSeg:
     """Compare the instances of a segmentation with the findings."""
-    return check_seg(check.objects, check.result, check.slices)
+    return check_seg(check.objects, *placed(check))

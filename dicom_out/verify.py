@@ -6,7 +6,7 @@ from the source files, and both are compared with the findings in patient millim
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from dicom_out.kind import Check, Kind
 from dicom_out.package import Piece
 from dicom_out.verify_analysed import check_analysed
 from dicom_out.verify_frames import voxel_counts
+from dicom_out.verify_groups import Image
 from dicom_out.verify_seg import CheckedSeg
 from domain.errors import VerificationFailed
 from domain.image import Raster
@@ -63,6 +64,23 @@ class SourceSlices:
     frame_of_reference_uid: str = field(repr=False)
     positions_mm: npt.NDArray[np.float64] = field(repr=False)
     """Shape ``(slices, 3)``."""
+
+    @property
+    def count(self) -> int:
+        """How many slices there are."""
+        return len(self.sop_instance_uids)
+
+    def image(self, k: int) -> Image:
+        """Return the instance of a slice, and its frame there."""
+        return self.sop_instance_uids[k], self.frame_numbers[k]
+
+    def instances(self, count: int) -> Set[str]:
+        """Return the instances of the first ``count`` slices."""
+        return set(self.sop_instance_uids[:count])
+
+    def accounts_for(self, k: int, images: tuple[Image, ...], *, is_resampled: bool) -> bool:
+        """Tell whether ``images`` are the one image of slice ``k``, with its pixels where they are."""
+        return images == (self.image(k),) and not is_resampled
 
 
 def verify(result: Result, objects: Sequence[ResultObject], pieces: Sequence[Piece]) -> None:

@@ -17,7 +17,7 @@ from domain.errors import VerificationFailed
 
 _GROUPS = Tag(0x52009230)
 _DERIVATION, _CONTENT, _POSITION, _SEGMENT = 0x00089124, 0x00209111, 0x00209113, 0x0062000A
-_SOURCES, _INSTANCE, _FRAME = 0x00082112, 0x00081155, 0x00081160
+_SOURCES, _INSTANCE, _FRAME, _PRESERVED = 0x00082112, 0x00081155, 0x00081160, 0x0028135A
 _IMAGE_POSITION, _TIME, _NUMBER = 0x00200032, 0x00209128, 0x0062000B
 _PLACING = frozenset({0x00209113, 0x00209116, 0x00289110})
 _ITEM = b"\xfe\xff\x00\xe0"
@@ -34,6 +34,8 @@ class FrameFacts:
 
     images: tuple[Image, ...] = field(repr=False)
     """The source images that it names, each an instance and its frame where there is one (PS3.3 10.8)."""
+    is_resampled: bool
+    """Whether it says that its pixels lie elsewhere than those of the images."""
     position: tuple[float, ...] | None = field(repr=False)
     time: int | None
     """Temporal Position Index; only of a frame without a place, as it differs from frame to frame."""
@@ -53,8 +55,10 @@ def frame_facts(ds: Dataset) -> Iterator[FrameFacts]:
     decode = _Decoder()
     for item in _items(_value(ds)):
         elements = dict(_elements(item))
+        images, is_resampled = decode(elements.get(_DERIVATION), _sources) or ((), False)
         yield FrameFacts(
-            images=decode(elements.get(_DERIVATION), _images) or (),
+            images=images,
+            is_resampled=is_resampled,
             position=decode(elements.get(_POSITION), _position),
             time=None if _POSITION in elements else decode(elements.get(_CONTENT), _time),
             segment=decode(elements.get(_SEGMENT), _segment),
@@ -82,10 +86,11 @@ class _Decoder:
         return cast("Found", self._known[element])
 
 
-def _images(element: bytes) -> tuple[Image, ...]:
-    sources = (item for derived in _children(element) for item in _children(derived[_SOURCES]))
+def _sources(element: bytes) -> tuple[tuple[Image, ...], bool]:
+    sources = [item for derived in _children(element) for item in _children(derived[_SOURCES])]
     named = ((_text(item[_INSTANCE]), _text(item.get(_FRAME, b""))) for item in sources)
-    return tuple((uid, int(frame) if frame else None) for uid, frame in named)
+    is_resampled = any(_text(item.get(_PRESERVED, b"")) != "YES" for item in sources)
+    return tuple((uid, int(frame) if frame else None) for uid, frame in named), is_resampled
 
 
 def _position(element: bytes) -> tuple[float, ...]:

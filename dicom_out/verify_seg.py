@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from dicom_out.verify_frames import Comparison, frames_in, mask_of, voxel_counts
-from dicom_out.verify_groups import FrameFacts, frame_facts
+from dicom_out.verify_frames import Comparison, frames_in, voxel_counts
+from dicom_out.verify_groups import FrameFacts, Image, frame_facts
 from domain.codes import Code
 from domain.errors import VerificationFailed
 from domain.findings import Findings, SegmentDescription
@@ -34,20 +34,23 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Slices(Protocol):
-    """What the source files say; see ``verify.SourceSlices``."""
+    """The slices on which something lies, and the images behind them; see ``verify.SourceSlices``."""
 
     @property
-    def sop_instance_uids(self) -> tuple[str, ...]: ...
-    @property
-    def sop_class_uids(self) -> tuple[str, ...]: ...
-    @property
-    def frame_numbers(self) -> tuple[int | None, ...]: ...
+    def count(self) -> int: ...
     @property
     def series_instance_uid(self) -> str: ...
     @property
     def frame_of_reference_uid(self) -> str: ...
     @property
     def positions_mm(self) -> FloatArray: ...
+    def instances(self, count: int) -> Set[str]:
+        """Return the SOP Instance UIDs behind the first ``count`` slices."""
+        ...
+
+    def accounts_for(self, k: int, images: tuple[Image, ...], *, is_resampled: bool) -> bool:
+        """Tell whether slice ``k`` was made from these images, and from their pixels where they are."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,14 +61,6 @@ class CheckedSeg:
     """Where each segment is: SOP Instance UID and Segment Number."""
     tracking: dict[int, tuple[str, str]] = field(repr=False)
     """Tracking ID and UID of each segment."""
-    voxels: dict[int, int]
-    """Of each segment that has any."""
-    spacing_mm: tuple[float, float] | None
-    """Between rows, then between columns; ``None`` where the images have no patient coordinates."""
-    slices: dict[tuple[str, int | None], int] = field(repr=False)
-    """Index of the slice by source instance and its frame."""
-    findings: Findings = field(repr=False)
-    """What was compared with the file, voxel by voxel."""
     frames: dict[tuple[str, int], tuple[int, int]] = field(repr=False, default_factory=dict)
     """Slice, from 0, and segment (0: all) of each frame, from 1, of each instance."""
 
@@ -73,11 +68,6 @@ class CheckedSeg:
     def sop_instance_uids(self) -> frozenset[str]:
         """The instances."""
         return frozenset(uid for uid, _ in self.segments.values())
-
-    def mask(self, image: tuple[str, int | None], number: int) -> BoolArray | None:
-        """Return the pixels of a segment on a source image; ``None`` where it is none of the images."""
-        k = self.slices.get(image)
-        return None if k is None else mask_of(self.findings, number, k)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,7 +97,7 @@ def check_seg(seg: Dataset | Sequence[Dataset], result: Result, slices: Slices) 
     parts = [seg] if isinstance(seg, Dataset) else list(seg)
     findings, shape = result.findings, result.grid.shape
     for arrays in (findings.masks, findings.probabilities, () if findings.labels is None else (findings.labels,)):
-        if arrays and (arrays[0].shape != shape or len(slices.sop_instance_uids) < shape[0]):
+        if arrays and (arrays[0].shape != shape or slices.count < shape[0]):
             raise VerificationFailed("Findings, grid and source do not have the same number of slices.")
     tracking, segments = _check_segments(parts, findings.segments)
     fractional = any(part.SegmentationType == "FRACTIONAL" for part in parts)
@@ -129,23 +119,8 @@ def check_seg(seg: Dataset | Sequence[Dataset], result: Result, slices: Slices) 
     return CheckedSeg(
         segments=segments,
         tracking=tracking,
-        voxels=_sums(voxels),
-        spacing_mm=None if place is None else (place.row_mm, place.column_mm),
-        slices={_image(slices, k): k for k in range(shape[0])},
-        findings=findings,
         frames=frames,
     )
-
-
-def _sums(voxels: dict[tuple[int, int], int]) -> dict[int, int]:
-    sums: dict[int, int] = {}
-    for (number, _), count in voxels.items():
-        sums[number] = sums.get(number, 0) + count
-    return sums
-
-
-def _image(slices: Slices, k: int) -> tuple[str, int | None]:
-    return slices.sop_instance_uids[k], slices.frame_numbers[k]
 
 
 def _check_picture(seg: Dataset, raster: Raster) -> None:
@@ -241,7 +216,7 @@ def _compare(
     numbers = np.array([0, *described])
     known: dict[tuple[object, ...], int] = {}
     for number, (facts, frame) in enumerate(zip(frame_facts(seg), frames_in(seg), strict=True), 1):
-        place = (facts.images, facts.position, facts.time)
+        place = (facts.images, facts.is_resampled, facts.position, facts.time)
         if place not in known:
             if isinstance(grid, Raster) and facts.is_placed:
                 raise VerificationFailed(_CLAIMED)
@@ -263,14 +238,18 @@ def _compare(
 def slice_of(number: int, facts: FrameFacts, grid: Grid | Raster, slices: Slices, *, what: str = "SEG") -> int:
     """Return the slice of the source on which a frame lies by its position, or without coordinates by its source."""
     if isinstance(grid, Raster):
-        k = next((k for k in range(grid.shape[0]) if facts.images == (_image(slices, k),)), -1)
+        k = next((k for k in range(grid.shape[0]) if _shows(facts, k, slices)), -1)
         if k >= 0 and grid.shape[0] > 1 and facts.time != k + 1:
             raise VerificationFailed(f"{what}: frame {number} has another time than its source image.")
     else:
         k = _slice_at(number, facts.position or (), grid, slices, what)
-    if k < 0 or facts.images != (_image(slices, k),):
+    if k < 0 or not _shows(facts, k, slices):
         raise VerificationFailed(f"{what}: frame {number} names another source image than the one at its position.")
     return k
+
+
+def _shows(facts: FrameFacts, k: int, slices: Slices) -> bool:
+    return slices.accounts_for(k, facts.images, is_resampled=facts.is_resampled)
 
 
 def _slice_at(number: int, position: tuple[float, ...], grid: Grid, slices: Slices, what: str) -> int:
@@ -323,5 +302,5 @@ def check_referenced_series(seg: Dataset, slices: Slices, images: int, *, what: 
         if series.SeriesInstanceUID == slices.series_instance_uid
         for item in series.ReferencedInstanceSequence
     }
-    if listed != set(slices.sop_instance_uids[:images]):
+    if listed != slices.instances(images):
         raise VerificationFailed(f"{what}: ReferencedSeriesSequence does not list the source's instances.")

@@ -240,6 +240,7 @@ class ProfileSection(Section):
     compression: Literal["none", "rle"] | None = None
     report: Literal["comprehensive-3d", "comprehensive"] | None = None
     text: Literal["basic", "enhanced", "comprehensive"] | None = None
+    grid: Literal["source", "regular"] | None = None
     empty_frames: bool | None = None
     max_frames: Annotated[int, Field(ge=0)] | None = None
     preliminary: Literal["", "preliminary", "final"] | None = None
