@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from domain.errors import ConfigurationError
@@ -23,6 +24,21 @@ def run_folder(store: Path) -> Path:
     folder = store / "run"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def check_writable(store: Path) -> None:
+    """Make the folder and write in it, before any part starts and each says for itself that it cannot.
+
+    Raises
+    ------
+    ConfigurationError
+        The store cannot be made or written.
+    """
+    try:
+        with TemporaryFile(dir=run_folder(store)):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"store.path: {store} cannot be written: {error.strerror}") from error
 
 
 @contextmanager

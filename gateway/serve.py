@@ -17,7 +17,7 @@ from gateway.devices import gpu_queues
 from gateway.logs import set_up_logs
 from gateway.names import foreign_packages
 from gateway.process import PREPARE, ROLES
-from gateway.runfiles import StatusFile, only_supervisor
+from gateway.runfiles import StatusFile, check_writable, only_supervisor
 from gateway.supervisor import ChildState, ChildStatus, ProcessSpec, Supervisor
 from store.secret import installation_secret
 
@@ -41,6 +41,7 @@ def serve(config: Config, file: Path | None = None) -> None:
     check_names()
     store = config.store.path
     os.umask(0o077)  # for the store, and for the parts that inherit it
+    check_writable(store)
     set_up_logs(level=config.log.level, style=config.log.format, key=installation_secret(store), process="serve")
     stop, at_once = threading.Event(), threading.Event()
     _on_signals(stop, at_once)
@@ -82,6 +83,7 @@ def serve_role(config: Config, role: str, file: Path | None = None) -> None:
     check_names()
     store = config.store.path
     os.umask(0o077)
+    check_writable(store)
     set_up_logs(level=config.log.level, style=config.log.format, key=installation_secret(store), process="serve")
     stop, at_once = threading.Event(), threading.Event()
     _on_signals(stop, at_once)

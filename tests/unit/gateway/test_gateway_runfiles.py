@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import ConfigurationError
-from gateway.runfiles import StatusFile, only_supervisor, read_status
+from gateway.runfiles import StatusFile, check_writable, only_supervisor, read_status
 from gateway.supervisor import ChildState, ChildStatus
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,3 +80,15 @@ def test_the_lock_is_named_after_the_setting(tmp_path: Path) -> None:
         only_supervisor(tmp_path),
     ):
         pass
+
+
+def test_a_store_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with pytest.raises(ConfigurationError, match=r"^store\.path: .*store cannot be written: Not a directory$"):
+        check_writable(blocked / "store")
+
+
+def test_a_check_of_the_store_leaves_nothing_but_its_folder(tmp_path: Path) -> None:
+    check_writable(tmp_path / "store")
+    assert [path.name for path in (tmp_path / "store").rglob("*")] == ["run"]
