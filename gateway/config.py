@@ -206,7 +206,7 @@ def _file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 _SAID: dict[str, str] = {
     "missing": "is required",
-    "string_pattern_mismatch": "is not of the required form",
+    "too_short": "must have at least one entry",
     "union_tag_not_found": 'kind = "dimse" or "stow" is required',
     "union_tag_invalid": 'kind must be "dimse" or "stow"',
 }
@@ -300,7 +300,7 @@ def _unknown_profiles(raw: Mapping[str, Any], engines: Collection[str]) -> Itera
     for index, destination in enumerate(_entries(raw, "destinations")):
         name = destination.get("profile", "default")
         if isinstance(name, str) and name not in (*BUILT_IN, *own):
-            known = ", ".join([*BUILT_IN, *sorted(own)])
+            known = ", ".join([*BUILT_IN, *sorted(set(own) - set(BUILT_IN))])
             yield f"destinations[{index}].profile", f'no profile called "{name}"; known: {known}'
 
 

@@ -18,7 +18,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    StringConstraints,
     model_validator,
 )
 
@@ -61,13 +60,18 @@ def _network(value: str) -> str:
     return value
 
 
-def _device(value: str) -> str:
-    if not re.fullmatch(r"(auto|cpu|mps|cuda(:[0-9]{1,3})?)?", value):
-        raise ValueError("must be auto, cpu, mps, cuda or cuda:<number>")
-    return value
+def _form(pattern: str, said: str) -> AfterValidator:
+    """Take what matches ``pattern``; ``said`` tells in words what is wanted."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(said)
+        return value
+
+    return AfterValidator(check)
 
 
-AeTitle = Annotated[str, StringConstraints(pattern=r"^[ -\[\]-~]{1,16}$")]
+AeTitle = Annotated[str, _form(r"[ -\[\]-~]{1,16}", "must be 1 to 16 ASCII characters without backslash")]
 """Default repertoire without backslash and control characters, at most 16 (PS3.5 Table 6.2-1, AE)."""
 AeTitles = Annotated[tuple[AeTitle, ...], BeforeValidator(_as_list)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
@@ -77,9 +81,15 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 PeerAddress = Annotated[tuple[str, Annotated[int, Field(ge=1, le=65535)]], BeforeValidator(_host_and_port)]
 """Written ``host:port``."""
 Seconds = Annotated[float, Field(gt=0)]
-Uid = Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d*)(\.(0|[1-9]\d*))+$", max_length=64)]
+Uid = Annotated[
+    str,
+    _form(r"(?=.{3,64}\Z)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+", "must be a UID of at most 64 characters"),
+]
 Uids = Annotated[tuple[Uid, ...], BeforeValidator(_as_list)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f/\\]+$")]
+Name = Annotated[
+    str,
+    _form(r"[^\x00-\x1f/\\]{1,64}", "must be 1 to 64 characters without slash, backslash and control characters"),
+]
 
 
 class Section(BaseModel):
@@ -218,7 +228,7 @@ class StowDestination(Section):
     name: Name
     kind: Literal["stow"]
     profile: str = "default"
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/]")]
+    url: Annotated[str, _form(r"https?://[^/].*", "must begin with http:// or https:// and a host")]
     token: SecretStr = SecretStr("")
     username: str = ""
     password: SecretStr = SecretStr("")
@@ -285,7 +295,8 @@ class DrawingSection(Section):
     calling_ae_titles: AeTitles = ()
     names: Texts = ()
     finding_codes: Annotated[
-        tuple[Annotated[str, StringConstraints(pattern=r"^[^:]+:[^:]+$")], ...], BeforeValidator(_as_list)
+        tuple[Annotated[str, _form(r"[^:]+:[^:]+", "must be scheme:code, e.g. SCT:108369006")], ...],
+        BeforeValidator(_as_list),
     ] = ()
 
 
@@ -347,7 +358,9 @@ class EngineSection(Section):
 
     enabled: bool = True
     weights: Path | None = None
-    device: Annotated[str, AfterValidator(_device)] = ""
+    device: Annotated[
+        str, _form(r"(auto|cpu|mps|cuda(:[0-9]{1,3})?)?", "must be auto, cpu, mps, cuda or cuda:<number>")
+    ] = ""
     deadline_s: Annotated[int, Field(gt=0)] | None = None
     """A case that runs longer is taken to hang; default: what the engine declares."""
     base_model: str = ""

@@ -102,7 +102,7 @@ class Route:
         yield _none_of("SeriesDescription", facts.series_description, self.exclude_series_description)
         yield _one_of("calling AE title", facts.sender, self.calling_ae_titles)
         if facts.instances < self.min_instances:
-            yield Verdict(Answer.NO, f"has {facts.instances} instances, fewer than {self.min_instances}")
+            yield Verdict(Answer.NO, f"has {facts.instances} of at least {self.min_instances} instances")
         yield self._thickness(facts)
 
     def _thickness(self, facts: SeriesFacts) -> Verdict:
@@ -125,10 +125,14 @@ def _one_of(what: str, value: str | None, wanted: tuple[str, ...]) -> Verdict:
         return YES
     if not value:
         return Verdict(Answer.UNKNOWN, f"{what} is absent")
-    return Verdict(Answer.NO, f"{what} is not one of the route's")
+    return Verdict(Answer.NO, f"{what} is not one of the route's ({_said(wanted)})")
 
 
 def _none_of(what: str, value: str | None, unwanted: tuple[str, ...]) -> Verdict:
     if unwanted and value and _matches(value, unwanted):
         return Verdict(Answer.NO, f"{what} is excluded by the route")
     return YES
+
+
+def _said(wanted: tuple[str, ...]) -> str:
+    return ", ".join(entry or "absent" for entry in wanted)

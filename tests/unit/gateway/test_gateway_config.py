@@ -140,7 +140,7 @@ def test_reports_every_fault_at_once_with_its_path(tmp_path: Path) -> None:
         "scp.prot: unknown setting; did you mean port?",
         "scp.port: must be less than or equal to 65535",
         "http.host: listens beyond this machine: set http.token, or http.allow_unauthenticated = true",
-        "destinations[0].ae_title: is not of the required form",
+        "destinations[0].ae_title: must be 1 to 16 ASCII characters without backslash",
         'destinations[1]: kind must be "dimse" or "stow"',
         'destinations[1].name: "a" is the name of destinations[0] already',
         'routes[0].engine: no engine called "nodul"; known: lungs',
@@ -151,6 +151,50 @@ def test_reports_every_fault_at_once_with_its_path(tmp_path: Path) -> None:
     assert any(fault.startswith("scp.addresses[0]:") for fault in found)
     assert any(fault.startswith("completeness.quiet_s:") for fault in found)
     assert len(found) == 12
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        (
+            '[[destinations]]\nname = "w"\nkind = "stow"\nurl = "ftp://x"',
+            "destinations[0].url: must begin with http:// or https:// and a host",
+        ),
+        (
+            '[scp]\nprivate_sop_classes = ["1.02"]',
+            "scp.private_sop_classes[0]: must be a UID of at most 64 characters",
+        ),
+        (
+            '[[routes]]\nname = "a/b"\nengine = "lungs"',
+            "routes[0].name: must be 1 to 64 characters without slash, backslash and control characters",
+        ),
+        ("[profiles.x]\nobjects = []", "profiles.x.objects: must have at least one entry"),
+        (
+            '[[routes]]\nname = "a"\nengine = "lungs"\nprompts_from_dicom = { finding_codes = ["108369006"] }',
+            "routes[0].prompts_from_dicom.finding_codes[0]: must be scheme:code, e.g. SCT:108369006",
+        ),
+    ],
+)
+def test_a_fault_says_what_is_wanted_in_words(tmp_path: Path, toml: str, said: str) -> None:
+    assert faults(tmp_path, toml) == [said]
+
+
+def test_a_profile_that_hides_a_built_in_one_is_not_listed_twice(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path,
+        """
+        [profiles.ohif]
+        base = "default"
+        [[destinations]]
+        name = "a"
+        kind = "stow"
+        url = "http://x"
+        profile = "oif"
+        """,
+    )
+    assert (
+        'destinations[0].profile: no profile called "oif"; known: default, ohif, weasis, slicer, pacs-basic' in found
+    )
 
 
 def test_an_unknown_section_in_the_environment_is_a_fault(tmp_path: Path) -> None:

@@ -78,3 +78,8 @@ def test_reasons_quote_no_value_of_the_header() -> None:
         Route(name="r", engine="e", body_part_examined=("CHEST",)),
     ):
         assert "CANARY" not in route.match(facts).reason
+
+
+def test_a_no_says_what_the_route_takes() -> None:
+    route = Route(name="r", engine="lungs", modality=("MR", ""), min_instances=20)
+    assert route.match(CHEST).reason == "Modality is not one of the route's (MR, absent)"
