@@ -220,7 +220,8 @@ def _fault(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
     if detail["type"] == "extra_forbidden":
         return path, "unknown setting" + _meant(str(parts[-1]), _keys(parts))
     said = _SAID.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
-    return path, said.replace("Input should be", "must be").replace("String should", "must")
+    said = said.replace("Input should be", "must be").replace("String should", "must")
+    return path, re.sub(r"a valid dictionary or instance of \w+", "a table", said)  # names of ours mean nothing there
 
 
 def _keys(parts: list[Any]) -> list[str]:

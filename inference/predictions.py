@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 REQUEST, ANSWER, RESULT = "request.json", "answer.json", "result.bin"
 
 
+_LONGEST_PAUSE_S = 60.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """An HTTP answer: JSON, or bytes of another type."""
@@ -57,6 +60,8 @@ class Predictions:
         Questions without an answer that are kept; further ones are told to come again.
     keep_s
         How long an answer is kept.
+    first_pause_s
+        Before an answer for which there was no room is written again; the pause doubles, up to a minute.
     """
 
     def __init__(
@@ -67,12 +72,14 @@ class Predictions:
         most: int,
         keep_s: float,
         clock: Callable[[], float] = time.time,
+        first_pause_s: float = 1.0,
     ) -> None:
         self._folder = folder
         self._answer = answer
         self._most = most
         self._keep_s = keep_s
         self._clock = clock
+        self._first_pause_s = first_pause_s
         self._changed = threading.Condition()
         self._running = ""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -144,10 +151,9 @@ class Predictions:
                 key = self._running = self._waiting[0]
             try:
                 self._work_on(key)
-            except OSError as error:
-                # The disk is full or gone: the question stays, and is asked again when there may be room.
-                log.warning("answer cannot be kept", extra={"errno": error.errno})
-                time.sleep(1)
+            except OSError as error:  # the disk is gone: the question stays
+                log.warning("question cannot be read", extra={"errno": error.errno})
+                time.sleep(_LONGEST_PAUSE_S)
                 continue
             finally:
                 self._running = ""
@@ -164,12 +170,23 @@ class Predictions:
             answered = _UNREADABLE
         else:
             answered = self._answer(body, lambda: not (folder / REQUEST).exists())
-        if not (folder / REQUEST).exists():
-            return
-        if answered.content_type:
-            _write(folder, RESULT, answered.content)
+        self._keep(answered, folder)
+
+    def _keep(self, answered: Answered, folder: Path) -> None:
+        """Write an answer; while there is no room for it, it is held and written when there is."""
         said = {"status": answered.status, "body": answered.body, "content_type": answered.content_type}
-        _write(folder, ANSWER, json.dumps(said).encode())
+        pause_s = self._first_pause_s
+        while (folder / REQUEST).exists():  # otherwise it was withdrawn
+            try:
+                if answered.content_type:
+                    _write(folder, RESULT, answered.content)
+                _write(folder, ANSWER, json.dumps(said).encode())
+            except OSError as error:
+                log.warning("answer cannot be kept yet", extra={"errno": error.errno, "pause_s": pause_s})
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                return
 
     def _forget_old(self) -> None:
         """Remove answers that nobody fetched in time, and what a crash left half written."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from domain.errors import EngineUnavailable
+from inference import predictions as predictions_module
 from inference.predictions import Answered, Predictions
 
 Asking = Callable[[Any, Callable[[], bool]], Answered]
@@ -158,3 +159,31 @@ def test_a_question_that_the_disk_damaged_is_answered_with_that(tmp_path: Path) 
     answer = later.answer(folder.name)
     assert answer is not None
     assert "cannot be read again" in str(answer.body["details"])
+
+
+def test_an_answer_without_room_is_held_and_written_when_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    full = threading.Event()
+    full.set()
+    write = predictions_module._write
+
+    def into_a_full_disk(folder: Path, name: str, data: bytes) -> None:
+        if full.is_set() and name == predictions_module.ANSWER:
+            raise OSError(28, "no space")
+        write(folder, name, data)
+
+    def answer(body: Any, cancelled: Callable[[], bool]) -> Answered:
+        asked.append(body)
+        return echo(body, cancelled)
+
+    monkeypatch.setattr(predictions_module, "_write", into_a_full_disk)
+    later = predictions(tmp_path, answer, first_pause_s=0.01)
+    key = later.accept(b"{}")
+    until(lambda: len(asked) == 1)
+    time.sleep(0.1)
+    assert later.state(key) == "running"
+    full.clear()
+    until(lambda: later.state(key) == "done")
+    assert len(asked) == 1
