@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,6 @@ from volume.pixel_format import HOUNSFIELD, unit_of
 from volume.pixels import (
     Frame,
     LastDataset,
-    Stored,
     decodes_without_lock,
     read_frame,
     stored_range,
@@ -42,7 +40,8 @@ AIR_HU = -1024
 _DECODERS = 8
 """Threads that decode compressed slices, at most; never more than there are processors to use."""
 
-_INT16 = np.iinfo(np.int16)
+_LOWEST, _HIGHEST = -(1 << 15), (1 << 15) - 1
+"""Of int16."""
 
 Voxels = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 
@@ -180,19 +179,18 @@ def _fits(header: Header, frame: Frame, slope: int, intercept: int) -> bool:
     """Tell whether all rescaled values outside padding are int16; looks at the values only where they may not be."""
 
     def is_int16(stored: int) -> bool:
-        return _INT16.min <= stored * slope + intercept <= _INT16.max
+        return _LOWEST <= stored * slope + intercept <= _HIGHEST
 
     # Rescaling is monotonic: the ends decide. What fits by BitsStored alone, or with padding, needs no closer look.
-    return all(
-        is_int16(bound) or is_int16(int(of(frame.values))) or is_int16(_end_outside_padding(frame, of))
-        for bound, of in zip(stored_range(header), (np.min, np.max), strict=True)
-    )
-
-
-def _end_outside_padding(frame: Frame, of: Callable[[Stored], Any]) -> int:
-    """Return the lowest or highest stored value outside padding, 0 where all is padding."""
-    values = frame.values if frame.padding is None else frame.values[~frame.padding]
-    return int(of(values)) if values.size else 0
+    for bound, end in zip(stored_range(header), (np.minimum, np.maximum), strict=True):
+        if is_int16(bound) or is_int16(int(end.reduce(frame.values, axis=None))):
+            continue
+        if frame.padding is None:
+            return False
+        values = frame.values[~frame.padding]
+        if values.size and not is_int16(int(end.reduce(values))):
+            return False
+    return True
 
 
 def _rescaled(header: Header, path: Path, frame: Frame) -> npt.NDArray[np.float32]:

@@ -32,7 +32,7 @@ from domain.instance import Header
 from domain.series import RefusalCode
 from volume.codecs import Wanted, decoders
 from volume.numbers import instance_numbers, listed
-from volume.pixel_span import PixelSpan, pixel_span, recorded_span, sole_frame
+from volume.pixel_span import pixel_span, read_recorded, recorded_span, sole_frame
 
 Stored = npt.NDArray[np.signedinteger | np.unsignedinteger]
 
@@ -127,11 +127,15 @@ def frame_of(header: Header, words: Stored) -> Frame:
 
     ``words`` are overwritten; BitsStored and the others are those that ``volume.pixel_format`` accepts.
     """
-    if _is_padding_stored(header):
+    bounds = _padding_range(header)
+    if bounds is None:
+        return Frame(_without_unused_bits(header, words), None)
+    lowest, highest = stored_range(header)
+    if lowest <= bounds[0] and bounds[1] <= highest:
         values = _without_unused_bits(header, words)
-        return Frame(values, _padding(header, values))
+        return Frame(values, _padding(values, *bounds))
     # A padding value that needs more than BitsStored can only have been written into the unused bits.
-    padding = _padding(header, words)
+    padding = _padding(words, *bounds)
     return Frame(_without_unused_bits(header, words), padding)
 
 
@@ -165,29 +169,31 @@ def _native_words(header: Header, path: Path, buffer: npt.NDArray[np.int16], las
     if header.transfer_syntax_uid in _IN_PLACE and dtype.itemsize == 2:
         fd = os.open(path, os.O_RDONLY)
         try:
-            span = _span(header, fd)
-            if span is not None:
-                start = _index(header) * buffer.nbytes
-                end = start + buffer.nbytes
-                if span.length < end or _fill(fd, buffer, span.offset + start) < buffer.nbytes:
-                    raise unreadable(header, "PixelData is shorter than Rows and Columns say")
+            if _is_read_in_place(header, fd, buffer.data.cast("B")):
                 return buffer.view(dtype)
         finally:
             os.close(fd)
     return _native_words_by_pydicom(header, path, buffer.shape, dtype, last)
 
 
-def _span(header: Header, fd: int) -> PixelSpan | None:
-    """Return where PixelData lies: where intake saw it, or else where a look at the file finds it."""
+def _is_read_in_place(header: Header, fd: int, view: memoryview) -> bool:
+    """Read uncompressed pixels from where intake saw them or a look at the file finds them; ``False``: neither."""
     implicit = header.transfer_syntax_uid == ImplicitVRLittleEndian
-    offset = header.pixel_data_offset
+    offset, index = header.pixel_data_offset, _index(header)
+    if offset is not None and index == 0 and read_recorded(fd, offset, view, implicit=implicit):
+        return True
     span = None if offset is None else recorded_span(fd, offset, implicit=implicit)
-    return span or pixel_span(fd, implicit=implicit)
+    span = span or pixel_span(fd, implicit=implicit)
+    if span is None:
+        return False
+    start = index * len(view)
+    if span.length < start + len(view) or _fill(fd, view, span.offset + start) < len(view):
+        raise unreadable(header, "PixelData is shorter than Rows and Columns say")
+    return True
 
 
-def _fill(fd: int, buffer: npt.NDArray[np.int16], offset: int) -> int:
-    """Read into ``buffer``; return how many bytes there were."""
-    view = buffer.data.cast("B")
+def _fill(fd: int, view: memoryview, offset: int) -> int:
+    """Read into ``view``; return how many bytes there were."""
     done = 0
     while done < len(view):
         count = os.preadv(fd, [view[done:]], offset + done)
@@ -318,16 +324,6 @@ def _padding_range(header: Header) -> tuple[int, int] | None:
     return min(one, other), max(one, other)
 
 
-def _is_padding_stored(header: Header) -> bool:
-    """Tell whether BitsStored bits can hold the padding values."""
-    bounds, (lowest, highest) = _padding_range(header), stored_range(header)
-    return bounds is None or (lowest <= bounds[0] and bounds[1] <= highest)
-
-
-def _padding(header: Header, values: Stored) -> npt.NDArray[np.bool_] | None:
-    bounds = _padding_range(header)
-    if bounds is None:
-        return None
-    low, high = bounds
+def _padding(values: Stored, low: int, high: int) -> npt.NDArray[np.bool_] | None:
     found = values == low if low == high else (values >= low) & (values <= high)
     return found if found.any() else None
