@@ -243,7 +243,7 @@ def jobs_list(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """List jobs, newest first; with --series also how far a series is that still arrives."""
+    """List jobs, newest first, and how far series are that have none yet."""
     from gateway.commands import jobs
 
     settings = _config(config)
