@@ -315,7 +315,10 @@ def weights_convert(
 @app.command("check-config", cls=PlainCommand)
 def check_config(config: ConfigFile = None) -> None:
     """Check the configuration; list every fault with its path."""
+    from gateway.runfiles import require_store
+
     settings = _config(config)
+    require_store(settings.store.path)
     routes = ", ".join(f"{route.name} ({route.engine})" for route in settings.routes) or "none"
     destinations = ", ".join(f"{item.name} ({item.profile})" for item in settings.destinations) or "none"
     print("The configuration is in order.")

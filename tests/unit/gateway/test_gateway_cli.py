@@ -55,6 +55,15 @@ def test_a_faulty_configuration_exits_with_2_and_lists_every_fault(tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
+def test_a_store_that_cannot_be_made_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = voxgate("check-config", cwd=tmp_path, VOXGATE_STORE__PATH="file/store")
+    assert done.returncode == 2
+    assert f"store.path: file/store cannot be written: {tmp_path / 'file'} is not a folder" in done.stderr
+    assert "choose another folder" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -68,6 +77,8 @@ def test_a_faulty_configuration_exits_with_2_and_lists_every_fault(tmp_path: Pat
         (["serve", "--role", "gpu"], "no engine has a CUDA device"),
         (["routes", "test", "nowhere"], "there is no such file or folder"),
         (["demo", "nowhere"], "there is no such file or folder"),
+        (["run", ".", "--out", "/proc/voxgate"], "--out: /proc/voxgate cannot be written: "),
+        (["run", ".", "--out", "out", "--preview", "/proc/a.png"], "--preview: /proc/a.png cannot be written: "),
         (["frobnicate"], "No such command"),
     ],
 )
