@@ -315,6 +315,7 @@ def weights_convert(
 @app.command("check-config", cls=PlainCommand)
 def check_config(config: ConfigFile = None) -> None:
     """Check the configuration; list every fault with its path."""
+    from gateway.commands.engines import unusable_engines
     from gateway.runfiles import require_store
 
     settings = _config(config)
@@ -323,6 +324,8 @@ def check_config(config: ConfigFile = None) -> None:
     destinations = ", ".join(f"{item.name} ({item.profile})" for item in settings.destinations) or "none"
     print("The configuration is in order.")
     print(f"routes: {routes}\ndestinations: {destinations}\nstore: {settings.store.path}")
+    for name, why_not in unusable_engines(settings).items():
+        print(f"note: nothing runs on route {name!r}: its engine cannot be used: {why_not}")
 
 
 @app.command(cls=PlainCommand)

@@ -46,6 +46,16 @@ def test_a_good_configuration_is_said_to_be_good(tmp_path: Path) -> None:
     assert "routes: lungs (lungs)" in done.stdout
 
 
+def test_a_route_whose_engine_cannot_be_used_is_noted_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "voxgate.toml").write_text(
+        '[[routes]]\nname = "chest"\nengine = "lungs"\n[engines.lungs]\nenabled = false\n'
+    )
+    done = voxgate("check-config", cwd=tmp_path)
+    assert done.returncode == 0
+    said = "note: nothing runs on route 'chest': its engine cannot be used: engines.lungs.enabled is false"
+    assert said in done.stdout
+
+
 def test_a_faulty_configuration_exits_with_2_and_lists_every_fault(tmp_path: Path) -> None:
     (tmp_path / "voxgate.toml").write_text('[scp]\nport = "x"\n[http]\nhots = "y"\n')
     done = voxgate("check-config", cwd=tmp_path)
