@@ -182,7 +182,8 @@ class Steps:
         # The cause too: a process may have died between refusing the series and telling so, and this run may succeed
         self._jobs.update(job.job_id, state=JobState.RUNNING, code="", reason="")
         began, started_at = time.perf_counter(), self._clock()
-        with unchanged(self._instances(job)):
+        drawn = self._index.instances_by_uid((job.drawing,)) if job.drawing else ()
+        with unchanged((*self._instances(job), *drawn)):
             case = self._case(job)
             assembled = time.perf_counter()
             findings = self._run_engine(job, case)

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from drawn import rectangle, report, scoord
 from factories import copied, ct_series
+from pointing import pointing, settle
 from pydicom.dataset import Dataset
 from working import Work, working
 
@@ -133,6 +135,23 @@ def test_the_file_that_names_the_patient_is_looked_at_again_before_objects_are_w
         assert only_job(work).code == "instance-damaged"
         assert not work.destination.sent
         assert not work.store.jobs.objects(only_job(work).job_id)
+
+
+def test_a_drawing_that_changed_prompts_nothing(tmp_path: Path) -> None:
+    series = ct_series(4)
+    drawing = report(series, [scoord(series[1], "POLYLINE", rectangle(3, 4, 9, 10))])
+    with pointing(tmp_path) as (work, engine):
+        work.receive([*series, drawing])
+        settle(work)
+        (job,) = (job for job in work.store.jobs.find() if job.drawing)
+        corner = np.array([3, 4], "<f4").tobytes()
+        changed_in_place(path_of(work, drawing), corner, np.array([4, 4], "<f4").tobytes())
+        work.store.jobs.update(job.job_id, state=JobState.QUEUED, attempt=2)
+        settle(work)
+        again = work.store.jobs.get(job.job_id)
+        assert again is not None
+        assert (again.state, again.code) == (JobState.FAILED, "instance-damaged")
+        assert len(engine.prompts) == 2  # the second one's answer did not count
 
 
 def test_an_untouched_series_that_lies_elsewhere_now_is_as_it_was(tmp_path: Path) -> None:
