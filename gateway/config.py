@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import json
 import os
@@ -122,6 +123,8 @@ class _Environment(PydanticBaseSettingsSource):
                 _put(read, path, value)
             elif path and path[0] in ("destinations", "routes"):
                 read[path[0]] = _json(name, value)
+            elif path and path[0] in Config.model_fields:
+                raise ConfigurationError(f"environment {name}: name a setting of it, as in {name}__KEY")
         if self._environ.get("PORT"):
             _put(read, ["http", "port"], self._environ["PORT"])
         return read
@@ -171,7 +174,11 @@ def load_config(
     except _Faulty as error:
         raw, faults = error.raw, error.faults
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{file}: not TOML: {error}") from None
+        raise ConfigurationError(f"{file}: not TOML: {error}{_byte_order_mark(file)}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{file}: not TOML: it is not encoded in UTF-8; save it so") from None
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
     faults += faults_between(raw, engines)
     if faults:
         where = f" ({file})" if file else ""
@@ -188,6 +195,11 @@ def _installed_engines() -> tuple[str, ...]:
     from inference.registry import engine_names
 
     return engine_names()
+
+
+def _byte_order_mark(file: Path | None) -> str:
+    begins_with_mark = file is not None and file.read_bytes().startswith(codecs.BOM_UTF8)
+    return "; it begins with a byte order mark: save it as UTF-8 without one" if begins_with_mark else ""
 
 
 def _file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -219,6 +231,7 @@ def _fault(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
         return path, "unknown setting" + _meant(str(parts[-1]), _keys(parts))
     said = _SAID.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
     said = said.replace("Input should be", "must be").replace("String should", "must")
+    said = re.sub(r"a valid (tuple|list)$", "a list", re.sub(r"a valid dictionary$", "a table", said))
     return path, re.sub(r"a valid dictionary or instance of \w+", "a table", said)  # names of ours mean nothing there
 
 

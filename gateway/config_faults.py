@@ -7,9 +7,11 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from dicom_out.profile import BUILT_IN
 from domain.series import StackKind
-from gateway.sections import EngineSection
+from gateway.sections import EngineSection, HttpSection, ScpSection
 
 if TYPE_CHECKING:
     from inference.manifest import EngineDeclaration
@@ -29,6 +31,7 @@ def faults_between(raw: Mapping[str, Any], engines: Collection[str]) -> Faults:
     return [
         *_twice(raw), *_unknown_names(raw, engines), *_unknown_profiles(raw), *_exposed(raw),
         *_not_for_the_engine(raw, declared), *_of_other_engines(raw, declared),
+        *_of_questions(raw, engines), *_one_port_twice(raw), *_no_database(raw),
     ]  # fmt: skip
 
 
@@ -164,3 +167,31 @@ def _of_other_engines(raw: Mapping[str, Any], engines: _Engines) -> Iterator[tup
                 yield f"engines.{name}.{key}", f"means nothing to {name}, which takes {takes}: leave it out"
             elif allowed and value not in ("", *allowed):
                 yield f"engines.{name}.{key}", f"must be one of {', '.join(allowed)}"
+
+
+def _of_questions(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator[tuple[str, str]]:
+    predict = _section(raw, "predict")
+    engine = predict.get("engine")
+    if _given(predict, "enabled") and isinstance(engine, str) and engine not in engines:
+        yield "predict.engine", _no_engine(engine, engines)
+
+
+def _one_port_twice(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Two receivers cannot listen on one port of one address; 0 lets the system choose."""
+    scp = ScpSection().model_dump() | dict(_section(raw, "scp"))
+    http = HttpSection().model_dump() | dict(_section(raw, "http"))
+    places = [(str(section["host"]), str(section["port"])) for section in (scp, http)]
+    if places[0] == places[1] and places[0][1] != "0":
+        yield "http.port", "is scp.port too: choose another for one of them"
+
+
+def _no_database(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    url = _section(raw, "database").get("url")
+    text = url.get_secret_value() if isinstance(url, SecretStr) else url
+    if not isinstance(text, str) or not text:
+        return
+    from store.database import database_fault  # who needs no other database does not wait for this
+
+    fault = database_fault(text)
+    if fault is not None:
+        yield "database.url", fault

@@ -105,10 +105,16 @@ class Section(BaseModel):
         }
 
 
+def _folder(value: Path) -> Path:
+    if value == Path() or "\0" in str(value):
+        raise ValueError("must name a folder")
+    return value
+
+
 class StoreSection(Section):
     """``[store]``."""
 
-    path: Path = Path("voxgate-data")
+    path: Annotated[Path, AfterValidator(_folder)] = Path("voxgate-data")
     low_water_mb: Annotated[int, Field(ge=0)] = 1024
     retention_days: Annotated[float, Field(ge=0)] = 0
 

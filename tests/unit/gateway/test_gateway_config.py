@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -272,6 +273,18 @@ NO_VOLUMES = 'works on volumes, and unit = "study" on single images: leave one o
         ('[engines.medsam2]\norientation = "RAS"', "engines.medsam2.orientation: means nothing to medsam2, which "),
         ("[engines.medversa]\nthreads = 2", "engines.medversa.threads: means nothing to medversa, which "),
         ('[engines.medsam2]\nprecision = "int8"', "engines.medsam2.precision: must be one of auto, fp32, bf16"),
+        ('[predict]\nenabled = true\nengine = "nodul"', 'predict.engine: no engine called "nodul"; known: lungs'),
+        ("[scp]\nport = 5000", "http.port: is scp.port too: choose another for one of them"),
+        ('[store]\npath = ""', "store.path: must name a folder"),
+        ('[store]\npath = "a\\u0000b"', "store.path: must name a folder"),
+        ('[database]\nurl = "mysql://u:secret@h/d"', "database.url: only postgresql+psycopg:// and sqlite:/// with "),
+        ('[database]\nurl = "secret"', "database.url: must be postgresql+psycopg://user:password@host/database"),
+        (
+            '[database]\nurl = "postgresql://u:secret@h:x/d"',
+            "database.url: must be postgresql+psycopg://user:password@host/database",
+        ),
+        ("destinations = {}", "destinations: must be a list"),
+        ("engines = []", "engines: must be a table"),
         (
             "[delivery]\nfirst_retry_s = 7200",
             "delivery: first_retry_s (7200) is above max_retry_s (3600): lower the one or raise the other",
@@ -285,6 +298,31 @@ def test_settings_that_do_not_go_together_are_named_with_the_way_out(tmp_path: P
         load_config(file, {}, engines=("lungs", "medsam2", "medversa"))
     (fault,) = [line.strip() for line in str(caught.value).splitlines()[1:]]
     assert fault.startswith(said)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfes\x00", "is not encoded in UTF-8; save it so"),
+        (b"\xef\xbb\xbf[scp]", "begins with a byte order mark: save it as UTF-8 without one"),
+        (b"x", "not TOML: Expected '='"),
+    ],
+)
+def test_a_file_that_an_editor_has_saved_otherwise_is_told(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "voxgate.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        load_config(file, {}, engines=ENGINES)
+
+
+def test_a_section_cannot_be_given_as_one_value(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="environment VOXGATE_STORE: name a setting of it, as in VOXGATE_ST"):
+        load(tmp_path, VOXGATE_STORE="/srv/store")
+
+
+def test_two_receivers_may_have_one_port_on_two_addresses(tmp_path: Path) -> None:
+    assert load(tmp_path, '[scp]\nhost = "127.0.0.2"\nport = 5000').http.port == 5000
 
 
 def test_what_an_engine_declares_is_a_setting_that_the_configuration_knows() -> None:
