@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     UID,
@@ -23,6 +24,7 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGExtended12Bit,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
@@ -31,6 +33,7 @@ from domain.errors import AssemblyError, StorageError
 from domain.instance import Header
 from domain.series import RefusalCode
 from volume.codecs import Wanted, decoders
+from volume.codestream import is_cut_off
 from volume.numbers import instance_numbers, listed
 from volume.pixel_span import pixel_span, read_recorded, recorded_span, sole_frame
 
@@ -39,6 +42,7 @@ Stored = npt.NDArray[np.signedinteger | np.unsignedinteger]
 _NATIVE = frozenset(
     {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
 )
+_JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
 _IN_PLACE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian})
 
 # The first decoder that pydicom would try is the slow one (RLE in Python) or needs more memory (GDCM).
@@ -260,6 +264,8 @@ def _decoded(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: La
     try:
         decoder = get_decoder(syntax)
         ds = last.read(path)
+        if syntax in _JPEG_LS:
+            _require_end(ds, _index(header))
         plugin = PREFERRED.get(syntax, "")
         try:
             values, _ = decoder.as_array(ds, index=_index(header), raw=True, decoding_plugin=plugin, **AS_STORED)
@@ -276,6 +282,15 @@ def _decoded(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: La
     if values.shape != (header.rows, header.columns) or values.dtype.kind not in "iu":
         raise unreadable(header, "the decoded image has another size than Rows and Columns say")
     return values.astype(stored_dtype(header), copy=not values.flags.writeable)
+
+
+def _require_end(ds: Dataset, index: int) -> None:
+    """Raise ``ValueError`` where a frame of JPEG-LS is cut off."""
+    offsets = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
+    extended = offsets if all(offsets) else None
+    count = int(ds.get("NumberOfFrames") or 1)
+    if is_cut_off(get_frame(ds.PixelData, index, number_of_frames=count, extended_offsets=extended)):
+        raise ValueError("a frame is cut off")
 
 
 def _without_unused_bits(header: Header, words: Stored) -> Stored:
