@@ -32,6 +32,7 @@ from dicom_out.kinds import KINDS
 from dicom_out.profile import Options
 from dicom_out.source import read_source
 from dicom_out.verify import DEFERRED, read_slices
+from dicom_out.verify_frames import voxel_counts
 from dicom_out.verify_seg import check_seg
 from domain.codes import LEFT
 from domain.findings import Findings
@@ -174,7 +175,7 @@ def _write_ours(folder: Path, count: int, kind: str, path: Path) -> Callable[[],
 def _read_ours(folder: Path, count: int, kind: str, path: Path) -> Callable[[], object]:
     result = _result(folder, count)
     _, slices = read_slices(result)
-    return lambda: check_seg(dcmread(path, defer_size=DEFERRED), result, slices)
+    return lambda: check_seg(dcmread(path, defer_size=DEFERRED), result, slices, voxel_counts(result.findings))
 
 
 def _theirs(what: str) -> Callable[[Path, int, str, Path], Callable[[], object]]:
