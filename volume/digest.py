@@ -235,17 +235,16 @@ class _Reader:
             if end > limit:
                 raise MalformedInstance(f"{_name(tag)} runs past the end of the file or of its sequence")
             token = self._defined(element, encoding, depth, parent)
-        if depth == 0:
+        if depth == 0 and tag in PIXEL_DATA:
             self._note(element, end)
         return end, None if tag & 0xFFFF == 0 or tag in _IGNORED else token
 
     def _note(self, element: _Element, end: int) -> None:
-        if element.tag in PIXEL_DATA:
-            if element.tag == _PIXEL_DATA:
-                self.found.pixel_data_offset = element.start
-            self.found.raw[element.tag] = (b"present" if end > element.start else b"", None, True)
-            if element.length != _UNDEFINED:
-                self.found.pixel_bytes = element.length
+        if element.tag == _PIXEL_DATA:
+            self.found.pixel_data_offset = element.start
+        self.found.raw[element.tag] = (b"present" if end > element.start else b"", None, True)
+        if element.length != _UNDEFINED:
+            self.found.pixel_bytes = element.length
 
     def _undefined(self, element: _Element, limit: int, encoding: Encoding, depth: int) -> tuple[int, bytes]:
         if element.tag in PIXEL_DATA or (element.vr and element.vr not in (b"SQ", b"UN")):
@@ -282,11 +281,13 @@ class _Reader:
 
     def _keep(self, element: _Element, value: bytes, encoding: Encoding, depth: int, parent: int) -> None:
         """Note a value that the header needs; it is little endian by now."""
+        if depth == 0 and not is_wanted(element.tag):
+            return
         encoded: Encoded = (value, element.vr.decode("ascii") or None, True)
         if self._frame is not None:
             if is_wanted_of_frame(parent, element.tag):
                 self.found.groups[self._frame][element.tag] = encoded
-        elif depth == 0 and is_wanted(element.tag):
+        elif depth == 0:
             self.found.raw[element.tag] = encoded
         elif depth == 1 and parent == RADIOPHARMACEUTICAL and element.tag in ISOTOPE_WANTED:
             # Two tracers that differ give no dose rather than the first one's.
