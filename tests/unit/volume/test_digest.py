@@ -27,7 +27,8 @@ from pydicom.uid import (
 )
 
 from domain.errors import MalformedInstance
-from volume.digest import inspect
+from domain.instance import Header
+from volume.digest import inspect, read_header
 
 ITEM, ITEM_END, SEQUENCE_END = (struct.pack("<HH", 0xFFFE, element) for element in (0xE000, 0xE00D, 0xE0DD))
 UNDEFINED = b"\xff\xff\xff\xff"
@@ -278,6 +279,15 @@ def test_damage_anywhere_is_an_answer_and_never_a_traceback(data: st.DataObject,
         header, digest = inspect(path)
         assert len(digest) == 64
         assert header.sop_instance_uid
+    assert answer(read_header, path) == answer(lambda path: inspect(path)[0], path)
+
+
+def answer(read: Callable[[Path], Header], path: Path) -> tuple[object, ...]:
+    try:
+        header = read(path)
+    except MalformedInstance as error:
+        return str(error), error.attribute
+    return header, header.pixel_data_offset
 
 
 def test_a_huge_instance_is_read_in_bounded_memory(tmp_path: Path) -> None:
