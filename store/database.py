@@ -107,6 +107,10 @@ def translated() -> Iterator[None]:
         if isinstance(error, DBAPIError) and _is_full(error.orig):
             raise OutOfSpace("The disk of the index is full") from error
         raise StorageError("The index could not be read or written") from error
+    except sqlite3.Error as error:
+        if _is_full(error):
+            raise OutOfSpace("The disk of the index is full") from error
+        raise StorageError("The index could not be read or written") from error
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -89,6 +89,9 @@ def test_a_store_that_cannot_be_made_is_a_fault_of_the_configuration(tmp_path: P
         (["demo", "nowhere"], "there is no such file or folder"),
         (["run", ".", "--out", "/proc/voxgate"], "--out: /proc/voxgate cannot be written: "),
         (["run", ".", "--out", "out", "--preview", "/proc/a.png"], "--preview: /proc/a.png cannot be written: "),
+        (["inspect", "."], "no DICOM instance among 0 file(s)"),
+        (["inspect", ".", "--png", "/proc/a.png"], "--png: /proc/a.png cannot be written: "),
+        (["inspect", ".", "--png", "no/a.png"], "--png: there is no folder "),
         (["frobnicate"], "No such command"),
     ],
 )
@@ -97,6 +100,14 @@ def test_wrong_usage_exits_with_2_and_one_sentence(tmp_path: Path, arguments: li
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_does_not_answer_is_named_by_its_setting(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://user:secret@127.0.0.1:1/voxgate"
+    done = voxgate("jobs", "list", cwd=tmp_path, VOXGATE_DATABASE__URL=url)
+    assert done.returncode == 1
+    assert "database.url: the database cannot be reached" in done.stderr
+    assert "secret" not in done.stderr
 
 
 def test_files_that_are_not_dicom_are_said_to_be_none(tmp_path: Path) -> None:
