@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from domain.engine import Case
-from domain.errors import EngineUnavailable, GatewayError, InferenceError, StorageError
+from domain.errors import EngineUnavailable, InferenceError, StorageError
 from domain.ports import Engine
-from domain.question import Answer, Answering, Question, Sampling
+from domain.question import Answer, Question, Sampling
+from inference.asking import Asking
 from inference.context import context_used
 from inference.desk import Busy, Desk
 from inference.medsam2_api import Medsam2Service
@@ -84,7 +84,7 @@ class PredictService:
         self._settings = settings
         self._device = device
         self._dicom = dicom
-        self._desk = Desk(settings.queue)
+        self._desk = Desk(settings.queue, settings.gather_ms / 1000)
         self._medsam2 = Medsam2Service(registry, settings, self._desk)
         self._later: Predictions | None = None
         if settings.enabled and settings.folder is not None:
@@ -223,7 +223,7 @@ class PredictService:
         )
         answer = self._desk.ask(
             client,
-            lambda cancelled: self._work(name, question, inputs, cancelled),
+            Asking(registry=self._registry, engine=name, question=question, context=inputs.context),
             timeout_s=self._settings.timeout_s,
             is_gone=is_gone,
         )
@@ -273,22 +273,6 @@ class PredictService:
         if not self._settings.enabled:
             return "[predict] enabled is false"
         return self._registry.obstacle(name)
-
-    def _work(self, name: str, question: Question, inputs: Inputs, cancelled: Callable[[], bool]) -> Answer:
-        """Answer in the worker thread; the first question there loads the weights."""
-        try:
-            engine = self._registry.engine(name)
-        except GatewayError as error:
-            log.warning("engine cannot be loaded", extra={"engine": name, "error": type(error).__name__})
-            raise EngineUnavailable(str(error)) from error
-        if isinstance(engine, Answering):
-            return engine.ask(question, cancelled)
-        if question.task != "segmentation" or question.volume is None:
-            raise InvalidRequest(400, [f"engine: {name} does segmentation of ct only"])
-        findings = engine.run(Case(volume=question.volume, context=inputs.context))
-        said = "; ".join(f"{m.segment}: {m.label} {m.value:.4g} {m.unit.value}" for m in findings.measurements)
-        masks = () if findings.labels is None else ((findings.labels > 0).astype("uint8"),)
-        return Answer(text=findings.narrative or said, volume_masks=masks)
 
 
 def _error(status: int, what: str, details: list[str], *, retry_after_s: int | None = None) -> Answered:

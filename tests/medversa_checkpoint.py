@@ -50,9 +50,17 @@ def write_tokenizer(path: Path, kind: int = 2) -> None:
 
 
 def write_checkpoint(
-    folder: Path, *, volumes: bool = False, says: tuple[str, ...] = SAYS, extra: dict[str, Any] | None = None
+    folder: Path,
+    *,
+    volumes: bool = False,
+    says: tuple[str, ...] = SAYS,
+    extra: dict[str, Any] | None = None,
+    babbles: bool = False,
 ) -> Path:
-    """Write ``config.json``, ``model.safetensors`` and ``llama/``; returns the folder."""
+    """Write ``config.json``, ``model.safetensors`` and ``llama/``; returns the folder.
+
+    With ``babbles`` the language model is random: what it says depends on every token before, and on nothing said.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -60,18 +68,19 @@ def write_checkpoint(
 
     vocabulary = len(pieces()) + 5
     sizes = Sizes(
-        hidden=HIDDEN, intermediate=32, layers=1, heads=2, key_value_heads=2, vocabulary=vocabulary, positions=1024,
-        rms_norm_eps=1e-5, rope_theta=10000.0, eos_token_id=2, swin_width=16, swin_depths=(1, 1, 1, 1),
+        hidden=HIDDEN, intermediate=32, layers=2 if babbles else 1, heads=2, key_value_heads=1 if babbles else 2,
+        vocabulary=vocabulary, positions=1024, rms_norm_eps=1e-5, rope_theta=10000.0, eos_token_id=2,
+        swin_width=16, swin_depths=(1, 1, 1, 1),
         swin_heads=(1, 2, 4, 8), swin_window=7, has_volumes=volumes, has_image_masks=True, has_boxes=True,
     )  # fmt: skip
     torch.manual_seed(5)
     values = Network(sizes).state_dict()
+    spread = 0.5 if babbles else 0.05
     values |= {
-        key: torch.randn(value.shape) * 0.05 for key, value in values.items() if key.startswith("llama_model.")
+        key: torch.randn(value.shape) * spread for key, value in values.items() if key.startswith("llama_model.")
     }
-    values |= {
-        key: torch.zeros(v.shape) for key, v in values.items() if key.endswith(("o_proj.weight", "down_proj.weight"))
-    }
+    silent = () if babbles else ("o_proj.weight", "down_proj.weight")
+    values |= {key: torch.zeros(v.shape) for key, v in values.items() if key.endswith(silent)}
     values |= {key: torch.ones(v.shape) for key, v in values.items() if "llama_model" in key and "norm" in key}
     # Orthogonal enough that each state picks its own next token.
     embeddings = torch.nn.functional.normalize(torch.randn(vocabulary, HIDDEN), dim=1)
@@ -79,7 +88,8 @@ def write_checkpoint(
     chain = [_id(":"), *(_id(word) for word in says)]
     for own, following in itertools.pairwise(chain):
         head[following] += 10 * embeddings[own]
-    values["llama_model.model.embed_tokens.weight"], values["llama_model.lm_head.weight"] = embeddings, head
+    if not babbles:
+        values["llama_model.model.embed_tokens.weight"], values["llama_model.lm_head.weight"] = embeddings, head
     original = {_original(key): value.contiguous() for key, value in values.items()} | (extra or {})
     (folder / "llama").mkdir(parents=True, exist_ok=True)
     save_file(original, folder / "model.safetensors")
