@@ -18,19 +18,23 @@ _PLAIN = ["\u2581", *map(chr, range(33, 127))]
 HIDDEN = 64
 
 
-def pieces() -> list[tuple[str, float, int]]:
-    """Return (piece, score, kind): control pieces, bytes, words with all their beginnings, characters."""
+def pieces(least: int = 0) -> list[tuple[str, float, int]]:
+    """Return (piece, score, kind): control pieces, bytes, words with all their beginnings, characters.
+
+    So many as ``least`` with pieces that nothing spells.
+    """
     found = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)] + [
         (f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)
     ]
     normal = dict.fromkeys(
         [f"\u2581{word}"[:end] for word in WORDS for end in range(2, len(word) + 2)] + ["##", "###", *_PLAIN]
     )
-    return found + [(piece, -float(rank), 1) for rank, piece in enumerate(normal)]
+    found += [(piece, -float(rank), 1) for rank, piece in enumerate(normal)]
+    return found + [(f"\u2581\u2603{number}", -1e6, 1) for number in range(len(found), least)]
 
 
-def write_tokenizer(path: Path, kind: int = 2) -> None:
-    """Write ``tokenizer.model``; ``kind`` 2 is byte-pair encoding."""
+def write_tokenizer(path: Path, kind: int = 2, least: int = 0) -> None:
+    """Write ``tokenizer.model`` of ``least`` pieces; ``kind`` 2 is byte-pair encoding."""
 
     def varint(value: int) -> bytes:
         out = bytearray()
@@ -44,7 +48,7 @@ def write_tokenizer(path: Path, kind: int = 2) -> None:
 
     data = b"".join(
         message(1, message(1, piece.encode()) + b"\x15" + struct.pack("<f", score) + b"\x18" + varint(own))
-        for piece, score, own in pieces()
+        for piece, score, own in pieces(least)
     )
     path.write_bytes(data + message(2, b"\x18" + varint(kind)))
 
@@ -90,7 +94,7 @@ def write_checkpoint(
         head[following] += 10 * embeddings[own]
     if not babbles:
         values["llama_model.model.embed_tokens.weight"], values["llama_model.lm_head.weight"] = embeddings, head
-    original = {_original(key): value.contiguous() for key, value in values.items()} | (extra or {})
+    original = {original_name(key): value.contiguous() for key, value in values.items()} | (extra or {})
     (folder / "llama").mkdir(parents=True, exist_ok=True)
     save_file(original, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"llama_model": "llama", "max_txt_len": 256}))
@@ -109,7 +113,8 @@ def _id(word: str) -> int:
     return known.index(word if len(word) == 1 else f"\u2581{word}")
 
 
-def _original(key: str) -> str:
+def original_name(key: str) -> str:
+    """Return what a tensor of the network is called in a checkpoint."""
     if key == "llama_model.lm_head.weight":
         return "llama_model.base_model.model.lm_head.0.weight"
     return key.replace("llama_model.", "llama_model.base_model.model.", 1) if key.startswith("llama_model.") else key
