@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import logging
-import tempfile
 import time
 import uuid
 import zipfile
@@ -24,7 +23,6 @@ from inference.asking import Asking
 from inference.context import context_used
 from inference.desk import Busy, Desk
 from inference.medsam2_api import Medsam2Service
-from inference.openapi import document
 from inference.predict_request import MODALITIES, TASKS, InvalidRequest, PredictRequest, parse
 from inference.predict_settings import PredictSettings
 from inference.predictions import Answered, Predictions
@@ -110,14 +108,13 @@ class PredictService:
         return said if obstacle is None else {**said, "unavailable": obstacle}
 
     def blueprint(self) -> Blueprint:
-        """Return ``/predict``, ``/models/medsam2/predict`` and ``/openapi.json``."""
+        """Return ``/predict``, what is answered later, and ``/models/medsam2/predict``."""
         blueprint = Blueprint("predict", __name__)
         blueprint.register_blueprint(self._medsam2.blueprint())
         blueprint.post("/predict")(self._predict)
         blueprint.get("/api/v1/jobs/predict-<key>")(self._show)
         blueprint.get("/api/v1/jobs/predict-<key>/result")(self._result)
         blueprint.delete("/api/v1/jobs/predict-<key>")(self._forget)
-        blueprint.get("/openapi.json")(lambda: jsonify(document()))
         return blueprint
 
     # -- One request ------------------------------------------------------------------------------------------------
@@ -125,7 +122,10 @@ class PredictService:
     def _predict(self) -> Response:
         def answer() -> Answered:
             asked = parse(json_body(request, self._settings.most_body_mb))
-            if request.args.get("async", "0") != "0":
+            later = request.args.get("async", "0")
+            if later not in ("0", "1"):
+                raise InvalidRequest(400, ["Invalid field: async: must be 0 or 1"])
+            if later == "1":
                 return self._accepted(asked)
             return self._answered(asked, request.remote_addr or "", client_gone(request.environ))
 
@@ -237,14 +237,15 @@ class PredictService:
         if self._dicom is None:
             raise InvalidRequest(400, ["Invalid field: output: this service writes no DICOM"])
         from inference.predict_inputs import dicom_files
+        from inference.scratch import scratch
 
         make = self._dicom
-        with tempfile.TemporaryDirectory(prefix="voxgate-predict-") as folder:
-            files = dicom_files(asked, self._settings, Path(folder))
+        with scratch() as folder:
+            files = dicom_files(asked, self._settings, folder)
             options = _options(asked, prompt) if self._registry.prompts(name) else {}
             written = self._desk.ask(
                 client,
-                lambda cancelled: make(files, name, options, Path(folder) / "results"),
+                lambda cancelled: make(files, name, options, folder / "results"),
                 timeout_s=self._settings.timeout_s,
                 is_gone=is_gone,
             )

@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from domain.engine import Case
-from domain.errors import EngineUnavailable, GatewayError, InferenceError
+from domain.errors import EngineUnavailable, GatewayError, InferenceError, StorageError
 from domain.ports import Engine
 from domain.question import Withdrawn
 from inference.desk import Desk, TimedOut
@@ -83,7 +83,7 @@ class Medsam2Service:
             return _refused(error.status, error.details)
         except HTTPException as error:
             return _refused(error.code or 400, [error.description or error.name])
-        except EngineUnavailable as error:
+        except (EngineUnavailable, StorageError) as error:
             response = _refused(503, [str(error)])
             response.headers["Retry-After"] = str(self._settings.retry_after_s)
             return response
