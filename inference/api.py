@@ -319,7 +319,11 @@ def _body(asked: PredictRequest, inputs: Inputs, answer: Answer) -> dict[str, ob
             masks = [_encoded(plane) for plane in _union(answer.volume_masks)]
             body |= {"segmentation_3d": masks, "segmentation_mask": masks, "is_3d": True}
         if inputs.slices:
-            body["slices"] = [{"sop_instance_uid": uid, "frame": 1} for uid in inputs.slices]
+            frames = inputs.volume.frame_numbers or (None,) * len(inputs.slices)
+            body["slices"] = [
+                {"sop_instance_uid": uid, "frame": frame or 1}
+                for uid, frame in zip(inputs.slices, frames, strict=True)
+            ]
         return body
     if segmented or answer.picture_masks:
         masks = [_encoded(_union(drawn)) for drawn in zip(*answer.picture_masks, strict=True)]

@@ -16,6 +16,12 @@ _ERRORS = {
     500: "Unexpected fault, with its number in the log",
     503: "No model, or busy; see Retry-After",
 }
+_SLICE = {
+    "type": "object",
+    "description": "The source of an entry of segmentation_3d: an instance, and its frame from 1.",
+    "required": ["sop_instance_uid", "frame"],
+    "properties": {"sop_instance_uid": {"type": "string"}, "frame": {"type": "integer", "minimum": 1}},
+}
 
 
 def paths_and_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -49,7 +55,7 @@ def paths_and_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
                 "items": {"type": "array", "items": {"type": "number"}},
                 "description": "x1, y1, x2, y2 in pixels of the first image.",
             },
-            "slices": {"type": "array", "items": {"type": "object"}},
+            "slices": {"type": "array", "items": _SLICE},
         },
     }
     accepted = {
