@@ -46,6 +46,7 @@ class Engines(Protocol):
     def obstacle(self, name: str) -> str | None: ...
     def prompts(self, name: str) -> Mapping[str, Mapping[str, str]]: ...
     def is_loaded(self, name: str) -> bool: ...
+    def devices(self) -> Mapping[str, str]: ...
     def engine(self, name: str) -> Engine: ...
 
 
@@ -57,18 +58,34 @@ class Written:
     reasons: tuple[str, ...] = ()
 
 
+class MakesDicom(Protocol):
+    """Runs an engine with a route's options on DICOM files and writes its results below a folder.
+
+    Gives up once ``cancelled`` says so, between files and as often as the engine tells how far it is.
+    """
+
+    def __call__(
+        self,
+        files: Sequence[Path],
+        engine: str,
+        options: Mapping[str, str | int],
+        out: Path,
+        cancelled: Callable[[], bool],
+        /,
+    ) -> Written: ...
+
+
 class PredictService:
-    """The question side of the gateway: one desk, one worker, the engines of one registry.
+    """The question side of the gateway: for each device one desk with one worker, the engines of one registry.
 
     Parameters
     ----------
     registry
-        Used for its engines by the worker alone.
+        Used for its engines by the workers alone.
     device
         What ``/info`` says about where the default engine runs.
     dicom
-        Runs an engine with a route's options on DICOM files and writes its results below a folder; called by the
-        worker alone. ``None``: answers are never DICOM.
+        Called by a worker. ``None``: answers are never DICOM.
     """
 
     def __init__(
@@ -76,13 +93,13 @@ class PredictService:
         registry: Engines,
         settings: PredictSettings,
         device: str = "",
-        dicom: Callable[[Sequence[Path], str, Mapping[str, str | int], Path], Written] | None = None,
+        dicom: MakesDicom | None = None,
     ) -> None:
         self._registry = registry
         self._settings = settings
         self._device = device
         self._dicom = dicom
-        self._desk = Desk(settings.queue, settings.gather_ms / 1000)
+        self._desks: dict[str, Desk] = {}
         self._medsam2 = Medsam2Service(registry, settings, self._desk)
         self._later: Predictions | None = None
         if settings.enabled and settings.folder is not None:
@@ -116,6 +133,12 @@ class PredictService:
         blueprint.get("/api/v1/jobs/predict-<key>/result")(self._result)
         blueprint.delete("/api/v1/jobs/predict-<key>")(self._forget)
         return blueprint
+
+    def _desk(self, engine: str) -> Desk:
+        """Return where questions to an engine wait: that of its device, one for all while a device is not known."""
+        devices = self._registry.devices()
+        device = "" if "" in devices.values() else devices.get(engine, "")
+        return self._desks.setdefault(device, Desk(self._settings.queue, self._settings.gather_ms / 1000))
 
     # -- One request ------------------------------------------------------------------------------------------------
 
@@ -221,7 +244,7 @@ class PredictService:
             volume=inputs.volume,
             sampling=Sampling(**asked.hyperparams.model_dump()),
         )
-        answer = self._desk.ask(
+        answer = self._desk(name).ask(
             client,
             Asking(registry=self._registry, engine=name, question=question, context=inputs.context),
             timeout_s=self._settings.timeout_s,
@@ -243,9 +266,9 @@ class PredictService:
         with scratch() as folder:
             files = dicom_files(asked, self._settings, folder)
             options = _options(asked, prompt) if self._registry.prompts(name) else {}
-            written = self._desk.ask(
+            written = self._desk(name).ask(
                 client,
-                lambda cancelled: make(files, name, options, folder / "results"),
+                lambda cancelled: make(files, name, options, folder / "results", cancelled),
                 timeout_s=self._settings.timeout_s,
                 is_gone=is_gone,
             )

@@ -14,6 +14,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Work = Callable[[Callable[[], bool]], T]
 _LOOK_S = 0.25
+_GONE = "Nobody waits for the answer any more."
 
 
 class Busy(EngineUnavailable):
@@ -94,7 +95,7 @@ class _Ticket(Generic[T]):
         if self._error is not None:
             raise self._error
         if self._answer is None:
-            raise TimedOut
+            raise TimedOut(_GONE)
         return self._answer
 
 
@@ -140,15 +141,18 @@ class Desk:
         self._queue(client, ticket)
         end = time.monotonic() + timeout_s
         while not ticket.is_done(min(_LOOK_S, max(0.0, end - time.monotonic()))):
-            if time.monotonic() >= end or is_gone():
+            is_late = time.monotonic() >= end
+            if is_late or is_gone():
                 ticket.withdraw()
-                raise TimedOut
+                raise TimedOut(
+                    f"There was no answer within {timeout_s:g} s ([predict] timeout_s)." if is_late else _GONE
+                )
         return ticket.answer()
 
     def _queue(self, client: str, ticket: _Ticket[T]) -> None:
         with self._arrived:
             if sum(map(len, self._waiting.values())) >= self._most:
-                raise Busy
+                raise Busy(f"{self._most} requests wait already ([predict] queue).")
             self._waiting.setdefault(client, deque()).append(ticket)  # type: ignore[arg-type]
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="predict", daemon=True)

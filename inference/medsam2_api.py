@@ -62,9 +62,11 @@ class Medsam2Service:
     ----------
     registry
         Used for its engines by the desk's worker alone.
+    desk
+        Returns where questions to an engine wait.
     """
 
-    def __init__(self, registry: Engines, settings: PredictSettings, desk: Desk) -> None:
+    def __init__(self, registry: Engines, settings: PredictSettings, desk: Callable[[str], Desk]) -> None:
         self._registry = registry
         self._settings = settings
         self._desk = desk
@@ -117,7 +119,7 @@ class Medsam2Service:
 
     def _answered(self, asked: Sequence[Asked]) -> list[_Answer]:
         read = self._read(asked)
-        return self._desk.ask(
+        return self._desk(ENGINE).ask(
             request.remote_addr or "",
             lambda cancelled: [self._segmented(*pair, cancelled) for pair in zip(asked, read, strict=True)],
             timeout_s=self._settings.timeout_s,
@@ -148,7 +150,7 @@ class Medsam2Service:
         try:
             labels = engine.run(case).labels
         except Withdrawn:
-            raise TimedOut from None
+            raise TimedOut("Nobody waits for the answer any more.") from None
         if labels is None:
             raise EngineUnavailable("The engine drew no mask.")
         return _Answer(mask=(labels == 1).view("uint8"), metadata=_metadata(asked, read), read=read)

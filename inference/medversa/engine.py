@@ -107,11 +107,19 @@ class MedVersaEngine:
             context=context_used(str(case.options.get("context", "")), case.context, modality),
             sampling=Sampling(do_sample=False, max_new_tokens=_tokens(case.options)),
         )
-        return self._on_images(question, case) if case.images else self._on_volume(question, case.the_volume())
+        return self._on_images(question, case) if case.images else self._on_volume(question, case)
 
-    def _ask_all(self, questions: Sequence[Question]) -> list[Answer]:
+    def _ask_all(self, case: Case, questions: Sequence[Question]) -> list[Answer]:
         """Return the answers to questions about one case, of which the first fault is raised."""
-        answers = dict(self.answers([(question, lambda: False) for question in questions]))
+        answers: dict[int, Answer | Exception] = {}
+
+        def going_on() -> bool:
+            if case.progress is not None:
+                case.progress(len(answers) / len(questions))  # raises where nobody wants the case any more
+            return False
+
+        for number, answer in self.answers([(question, going_on) for question in questions]):
+            answers[number] = answer
         return [_only([(number, answers[number])]) for number in range(len(questions))]
 
     def _on_images(self, question: Question, case: Case) -> Findings:
@@ -121,26 +129,27 @@ class MedVersaEngine:
             tasks_of(case, question.modality),
             prompts=self._prompts.get(question.modality, {}),
             segments=self.manifest.segments,
-            ask=self._ask_all,
+            ask=lambda questions: self._ask_all(case, questions),
         )
 
-    def _on_volume(self, question: Question, volume: Volume) -> Findings:
-        question = replace(question, volume=volume)
+    def _on_volume(self, question: Question, case: Case) -> Findings:
+        question = replace(question, volume=case.the_volume())
         prompt = question.prompt or self._prompts.get("ct", {}).get(question.task, "")
         if not prompt:
             raise EngineFailed(f"The route's options name no prompt, and {question.task} of ct has none.")
         question = replace(question, prompt=prompt)
         if question.task == "segmentation":
-            return self._organs(question, volume)
-        (answer,) = self._ask_all([question])
+            return self._organs(question, case)
+        (answer,) = self._ask_all(case, [question])
         text, impression = sections(answer.text)
         return Findings(labels=None, narrative=text, impression=impression)
 
-    def _organs(self, question: Question, volume: Volume) -> Findings:
+    def _organs(self, question: Question, case: Case) -> Findings:
+        volume = case.the_volume()
         asked = asked_segments(question.prompt, self.manifest.segments)
         labels = np.zeros(volume.grid.shape, np.uint8)
         segments, texts = [], []
-        answers = self._ask_all([replace(question, prompt=prompt) for prompt, _ in asked])
+        answers = self._ask_all(case, [replace(question, prompt=prompt) for prompt, _ in asked])
         for (_, segment), answer in zip(asked, answers, strict=True):
             if not answer.volume_masks:
                 # It was asked for a mask and wrote only words: no statement that the organ is absent.
