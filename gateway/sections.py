@@ -105,10 +105,16 @@ class Section(BaseModel):
         }
 
 
+def _folder(value: Path) -> Path:
+    if value == Path() or "\0" in str(value):
+        raise ValueError("must name a folder")
+    return value
+
+
 class StoreSection(Section):
     """``[store]``."""
 
-    path: Path = Path("voxgate-data")
+    path: Annotated[Path, AfterValidator(_folder)] = Path("voxgate-data")
     low_water_mb: Annotated[int, Field(ge=0)] = 1024
     retention_days: Annotated[float, Field(ge=0)] = 0
 
@@ -193,6 +199,15 @@ class DeliverySection(Section):
     first_retry_s: Seconds = 15.0
     max_retry_s: Seconds = 3600.0
     give_up_after_h: Annotated[float, Field(ge=0)] = 72.0
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.first_retry_s > self.max_retry_s:
+            raise ValueError(
+                f"first_retry_s ({self.first_retry_s:g}) is above max_retry_s ({self.max_retry_s:g}): "
+                "lower the one or raise the other"
+            )
+        return self
 
 
 class LogSection(Section):
@@ -339,6 +354,13 @@ class RouteSection(Section):
     def _priors_of_studies(self) -> Self:
         if self.priors and self.unit != "study":
             raise ValueError('priors need unit = "study"')
+        return self
+
+    @model_validator(mode="after")
+    def _volumes_are_series(self) -> Self:
+        if self.unit == "study" and (self.resample or self.prompts_from_dicom is not None):
+            key = "resample" if self.resample else "prompts_from_dicom"
+            raise ValueError(f'{key} works on volumes, and unit = "study" on single images: leave one of them out')
         return self
 
     @model_validator(mode="after")

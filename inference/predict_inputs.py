@@ -24,7 +24,7 @@ from inference.predict_settings import PredictSettings
 from inference.scratch import scratch, unpack
 from volume.assembly import assemble
 from volume.context import read_context
-from volume.digest import inspect
+from volume.digest import read_header
 from volume.geometry import geometry
 from volume.priors import is_same_patient, priors_of
 from volume.repeats import group_stored
@@ -205,7 +205,7 @@ def _instances(folder: Path) -> tuple[dict[str, Path], list[Header]]:
     headers: list[Header] = []
     for path in sorted(folder.iterdir(), key=lambda item: int(item.name)):
         try:
-            header, _ = inspect(path)
+            header = read_header(path)
         except GatewayError:
             continue  # a DICOMDIR, a viewer, a text: archives hold such things
         if header.sop_instance_uid not in paths:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain.errors import ConflictingInstance, StorageError
+from domain.errors import ConflictingInstance, MalformedInstance, StorageError
 from domain.instance import Disposition, Header, Outcome, Reception
 from domain.ports import Candidate
 from store import schema
@@ -23,6 +23,7 @@ from store.files import INSTANCES, QUARANTINE, Files, StagedFile
 from store.groups import Groups
 from store.secret import installation_secret
 from store.series import SeriesChange, apply
+from volume.digest import inspect
 from volume.header import header_to_json
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class Entry:
     outcome: Outcome | None = None
     owned: bool = False
     """An index row points to the file."""
+    replaces: Path | None = None
+    """A damaged file of the same instance, in whose place this one stands."""
     patient_key: str | None = None
 
     @property
@@ -149,10 +152,10 @@ class Instances:
                     keeping = _Keeping(connection, self._files)
                     keeping.decide(entries)
                     committing = True
-            for entry in entries:
-                if not entry.owned:
+            for path in (entry.replaces if entry.owned else entry.path for entry in entries):
+                if path is not None:
                     with suppress(OSError):  # the next start removes it
-                        entry.path.unlink(missing_ok=True)
+                        path.unlink(missing_ok=True)
         except IntegrityError:
             raise
         except Exception:
@@ -204,7 +207,7 @@ class _Keeping:
                 changes[uid] = SeriesChange.begun(self._connection, uid, entry.header.study_instance_uid)
         known: dict[str, Any] = dict(_known(self._connection, {entry.uid for entry in entries}))
         for entry in entries:
-            entry.owned = False
+            entry.owned, entry.replaces = False, None
             row = known.get(entry.uid)
             if row is None:
                 known[entry.uid] = self._store(entry)
@@ -247,10 +250,11 @@ class _Keeping:
             return
         first = self._files.root / row.path
         entry.owned = first == entry.path
-        if first.exists() and first.stat().st_size == row.size:
+        if _holds(first, row.digest):
             return
-        # The first copy's file is gone or cut off (a disk was repaired, a backup restored): this one takes its place.
+        # The first copy's file is gone, cut off or changed (a disk rots, a backup is put back): this takes its place.
         values = row_of(entry, self._move(entry, INSTANCES), revision=row.revision)
+        entry.replaces = first if first != entry.path else None
         self._connection.execute(
             update(schema.instances).where(schema.instances.c.sop_instance_uid == entry.uid).values(values)
         )
@@ -272,6 +276,14 @@ class _Keeping:
             if uid not in self._changes:
                 self._changes[uid] = SeriesChange.begun(self._connection, uid, entry.header.study_instance_uid)
             self._changes[uid].refused(entry)
+
+
+def _holds(path: Path, digest: str) -> bool:
+    """Tell whether a file still holds the dataset of which intake made the digest; costs as much as taking it in."""
+    try:
+        return inspect(path)[1] == digest
+    except (MalformedInstance, OSError):
+        return False
 
 
 def _entry(candidate: Candidate, reception: Reception) -> Entry:

@@ -259,8 +259,12 @@ _CONTROLS = dict.fromkeys((*range(32), 127), " ")
 
 
 def _split(text: str) -> tuple[str, ...]:
-    text = text.strip(" \0").translate(_CONTROLS)
-    return tuple(part.strip(" \0") for part in text.split("\\")) if text else ()
+    text = text.strip(" \0")
+    if not text.isprintable():
+        text = text.translate(_CONTROLS)
+    if "\\" in text:
+        return tuple([part.strip(" \0") for part in text.split("\\")])
+    return (text.strip(" \0"),) if text else ()
 
 
 def _decode(value: bytes, charset: str) -> str:

@@ -16,6 +16,7 @@ from gateway.offline import RouteReport, SeriesReport, analyse, explain_routes
 from gateway.profiles import profile_called
 from gateway.sections import PromptSection
 from gateway.terminal import DONE, FAILED, print_json, print_table, printable, quiet_logs, say, steps_shown
+from gateway.writable import obstacle
 
 _UNITS = {"[hnsf'U]": "HU", "mm2": "mm²", "{pixels}": "pixels", "1": ""}
 """How people write units that UCUM writes otherwise."""
@@ -43,6 +44,10 @@ def run_offline(
         raise ConfigurationError(f"--preview: {printable(preview)} is a folder; name the file")
     if preview is not None and not preview.absolute().parent.is_dir():
         raise ConfigurationError(f"--preview: there is no folder {printable(preview.absolute().parent)}")
+    # Before the work, which may take long; and where nothing comes out, a folder that cannot be is wrong all the same
+    _require_room("--out", out, out)
+    if preview is not None:
+        _require_room("--preview", preview, preview.absolute().parent)
     wanted = profile_called(config, profile)
     quiet_logs()
     silence_leaky_libraries()
@@ -65,6 +70,12 @@ def run_offline(
     _tell_files(files)
     failed = any(report.state is JobState.FAILED for report in reports)
     return FAILED if failed or files.refused else DONE
+
+
+def _require_room(option: str, given: Path, folder: Path) -> None:
+    why_not = obstacle(folder)
+    if why_not is not None:
+        raise ConfigurationError(f"{option}: {printable(given)} cannot be written: {printable(Path(why_not))}")
 
 
 def _tell_files(files: FilesReport) -> None:

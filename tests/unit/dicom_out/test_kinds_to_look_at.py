@@ -18,6 +18,7 @@ from looking import (
     phantom,
     photograph,
     photograph_result,
+    radiograph,
     radiograph_result,
     volume_result,
     writer,
@@ -89,6 +90,21 @@ def test_a_hundred_segments_that_touch_and_boxes_that_coincide_pass(tmp_path: Pa
     result = result_of(series, tmp_path / "source", findings=findings, engine=engine(*segments))
     _, objects = written(result, tmp_path / "results", "SC", "PDF")
     writer("SC", "PDF").verify(result, objects)
+
+
+@pytest.mark.parametrize("rows", [90, 2700])
+def test_an_outline_under_the_box_of_a_detection_or_a_calliper_is_no_fault(tmp_path: Path, rows: int) -> None:
+    """What finds a mass also segments it: the box lies on the mask's outline, and is drawn over it."""
+    columns, step = rows * 7 // 9, rows // 90
+    source = with_pixels(radiograph(), (phantom(rows, columns) * 4000).astype(np.uint16))
+    labels = np.zeros((1, rows, columns), np.uint8)
+    labels[0, 30 * step : 60 * step, 20 * step : 45 * step] = 1
+    around = box_on(box=(20 * step, 30 * step, 45 * step, 60 * step))
+    found = Findings(labels=labels, segments=(NODULE,), detections=(around,))
+    result = image_result([source], tmp_path / "source", found)
+    _, objects = written(result, tmp_path / "results", "SC")
+    writer("SC").verify(result, objects)
+    fails((result, objects), "SC", without_colour((0, 210, 255)), "not where the detection is")
 
 
 def test_a_ragged_mask_whose_outline_covers_much_of_the_picture_is_no_fault(tmp_path: Path) -> None:

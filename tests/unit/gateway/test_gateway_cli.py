@@ -46,6 +46,16 @@ def test_a_good_configuration_is_said_to_be_good(tmp_path: Path) -> None:
     assert "routes: lungs (lungs)" in done.stdout
 
 
+def test_a_route_whose_engine_cannot_be_used_is_noted_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "voxgate.toml").write_text(
+        '[[routes]]\nname = "chest"\nengine = "lungs"\n[engines.lungs]\nenabled = false\n'
+    )
+    done = voxgate("check-config", cwd=tmp_path)
+    assert done.returncode == 0
+    said = "note: nothing runs on route 'chest': its engine cannot be used: engines.lungs.enabled is false"
+    assert said in done.stdout
+
+
 def test_a_faulty_configuration_exits_with_2_and_lists_every_fault(tmp_path: Path) -> None:
     (tmp_path / "voxgate.toml").write_text('[scp]\nport = "x"\n[http]\nhots = "y"\n')
     done = voxgate("check-config", cwd=tmp_path)
@@ -53,6 +63,15 @@ def test_a_faulty_configuration_exits_with_2_and_lists_every_fault(tmp_path: Pat
     assert "scp.port:" in done.stderr
     assert "http.hots: unknown setting; did you mean host?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_store_that_cannot_be_made_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = voxgate("check-config", cwd=tmp_path, VOXGATE_STORE__PATH="file/store")
+    assert done.returncode == 2
+    assert f"store.path: file/store cannot be written: {tmp_path / 'file'} is not a folder" in done.stderr
+    assert "choose another folder" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +87,8 @@ def test_a_faulty_configuration_exits_with_2_and_lists_every_fault(tmp_path: Pat
         (["serve", "--role", "gpu"], "no engine has a CUDA device"),
         (["routes", "test", "nowhere"], "there is no such file or folder"),
         (["demo", "nowhere"], "there is no such file or folder"),
+        (["run", ".", "--out", "/proc/voxgate"], "--out: /proc/voxgate cannot be written: "),
+        (["run", ".", "--out", "out", "--preview", "/proc/a.png"], "--preview: /proc/a.png cannot be written: "),
         (["frobnicate"], "No such command"),
     ],
 )
