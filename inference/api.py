@@ -230,6 +230,7 @@ class PredictService:
         obstacle = self._obstacle(name)
         if obstacle is not None:
             raise EngineUnavailable(f"The engine {name} cannot be used: {obstacle}")
+        self._desk(name).check_room()
         if asked.output == "dicom":
             return self._as_dicom(asked, name, prompt, client, is_gone)
         from inference.predict_inputs import decode
