@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from store.store import Store, migrate_store, open_store
 if TYPE_CHECKING:
     from flask import Flask
 
-    from inference.api import Written
+    from inference.api import MakesDicom
     from inference.registry import Registry
     from pipeline.guard import EngineGuard
     from pipeline.jobs import JobEngine
@@ -250,9 +250,7 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
     serve(settings, make, on_listening=listening)
 
 
-def _dicom_answers(
-    config: Config, registry: Registry
-) -> Callable[[Sequence[Path], str, Mapping[str, str | int], Path], Written]:
+def _dicom_answers(config: Config, registry: Registry) -> MakesDicom:
     from gateway.dicom_answers import dicom_answers
 
     return dicom_answers(config, registry)

@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 
 REQUEST, ANSWER, RESULT = "request.json", "answer.json", "result.bin"
 
-
 _LONGEST_PAUSE_S = 60.0
+_LOOK_S = 600.0
+"""How often answers are looked for that are too old, while nobody asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +148,8 @@ class Predictions:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
+                while not self._changed.wait_for(lambda: self._waiting, min(self._keep_s, _LOOK_S)):
+                    self._forget_old()
                 key = self._running = self._waiting[0]
             try:
                 self._work_on(key)

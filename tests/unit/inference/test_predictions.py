@@ -187,3 +187,11 @@ def test_an_answer_without_room_is_held_and_written_when_there_is(
     full.clear()
     until(lambda: later.state(key) == "done")
     assert len(asked) == 1
+
+
+def test_an_old_answer_goes_though_nobody_asks_again(tmp_path: Path) -> None:
+    later = predictions(tmp_path, keep_s=0.3)
+    key = later.accept(b"{}")
+    until(lambda: later.state(key) == "done")
+    until(lambda: later.state(key) is None)
+    assert list(tmp_path.iterdir()) == []
