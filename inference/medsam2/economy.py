@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers.models.sam2.modeling_sam2 import do_pool
 
 
 def economise(network: Any) -> None:
@@ -20,8 +19,6 @@ def economise(network: Any) -> None:
     for owner in (neck, network.memory_encoder):
         # In float32 also where the network computes in bfloat16, whose sines of large angles are far off.
         owner.position_encoding.forward = _Sines(owner.position_encoding.forward)
-    for block in backbone.blocks:
-        block.attn.forward = partial(_attend_in_windows, block.attn)
     for layer in network.memory_attention.layers:
         for attention in (layer.self_attn, layer.cross_attn_image):
             attention.forward = partial(_attend, attention)
@@ -53,22 +50,6 @@ class _Sines:
         if key not in self._known:
             self._known[key] = self._compute(shape, device, torch.float32).to(dtype)
         return self._known[key]
-
-
-def _attend_in_windows(attention: Any, hidden_states: torch.Tensor, **_: object) -> torch.Tensor:
-    """Stand in for ``Sam2MultiScaleAttention.forward``, which computes weights that it does not use."""
-    windows, height, width = hidden_states.shape[:3]
-    heads = attention.num_attention_heads
-    query, key, value = attention.qkv(hidden_states).reshape(windows, height * width, 3, heads, -1).unbind(2)
-    if attention.query_stride:
-        pooled = do_pool(query.reshape(windows, height, width, -1), attention.query_stride)
-        height, width = pooled.shape[1:3]
-        query = pooled.reshape(windows, height * width, heads, -1)
-    found = F.scaled_dot_product_attention(
-        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), scale=attention.scale
-    )
-    result: torch.Tensor = attention.proj(found.transpose(1, 2).reshape(windows, height, width, -1))
-    return result
 
 
 def _attend(
