@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from transformers.activations import GELUActivation
+from transformers.models.sam2.modeling_sam2 import Sam2FeedForward
 
 
 def economise(network: Any) -> None:
@@ -19,9 +21,29 @@ def economise(network: Any) -> None:
     for owner in (neck, network.memory_encoder):
         # In float32 also where the network computes in bfloat16, whose sines of large angles are far off.
         owner.position_encoding.forward = _Sines(owner.position_encoding.forward)
+    if network.no_object_pointer.dtype == torch.bfloat16:
+        _use_fused_linear(network)
+    network.memory_attention.rotary_emb.forward = _Turn(network.memory_attention.rotary_emb.forward)
     for layer in network.memory_attention.layers:
         for attention in (layer.self_attn, layer.cross_attn_image):
             attention.forward = partial(_attend, attention)
+
+
+def _use_fused_linear(network: Any) -> None:
+    """Let oneDNN add the bias: PyTorch's own linear layer in bfloat16 first writes it to every row of the result."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.forward = partial(_linear, module.weight, module.bias)
+        elif isinstance(module, Sam2FeedForward) and isinstance(module.activation, GELUActivation):
+            module.forward = partial(_feed_forward, module)
+
+
+def _linear(weight, bias, tokens):
+    return torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, "none", [], "")
+
+def _feed_forward(module, tokens):
+    wide = torch.ops.mkldnn._linear_pointwise(tokens, module.proj_in.weight, module.proj_in.bias, "gelu", [], "none")
+    return module.proj_out(wide)
 
 
 class _Constant:
@@ -36,6 +58,20 @@ class _Constant:
         if key not in self._known:
             self._known[key] = self._compute(size)
         return self._known[key]
+
+
+class _Turn:
+    """Rotary position encoding as one complex factor for each token and pair of channels, computed once."""
+
+    def __init__(self, compute: Any) -> None:
+        self._compute = compute
+        self._known: torch.Tensor | None = None
+
+    def __call__(self, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        if self._known is None:
+            cos, sin = (part[0, :, ::2] for part in self._compute(tokens, positions))
+            self._known = torch.complex(cos, sin)
+        return self._known
 
 
 class _Sines:
@@ -57,15 +93,13 @@ def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    position_embeddings: tuple[torch.Tensor, torch.Tensor],
+    position_embeddings: torch.Tensor,
     num_k_exclude_rope: int = 0,
 ) -> tuple[torch.Tensor, None]:
     """Stand in for ``Sam2VideoRoPEAttention.forward`` with one head: the turn is one complex product, in place."""
-    cos, sin = (part[0, :, ::2] for part in position_embeddings)
-    turn = torch.complex(cos, sin)
     query, key, value = attention.q_proj(query), attention.k_proj(key), attention.v_proj(value)
-    _turned(query, turn, query.shape[-2])
-    _turned(key, turn, key.shape[-2] - num_k_exclude_rope)
+    _turned(query, position_embeddings, query.shape[-2])
+    _turned(key, position_embeddings, key.shape[-2] - num_k_exclude_rope)
     found = F.scaled_dot_product_attention(query, key, value)
     return attention.o_proj(found), None
 
