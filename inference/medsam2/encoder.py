@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from transformers.models.sam2.modeling_sam2 import Sam2HieraDetModelOutput
 
-Tokens = torch.Tensor
+Tokens: TypeAlias = torch.Tensor
 """Shape ``(windows, side, side, channels)``; a whole picture is one window."""
 
 
@@ -83,8 +83,7 @@ def _attended(attention: Any, tokens: Tokens, padded: int) -> Tokens:
     height, width = tokens.shape[1:3]
     if padded:
         projected = in_windows(_with_margin(projected, attention.qkv.bias, padded), padded)
-    windows, side, _, _ = projected.shape
-    heads = attention.num_attention_heads
+    windows, heads = projected.shape[0], attention.num_attention_heads
     query, key, value = projected.chunk(3, dim=-1)
     if attention.query_stride:
         query = pooled(query, attention.query_stride)
