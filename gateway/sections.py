@@ -315,6 +315,7 @@ class DrawingSection(Section):
         tuple[Annotated[str, _form(r"[^:]+:[^:]+", "must be scheme:code, e.g. SCT:108369006")], ...],
         BeforeValidator(_as_list),
     ] = ()
+    contours: Literal["traced", "box", "mask"] = "traced"
 
 
 def _as_rule(value: object) -> object:
