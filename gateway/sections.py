@@ -168,6 +168,7 @@ class PredictSection(Section):
     name: str = "MedVersa_Internal"
     timeout_s: Seconds = 600.0
     queue: Annotated[int, Field(ge=1, le=1000)] = 16
+    gather_ms: Annotated[int, Field(ge=0, le=1000)] = 0
     retry_after_s: Annotated[int, Field(ge=1)] = 10
     most_body_mb: Annotated[int, Field(ge=1)] = 256
     most_pixels: Annotated[int, Field(ge=1)] = 64_000_000
@@ -314,6 +315,7 @@ class DrawingSection(Section):
         tuple[Annotated[str, _form(r"[^:]+:[^:]+", "must be scheme:code, e.g. SCT:108369006")], ...],
         BeforeValidator(_as_list),
     ] = ()
+    contours: Literal["traced", "box", "mask"] = "traced"
 
 
 def _as_rule(value: object) -> object:
@@ -390,6 +392,7 @@ class EngineSection(Section):
     accept_license: str = ""
     precision: str = ""
     orientation: str = ""
+    batch: Annotated[int, Field(ge=1, le=8)] = 8
     window: Annotated[tuple[float, float] | None, BeforeValidator(_as_list)] = None
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     vram_gb: Annotated[float, Field(gt=0)] | None = None

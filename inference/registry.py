@@ -125,6 +125,16 @@ class Registry:
         """Tell whether an engine's weights have been read in this process."""
         return name in self._engines
 
+    def devices(self) -> dict[str, str]:
+        """Return where each engine that can be used computes: ``cpu``, ``cuda:0`` …; empty where it will find out."""
+        return {name: self._device(name) for name in self._known if self._obstacle(name) is None}
+
+    def _device(self, name: str) -> str:
+        if "torch" not in self._known[name].requires_modules:
+            return "cpu"
+        device = str(self._settings.get(name, {}).get("device") or "")
+        return {"cuda": "cuda:0", "auto": ""}.get(device, device)
+
     def _usable(self, name: str) -> EngineDeclaration:
         if name not in self._known:
             raise EngineFailed("There is no such engine.")
