@@ -209,7 +209,7 @@ def engines(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
 @app.command(cls=PlainCommand)
 def terms(
-    words: Annotated[str, typer.Argument(help="Only structures with this in their name.")] = "",
+    words: Annotated[str, typer.Argument(metavar="WORD", help="Only structures with this in their name.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """List the structures whose codes and colour a manifest may take by name."""

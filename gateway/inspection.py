@@ -12,7 +12,7 @@ from pydicom.uid import UID
 
 from domain.context import StudyContext
 from domain.engine import Answer, Verdict
-from domain.errors import GatewayError, MalformedInstance
+from domain.errors import ConfigurationError, GatewayError, MalformedInstance
 from domain.image import Raster, UltrasoundRegion
 from domain.instance import Header, StoredInstance
 from domain.series import Resample, Stack
@@ -137,6 +137,8 @@ def inspected(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[In
         unpacked = Path(folder)
         found = _Reader(lambda path: as_given(path, paths, unpacked))
         files = list(files_below(paths, unpacked))
+        if not files:
+            raise ConfigurationError("no DICOM instance among 0 file(s)")
         for number, path in enumerate(files):
             say("reading", number / len(files))
             found.read(path)

@@ -39,7 +39,7 @@ def check_writable(store: Path) -> None:
         with TemporaryFile(dir=run_folder(store)):
             pass
     except OSError as error:
-        raise _unusable(store, str(error.strerror)) from error
+        raise unusable(store, str(error.strerror)) from error
 
 
 def require_store(store: Path) -> None:
@@ -52,10 +52,11 @@ def require_store(store: Path) -> None:
     """
     why_not = obstacle(store)
     if why_not is not None:
-        raise _unusable(store, why_not)
+        raise unusable(store, why_not)
 
 
-def _unusable(store: Path, why: str) -> ConfigurationError:
+def unusable(store: Path, why: str) -> ConfigurationError:
+    """Return the fault of a store that cannot be written, with the way out."""
     return ConfigurationError(
         f"store.path: {store} cannot be written: {why}; let this user write there, or choose another folder"
     )

@@ -26,6 +26,7 @@ from gateway.config import Config
 from gateway.devices import gpu_queues
 from gateway.runfiles import run_folder
 from pipeline.intake import Intake
+from store.database import translated
 from store.settings import StoreSettings
 from store.store import Store, migrate_store, open_store
 
@@ -70,7 +71,15 @@ def opened_store(config: Config) -> Iterator[Store]:
 
 def prepare_store(config: Config) -> None:
     """Create or migrate the store's folder and index."""
-    migrate_store(store_settings(config), config.database.url.get_secret_value())
+    url = config.database.url.get_secret_value()
+    try:
+        migrate_store(store_settings(config), url)
+    except StorageError as error:
+        if isinstance(error.__cause__, OSError) or not url:
+            raise
+        raise StorageError(
+            "database.url: the database cannot be reached and written with this address, user and password"
+        ) from error
 
 
 def prepare(config: Config) -> None:
@@ -78,7 +87,8 @@ def prepare(config: Config) -> None:
     from pipeline.jobs import jobs_url, migrate
 
     prepare_store(config)
-    migrate(jobs_url(config.database.url.get_secret_value(), config.store.path))
+    with translated():
+        migrate(jobs_url(config.database.url.get_secret_value(), config.store.path))
     with opened_store(config) as store:
         found = store.reconcile()
         log.info("store reconciled", extra={"found": found})

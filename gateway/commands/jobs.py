@@ -17,6 +17,8 @@ from gateway.terminal import DONE, FAILED, print_json, print_table, quiet_logs, 
 from pipeline.completeness import CompletenessSettings
 from store.store import Store
 
+_MOST_JOBS = 1_000_000
+"""A database counts no further than its integers go."""
 _SHOWN = 20
 """More sentences than this about series without a job are too many to read."""
 
@@ -41,7 +43,8 @@ def list_jobs(
     wanted = _state(state)
     with _store(config) as store:
         log = store.jobs
-        jobs = log.find(series_instance_uid=series, study_instance_uid=study, state=wanted, limit=limit)
+        most = min(limit, _MOST_JOBS)
+        jobs = log.find(series_instance_uid=series, study_instance_uid=study, state=wanted, limit=most)
         standing = _standing(config, store, series) if series else None
         without = [] if series or wanted else _without_jobs(config, store, study)
         if as_json:

@@ -9,6 +9,7 @@ from pathlib import Path
 from domain.errors import ConfigurationError
 from domain.job import JobState
 from domain.series import Resample
+from gateway.commands.outputs import require_picture, require_writable
 from gateway.config import Config
 from gateway.file_intake import FilesReport
 from gateway.logs import silence_leaky_libraries
@@ -16,7 +17,6 @@ from gateway.offline import RouteReport, SeriesReport, analyse, explain_routes
 from gateway.profiles import profile_called
 from gateway.sections import PromptSection
 from gateway.terminal import DONE, FAILED, print_json, print_table, printable, quiet_logs, say, steps_shown
-from gateway.writable import obstacle
 
 _UNITS = {"[hnsf'U]": "HU", "mm2": "mm²", "{pixels}": "pixels", "1": ""}
 """How people write units that UCUM writes otherwise."""
@@ -40,19 +40,12 @@ def run_offline(
     """Analyse; return 0 unless a job failed or an instance was refused."""
     if (prompt or resample) and not engine:
         raise ConfigurationError("--engine is required beside --box, --point and --resample")
-    if preview is not None and preview.is_dir():
-        raise ConfigurationError(f"--preview: {printable(preview)} is a folder; name the file")
-    if preview is not None and not preview.absolute().parent.is_dir():
-        raise ConfigurationError(f"--preview: there is no folder {printable(preview.absolute().parent)}")
     # Before the work, which may take long; and where nothing comes out, a folder that cannot be is wrong all the same
-    _require_room("--out", out, out)
+    require_writable("--out", out)
     if preview is not None:
-        _require_room("--preview", preview, preview.absolute().parent)
+        require_picture("--preview", preview)
     wanted = profile_called(config, profile)
-    quiet_logs()
-    silence_leaky_libraries()
-    # What it says of a refused instance is said below, with the path that the log must not name
-    logging.getLogger("pipeline.intake").setLevel(logging.ERROR)
+    _quiet()
     with steps_shown() as on_step:
         analysis = analyse(
             paths, out, config=config, engine=engine, prompt=prompt, resample=resample,
@@ -72,10 +65,11 @@ def run_offline(
     return FAILED if failed or files.refused else DONE
 
 
-def _require_room(option: str, given: Path, folder: Path) -> None:
-    why_not = obstacle(folder)
-    if why_not is not None:
-        raise ConfigurationError(f"{option}: {printable(given)} cannot be written: {printable(Path(why_not))}")
+def _quiet() -> None:
+    quiet_logs()
+    silence_leaky_libraries()
+    # What it says of a refused instance is said by the command, with the path that the log must not name
+    logging.getLogger("pipeline.intake").setLevel(logging.ERROR)
 
 
 def _tell_files(files: FilesReport) -> None:
@@ -157,8 +151,7 @@ def _number(value: float, unit: str) -> str:
 
 def test_routes(paths: Sequence[Path], *, config: Config, as_json: bool) -> None:
     """Print each route's answer to each stack."""
-    quiet_logs()
-    silence_leaky_libraries()
+    _quiet()
     reports = explain_routes(paths, config)
     if as_json:
         print_json([_answers_as_json(report) for report in reports])

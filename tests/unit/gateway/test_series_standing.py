@@ -171,3 +171,9 @@ def test_an_empty_list_of_one_state_says_nothing_of_other_series(
     receive(config, 3)
     assert listed(config, None, state="done") == 0
     assert capsys.readouterr().out == "no jobs\n"
+
+
+def test_a_limit_beyond_all_numbers_is_no_limit(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    receive(config, 3, plan=JobState.NOT_RUN)
+    assert list_jobs(config, series=None, study=None, state=None, limit=10**20, as_json=False) == 0
+    assert "Nothing takes it." in capsys.readouterr().out
