@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from pydicom.datadict import DicomDictionary, keyword_for_tag
 
 from domain.errors import MalformedInstance
 from domain.instance import Header
+from volume.csa import read_mosaic
 from volume.functional_groups import PER_FRAME, SHARED, SHARED_KEY
 from volume.functional_groups import is_wanted as is_wanted_of_frame
 from volume.header import (
@@ -29,6 +30,7 @@ from volume.header import (
     RADIOPHARMACEUTICAL,
     WANTED,
     header_from_values,
+    is_mosaic,
     is_uid,
     is_wanted,
     values_of_bytes,
@@ -88,6 +90,8 @@ def inspect(path: Path) -> tuple[Header, str]:
         except MalformedInstance as error:
             _identify(error, reader.found)
             raise
+    if is_mosaic(header):
+        header = replace(header, mosaic=read_mosaic(path))
     return header, digest
 
 
