@@ -64,9 +64,13 @@ class Mosaic:
 class Tile:
     """Where one slice lies in a mosaic, in pixels."""
 
+    number: int
+    """From 1, in the order of the mosaic."""
     row: int
     """Row of its first pixel, from 0."""
     column: int
+    rows: int
+    columns: int
     image_rows: int
     """Of the whole mosaic."""
     image_columns: int

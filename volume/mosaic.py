@@ -67,8 +67,11 @@ def cause(header: Header) -> str:
 def _tile(header: Header, layout: _Layout, k: int) -> Header:
     x, y, z = (float(value) for value in layout.first_mm + k * layout.step_mm)
     tile = Tile(
+        number=k + 1,
         row=k // layout.across * layout.rows,
         column=k % layout.across * layout.columns,
+        rows=layout.rows,
+        columns=layout.columns,
         image_rows=layout.rows * layout.across,
         image_columns=layout.columns * layout.across,
         count=layout.count,

@@ -146,17 +146,15 @@ def _tile(header: Header, tile: Tile, path: Path, last: LastDataset) -> Stored:
         _check_left_over(header, tile, words)
         return words
 
-    rows, columns = header.rows or 0, header.columns or 0
-    return last.mosaic(path, read)[tile.row : tile.row + rows, tile.column : tile.column + columns].copy()
+    return last.mosaic(path, read)[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns].copy()
 
 
 def _check_left_over(header: Header, tile: Tile, words: Stored) -> None:
     """Raise unless the places of a mosaic behind its last tile are empty: zero, or padding."""
-    rows, columns = header.rows or 1, header.columns or 1
-    across = tile.image_columns // columns
-    for k in range(tile.count, across * (tile.image_rows // rows)):
-        row, column = k // across * rows, k % across * columns
-        left = words[row : row + rows, column : column + columns].copy()
+    across = tile.image_columns // tile.columns
+    for k in range(tile.count, across * (tile.image_rows // tile.rows)):
+        row, column = k // across * tile.rows, k % across * tile.columns
+        left = words[row : row + tile.rows, column : column + tile.columns].copy()
         padding = frame_of(header, left).padding
         if left[~padding if padding is not None else ...].any():
             raise AssemblyError(
