@@ -57,7 +57,8 @@ class StackReport:
     @property
     def kind(self) -> str:
         """Modality and SOP Class in words."""
-        return f"{self._first.modality or 'no modality'}, {sop_class_in_words(self._first.sop_class_uid)}"
+        mosaic = "" if self._first.tile is None else ", tiles of a mosaic"
+        return f"{self._first.modality or 'no modality'}, {sop_class_in_words(self._first.sop_class_uid)}{mosaic}"
 
     @property
     def geometry(self) -> str:

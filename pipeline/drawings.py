@@ -142,6 +142,8 @@ class DrawingPlans:
             ]
         slices = Slices(headers=plan.stack.headers, grid=plan.grid)
         objects = _objects(sketch, slices)
+        if not objects and plan.stack.headers[0].tile is not None:
+            return [], ["It is drawn on the pixels of a mosaic; draw in the frame of reference, or on single slices."]
         if not objects:
             return [], []
         jobs, said = [], []

@@ -90,7 +90,7 @@ def _tile(header: Header, layout: _Layout, k: int) -> Header:
 def _layout(header: Header) -> _Layout:
     said = header.mosaic
     if said is None or said.fault:
-        why = "it was not kept" if said is None else said.fault
+        why = "it was not kept when the image came" if said is None else said.fault
         raise _Unproven(f"The private CSA header that says how they lie cannot be used: {why}.")
     if not said.images:
         raise _Unproven("NumberOfImagesInMosaic in the private CSA header is missing.")

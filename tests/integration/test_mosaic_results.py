@@ -13,6 +13,7 @@ import highdicom as hd
 import numpy as np
 import numpy.typing as npt
 import pytest
+from factories import save
 from mosaics import mosaic, slices_of_mr
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -26,6 +27,10 @@ from domain.errors import VerificationFailed
 from domain.findings import Detection, Findings, Measurement
 from domain.job import Job, JobState, ResultObject
 from domain.ports import Result
+from gateway.config import load_config
+from gateway.inspection import inspected
+from gateway.offline import analyse
+from gateway.sections import RouteSection
 
 BRIGHT = 2000
 EVERYTHING = Profile(name="everything", objects=("SEG", "SR", "TEXT-SR", "PMAP", "SC", "PDF", "KOS"))
@@ -173,6 +178,23 @@ def test_each_mosaic_of_a_series_has_a_result_of_its_own(tmp_path: Path) -> None
         seg = dcmread(objects["SEG"])
         (series,) = seg.ReferencedSeriesSequence
         assert [item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence] == [whole.SOPInstanceUID]
+
+
+def test_run_and_inspect_take_a_mosaic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save([mosaic(slices())], tmp_path / "in")
+    engines = OneEngine(only=BrightEngine())
+    config = load_config(None, environ={}).model_copy(
+        update={"routes": (RouteSection(name="mr", engine="threshold"),)}
+    )
+    monkeypatch.setattr("gateway.wiring.engine_registry", lambda config: engines)
+    with inspected([tmp_path / "in"], config, lambda what, share: None) as found:
+        (report,) = found.stacks
+        assert (report.kind, report.verdict) == ("MR, MR Image, tiles of a mosaic", "taken by mr")
+        assert report.geometry.startswith("20 x 24 x 11, 1.8 x 1.8 x 3.6 mm, axial tilted")
+    analysis = analyse([tmp_path / "in"], tmp_path / "out", config=config)
+    (done,) = analysis.series
+    assert done.state is JobState.DONE, done.reason
+    assert sorted(path.name for path in done.objects) == ["seg.dcm", "sr.dcm"]
 
 
 def test_a_result_on_the_wrong_tile_is_not_sent(tmp_path: Path) -> None:
