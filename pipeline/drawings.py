@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from domain.errors import DrawingRefused, GatewayError
+from domain.errors import DrawingRefused, GatewayError, StorageError
 from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
 from domain.prompt import Prompt
@@ -44,6 +44,8 @@ class DrawnJobs(Protocol):
     """The jobs that earlier drawings have started; see ``domain.ports.JobLog``."""
 
     def find(self, *, series_instance_uid: str) -> list[Job]: ...
+
+    def get(self, job_id: str) -> Job | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +97,10 @@ class DrawingPlans:
         """Return when to look again: within seconds at first, every half minute in the end."""
         return min(max(min(map(self._waited_s, drawings)) / 4, 1.0), 30.0)
 
-    def fate(self, instance: StoredInstance) -> DrawingFate:
-        """Return what becomes of a drawing now."""
+    def fate(self, instance: StoredInstance, *, planned: str = "") -> DrawingFate:
+        """Return what becomes of a drawing now; ``planned`` is a series that is about to be planned, and whole."""
         try:
-            return self._planned(instance, self._sketch(instance))
+            return self._planned(instance, self._sketch(instance), planned)
         except DrawingRefused as error:
             return DrawingFate(code=REFUSED, reason=f"It is no prompt. {error}")
         except _Waits as wait:
@@ -108,6 +110,18 @@ class DrawingPlans:
                 code=MISSING,
                 reason=f"{wait} It has waited {self._wait_s:g} s; when they come it is looked at again.",
             )
+
+    def brings_news(self, drawing: StoredInstance, planned: str, *, said: str = "") -> bool:
+        """Tell whether a drawing of another series is worth a plan of its own, now that ``planned`` is whole.
+
+        It is where something else than ``said`` becomes of it, or a job that is not known. To plan it in any other
+        case might have it and ``planned``, if that holds a drawing too, wake each other for ever.
+        """
+        try:
+            fate = self.fate(drawing, planned=planned)
+        except StorageError:
+            return True  # its own plan says so, and not that of the series that asks
+        return (said not in ("", fate.code)) or any(self._jobs.get(job.job_id) is None for job in fate.jobs)
 
     def prompt(self, job: Job, stack: Stack) -> Prompt:
         """Return the prompt of a job that comes from a drawing.
@@ -126,27 +140,33 @@ class DrawingPlans:
         wanted, _ = self._planner.drawn_objects(job.route, _objects(sketch, slices), self._sender(instance))
         if not wanted:
             raise DrawingRefused("The route takes nothing of the drawing any more.")
-        return prompt_on(sketch, wanted, slices)
+        return prompt_on(sketch, wanted, slices, self._planner.contours(job.route))
 
     # -- Planning -----------------------------------------------------------------------------------------------
 
-    def _planned(self, instance: StoredInstance, sketch: Sketch) -> DrawingFate:
+    def _planned(self, instance: StoredInstance, sketch: Sketch, planned: str) -> DrawingFate:
         jobs, said, answered = [], [], []
+        prompts: dict[str, Prompt] = {}
         sender = self._sender(instance)
-        for uid in self._series(sketch, self._is_overdue(instance)):
+        for uid in self._series(sketch, planned, is_overdue=self._is_overdue(instance)):
             for plan in self._planner.plan(self._index.instances(uid), sender=self._index.sender(uid)):
-                own, reasons = self._on_stack(plan, sketch, sender, self._index.sender(uid))
+                own, reasons = self._on_stack(plan, sketch, sender, self._index.sender(uid), prompts)
                 jobs += own
                 said += reasons
                 answered += [job for job in plan.jobs if own and job.state is JobState.NOT_RUN]
         if not jobs:
             raise DrawingRefused(" ".join(dict.fromkeys(said)) or "It is not drawn on the images that it names.")
-        return self._in_succession(instance, sketch, jobs, answered)
+        return self._in_succession(instance, sketch, jobs, answered, prompts)
 
     def _on_stack(
-        self, plan: StackPlan, sketch: Sketch, sender: str | None, images_sender: str | None
+        self,
+        plan: StackPlan,
+        sketch: Sketch,
+        sender: str | None,
+        images_sender: str | None,
+        prompts: dict[str, Prompt],
     ) -> tuple[list[Job], list[str]]:
-        """Return the jobs that a drawing starts on a stack, and what speaks against others."""
+        """Return the jobs that a drawing starts on a stack, and what speaks against others; notes their prompts."""
         uids = {header.sop_instance_uid for header in plan.stack.headers}
         named = bool(uids & sketch.images)
         if sketch.images and not named:
@@ -173,13 +193,20 @@ class DrawingPlans:
                 said.append(f"route {route.name!r}: {verdict or chosen.reason}.")
                 continue
             try:
-                jobs.append(self._planner.drawn_job(plan, route, prompt_on(sketch, wanted, slices)))
+                prompt = prompt_on(sketch, wanted, slices, self._planner.contours(route.name))
+                jobs.append(self._planner.drawn_job(plan, route, prompt))
+                prompts[jobs[-1].job_id] = prompt
             except DrawingRefused as error:
                 said.append(str(error))
         return jobs, said
 
     def _in_succession(
-        self, instance: StoredInstance, sketch: Sketch, jobs: list[Job], answered: list[Job]
+        self,
+        instance: StoredInstance,
+        sketch: Sketch,
+        jobs: list[Job],
+        answered: list[Job],
+        prompts: dict[str, Prompt],
     ) -> DrawingFate:
         """Let the jobs follow those of earlier versions of the drawing, or stand back behind a later version."""
         own = {job.job_id for job in jobs}
@@ -197,7 +224,11 @@ class DrawingPlans:
                 if job.predecessor is None and other.state is not JobState.QUEUED and other.code != SUPERSEDED:
                     job = replace(job, generation=other.generation + 1, predecessor=other.job_id)
             named.append(job)
-        started = ", ".join(dict.fromkeys(f"{job.job_id[:12]} (route {job.route!r})" for job in named))
+        started = ", ".join(
+            dict.fromkeys(
+                f"{job.job_id[:12]} (route {job.route!r}, as {prompts[job.job_id].in_words})" for job in named
+            )
+        )
         return DrawingFate(
             code=PROMPTS,
             reason=f"It is the prompt of job {started} on the images that it is drawn on.",
@@ -241,7 +272,7 @@ class DrawingPlans:
             raise DrawingRefused("It refers to a segmentation that Voxgate made itself; own results never prompt.")
         return sketch.with_segments(tuple(read_drawing(item.path) for item in stored))
 
-    def _series(self, sketch: Sketch, is_overdue: bool) -> list[str]:
+    def _series(self, sketch: Sketch, planned: str, *, is_overdue: bool) -> list[str]:
         """Return the series that a drawing is about, all of them complete; when it is overdue those that came."""
         shown = {shape.image.sop_instance_uid for item in sketch.objects for shape in item.shapes if shape.image}
         named = self._index.instances_by_uid(sorted(sketch.images))
@@ -254,7 +285,7 @@ class DrawingPlans:
             raise _Waits("Some images that it is drawn on have not come.")
         arriving = {arrival.series_instance_uid for arrival in self._index.arrivals()}
         # Its own series, should it hold the images too, is the one that is being planned
-        if arriving & (set(found) - {sketch.drawing.series_instance_uid}):
+        if arriving & (set(found) - {sketch.drawing.series_instance_uid, planned}):
             raise _Waits("The images that it is drawn on are still arriving.")
         return found
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain.errors import ConflictingInstance, StorageError
+from domain.errors import ConflictingInstance, MalformedInstance, StorageError
 from domain.instance import Disposition, Header, Outcome, Reception
 from domain.ports import Candidate
 from store import schema
@@ -23,6 +23,7 @@ from store.files import INSTANCES, QUARANTINE, Files, StagedFile
 from store.groups import Groups
 from store.secret import installation_secret
 from store.series import SeriesChange, apply
+from volume.digest import inspect
 from volume.header_json import header_to_json
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,10 @@ class Entry:
     outcome: Outcome | None = None
     owned: bool = False
     """An index row points to the file."""
+    twin: Path | None = None
+    """The file that the index has for the same dataset; this one waits until that is seen to hold it."""
+    damaged: Path | None = None
+    """A twin that does not hold it: this one takes its place."""
     patient_key: str | None = None
 
     @property
@@ -98,7 +103,7 @@ class Instances:
                 self._sync(candidates)
                 entries = [_entry(candidate, reception) for candidate in candidates]
                 self._name_patients(entries)
-            self._groups.run(entries)
+            self._index(entries)
         finally:
             for candidate in candidates:
                 candidate.staged.discard()
@@ -109,7 +114,21 @@ class Instances:
         with translated():
             self._name_patients([entry])
             self._files.sync([entry.path])
-        self._groups.run([entry])
+        self._index([entry])
+
+    def _index(self, entries: Sequence[Entry]) -> None:
+        """Write the rows; what is there already is read again, when nobody waits for the index."""
+        self._groups.run(entries)
+        for entry in entries:
+            if entry.twin is None:
+                continue
+            if _holds(entry.twin, entry.digest):
+                _remove([entry.path])
+            else:
+                entry.damaged = entry.twin
+        if damaged := [entry for entry in entries if entry.damaged is not None]:
+            self._groups.run(damaged)
+            _remove(entry.damaged if entry.owned else entry.path for entry in damaged)
 
     def _name_patients(self, entries: Sequence[Entry]) -> None:
         """Key who the patients are: from the index alone nobody can look up whose images are here."""
@@ -149,10 +168,7 @@ class Instances:
                     keeping = _Keeping(connection, self._files)
                     keeping.decide(entries)
                     committing = True
-            for entry in entries:
-                if not entry.owned:
-                    with suppress(OSError):  # the next start removes it
-                        entry.path.unlink(missing_ok=True)
+            _remove(entry.path for entry in entries if not entry.owned and not entry.twin)
         except IntegrityError:
             raise
         except Exception:
@@ -204,12 +220,12 @@ class _Keeping:
                 changes[uid] = SeriesChange.begun(self._connection, uid, entry.header.study_instance_uid)
         known: dict[str, Any] = dict(_known(self._connection, {entry.uid for entry in entries}))
         for entry in entries:
-            entry.owned = False
+            entry.owned, entry.twin = False, None
             row = known.get(entry.uid)
             if row is None:
                 known[entry.uid] = self._store(entry)
             elif row.digest == entry.digest:
-                self._duplicate(entry, row)
+                known[entry.uid] = self._duplicate(entry, row)
             else:
                 self._conflict(entry, row)
         self._files.sync_folders(self._folders)
@@ -240,21 +256,25 @@ class _Keeping:
         entry.outcome = _outcome(entry, Disposition.STORED)
         return entry
 
-    def _duplicate(self, entry: Entry, row: AnyRow | Entry) -> None:
+    def _duplicate(self, entry: Entry, row: AnyRow | Entry) -> AnyRow | Entry:
         entry.outcome = _outcome(entry, Disposition.DUPLICATE)
         self._changes[entry.header.series_instance_uid].repeated(entry)
         if isinstance(row, Entry):
-            return
+            return row
         first = self._files.root / row.path
         entry.owned = first == entry.path
-        if first.exists() and first.stat().st_size == row.size:
-            return
-        # The first copy's file is gone or cut off (a disk was repaired, a backup restored): this one takes its place.
+        if entry.owned:
+            return row
+        if first != entry.damaged and first.exists() and first.stat().st_size == row.size:
+            entry.twin = first
+            return row
+        # The first copy's file is gone, cut off or changed (a disk rots, a backup is put back): this takes its place.
         values = row_of(entry, self._move(entry, INSTANCES), revision=row.revision)
         self._connection.execute(
             update(schema.instances).where(schema.instances.c.sop_instance_uid == entry.uid).values(values)
         )
         log.warning("missing or damaged file of an instance replaced by its re-send")
+        return entry
 
     def _conflict(self, entry: Entry, row: AnyRow | Entry) -> None:
         entry.outcome = _outcome(entry, Disposition.REFUSED, ConflictingInstance())
@@ -272,6 +292,21 @@ class _Keeping:
             if uid not in self._changes:
                 self._changes[uid] = SeriesChange.begun(self._connection, uid, entry.header.study_instance_uid)
             self._changes[uid].refused(entry)
+
+
+def _holds(path: Path, digest: str) -> bool:
+    """Tell whether a file still holds the dataset of which intake made the digest; costs as much as taking it in."""
+    try:
+        return inspect(path)[1] == digest
+    except (MalformedInstance, OSError):
+        return False
+
+
+def _remove(paths: Iterable[Path | None]) -> None:
+    for path in paths:
+        if path is not None:
+            with suppress(OSError):  # the next start removes it
+                path.unlink(missing_ok=True)
 
 
 def _entry(candidate: Candidate, reception: Reception) -> Entry:

@@ -359,6 +359,24 @@ def test_a_row_whose_file_is_gone_is_reported_and_healed_by_a_resend(intake: Int
     assert sum(store.reconcile().values()) == 0
 
 
+def test_of_two_copies_sent_for_a_damaged_file_one_takes_its_place_and_nothing_is_left_over(
+    intake: Intake, store: Store
+) -> None:
+    first, second = ct_series(2)
+    send(intake, [first, second])
+    for path in files(store):
+        held = bytearray(path.read_bytes())
+        held[-1] ^= 1
+        path.write_bytes(held)
+    assert dispositions(send(intake, [first, first])) == [Disposition.DUPLICATE] * 2
+    instance, other = store.series.instances_by_uid([first.SOPInstanceUID, second.SOPInstanceUID])
+    assert instance.path.read_bytes() == encoded(first)
+    assert sorted(files(store)) == sorted([instance.path, other.path])
+    assert dispositions(send(intake, [second])) == [Disposition.DUPLICATE]
+    assert len(files(store)) == 2
+    assert encoded(second) in [path.read_bytes() for path in files(store)]
+
+
 def test_an_interrupted_removal_is_finished_and_nothing_comes_back(intake: Intake, store: Store, url: str) -> None:
     send(intake, [ct_slice()])
     (path,) = files(store)
