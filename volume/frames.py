@@ -32,6 +32,14 @@ def with_frames(headers: Sequence[Header]) -> list[Header]:
     return [frame for header in headers for frame in frames_of(header)]
 
 
+def image_names(headers: Sequence[Header]) -> tuple[str, ...]:
+    """Return what names each image: two stacks of one instance are two sets."""
+    return tuple(
+        header.sop_instance_uid if header.frame_number is None else f"{header.sop_instance_uid}#{header.frame_number}"
+        for header in headers
+    )
+
+
 def frame_numbers(headers: Sequence[Header]) -> tuple[int | None, ...]:
     """Return the number of each image in its instance; empty where each is a whole instance."""
     numbers = tuple(header.frame_number for header in headers)
