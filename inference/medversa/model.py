@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,13 +11,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from domain.errors import EngineFailed, EngineUnavailable
+from domain.errors import EngineFailed
 from domain.question import Answer, Question
+from inference.device import OutOfDeviceMemory, computing
 from inference.medversa.generation import generate, states
 from inference.medversa.loading import Loaded
 from inference.medversa.orientation import turned
 from inference.medversa.preprocess import Bytes, image_input, image_mask, volume_input, volume_mask
 from inference.medversa.settings import Orientation
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,14 +31,22 @@ class Told(Answer):
 
 
 class MedVersa:
-    """A loaded checkpoint. Not thread-safe: the caller holds the device."""
+    """A loaded checkpoint. Not thread-safe: the caller holds the device.
 
-    def __init__(self, loaded: Loaded, orientation: Orientation = "LPS") -> None:
+    Parameters
+    ----------
+    spare
+        Loads it once more, for the CPU: for what the device has no room for. ``None``: that fails.
+    """
+
+    def __init__(
+        self, loaded: Loaded, orientation: Orientation = "LPS", spare: Callable[[], Loaded] | None = None
+    ) -> None:
         self._loaded = loaded
         self._network = loaded.network
         self._orientation = orientation
+        self._spare = spare
 
-    @torch.inference_mode()
     def ask(self, question: Question, cancelled: Callable[[], bool] = lambda: False) -> Told:
         """Answer one question; ``cancelled`` is asked between tokens.
 
@@ -42,15 +54,20 @@ class MedVersa:
         ------
         EngineFailed
             The checkpoint has no part for this, or prompt and answer are longer than the model's memory.
-        EngineUnavailable
-            The device ran out of memory.
+        OutOfDeviceMemory
+            The device ran out of memory, and nothing stands in for it.
         Withdrawn
             ``cancelled`` said so.
         """
         try:
-            return self._ask(question, cancelled)
-        except torch.OutOfMemoryError as error:
-            raise EngineUnavailable("The device ran out of memory on this question.") from error
+            with computing(self._loaded.place):
+                return self._ask(question, cancelled)
+        except OutOfDeviceMemory:
+            if self._spare is None or self._loaded.place.device.type == "cpu":
+                raise
+            log.warning("out of memory, again on the CPU", extra={"device": self._loaded.place.device.type})
+        other = MedVersa(self._spare(), self._orientation)
+        return other.ask(question, cancelled)
 
     def _ask(self, question: Question, cancelled: Callable[[], bool]) -> Told:
         seen = self._look(question)
@@ -82,7 +99,7 @@ class MedVersa:
 
     def _input(self, values: npt.NDArray[np.float32]) -> Tensor:
         """Return values rounded to bfloat16, in which the encoders were fed, as float32 on the device."""
-        return torch.from_numpy(values).to(self._loaded.device).to(torch.bfloat16).to(torch.float32)
+        return torch.from_numpy(values).to(self._loaded.place.device).to(torch.bfloat16).to(torch.float32)
 
     def _embeddings(self, question: Question, seen: _Seen) -> Tensor:
         prompt = self._loaded.tokens.prompt(
@@ -92,7 +109,7 @@ class MedVersa:
             prompt=question.prompt,
             longest_prefix=self._loaded.longest_prefix,
         )
-        ids = torch.tensor([*prompt.prefix_ids, *prompt.prompt_ids], device=self._loaded.device)
+        ids = torch.tensor([*prompt.prefix_ids, *prompt.prompt_ids], device=self._loaded.place.device)
         if len(ids) >= self._network.sizes.positions:
             raise EngineFailed(
                 f"The prompt has {len(ids)} tokens; the model takes fewer than {self._network.sizes.positions}."
