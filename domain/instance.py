@@ -199,3 +199,5 @@ class StoredInstance:
     path: Path
     """Part 10 file exactly as received."""
     received_at: datetime
+    digest: str = field(default="", repr=False)
+    """Canonical digest of the dataset as it was received (``volume.digest``); empty outside a store."""

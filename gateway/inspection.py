@@ -12,7 +12,7 @@ from pydicom.uid import UID
 
 from domain.context import StudyContext
 from domain.engine import Answer, Verdict
-from domain.errors import GatewayError, MalformedInstance
+from domain.errors import ConfigurationError, GatewayError, MalformedInstance
 from domain.image import Raster, UltrasoundRegion
 from domain.instance import Header, StoredInstance
 from domain.series import Resample, Stack
@@ -24,7 +24,7 @@ from gateway.offline import as_given, files_below
 from pipeline.context import ContextBuilder
 from pipeline.planning import Planner, StackPlan
 from volume.calibration import region_fault
-from volume.digest import inspect
+from volume.digest import inspect, read_header
 from volume.image_attributes import read_regions
 from volume.kinds import ULTRASOUND_CLASSES
 from volume.pet import suv_scale
@@ -137,6 +137,8 @@ def inspected(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[In
         unpacked = Path(folder)
         found = _Reader(lambda path: as_given(path, paths, unpacked))
         files = list(files_below(paths, unpacked))
+        if not files:
+            raise ConfigurationError("no DICOM instance among 0 file(s)")
         for number, path in enumerate(files):
             say("reading", number / len(files))
             found.read(path)
@@ -154,24 +156,24 @@ class _Reader:
         self._shown = shown
         self.left_out: list[LeftOut] = []
         self._series: dict[str, list[StoredInstance]] = {}
-        self._digests: dict[str, str] = {}
+        self._paths: dict[str, Path] = {}
 
     def read(self, path: Path) -> None:
         """Take one file, or say why not."""
         try:
-            header, digest = inspect(path)
+            header = read_header(path)
+            first = self._paths.setdefault(header.sop_instance_uid, path)
+            is_same = first is not path and inspect(first)[1] == inspect(path)[1]
         except MalformedInstance as error:
             self.left_out.append(LeftOut(path=self._shown(path), reason=str(error)))
             return
         except OSError as error:
             self.left_out.append(LeftOut(path=self._shown(path), reason=f"cannot be read (errno {error.errno})"))
             return
-        first = self._digests.get(header.sop_instance_uid)
-        if first is not None:
-            same = "the same instance again" if first == digest else "SOPInstanceUID is there with another dataset"
+        if first is not path:
+            same = "the same instance again" if is_same else "SOPInstanceUID is there with another dataset"
             self.left_out.append(LeftOut(path=self._shown(path), reason=f"{same}; the first one is used"))
             return
-        self._digests[header.sop_instance_uid] = digest
         instance = StoredInstance(header=header, path=path, received_at=wiring.now())
         self._series.setdefault(header.series_instance_uid, []).append(instance)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
-from domain.errors import DrawingRefused
+from domain.errors import DrawingRefused, StorageError
 from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
 from domain.ports import JobLog, SeriesIndex
@@ -75,10 +75,10 @@ class DrawingPlans:
         """Return when to look again: within seconds at first, every half minute in the end."""
         return min(max(min(map(self._waited_s, drawings)) / 4, 1.0), 30.0)
 
-    def fate(self, instance: StoredInstance) -> DrawingFate:
-        """Return what becomes of a drawing now."""
+    def fate(self, instance: StoredInstance, *, planned: str = "") -> DrawingFate:
+        """Return what becomes of a drawing now; ``planned`` is a series that is about to be planned, and whole."""
         try:
-            return self._planned(instance, self._sketch(instance))
+            return self._planned(instance, self._sketch(instance), planned)
         except DrawingRefused as error:
             return DrawingFate(code=REFUSED, reason=f"It is no prompt. {error}")
         except _Waits as wait:
@@ -88,6 +88,18 @@ class DrawingPlans:
                 code=MISSING,
                 reason=f"{wait} It has waited {self._wait_s:g} s; when they come it is looked at again.",
             )
+
+    def brings_news(self, drawing: StoredInstance, planned: str, *, said: str = "") -> bool:
+        """Tell whether a drawing of another series is worth a plan of its own, now that ``planned`` is whole.
+
+        It is where something else than ``said`` becomes of it, or a job that is not known. To plan it in any other
+        case might have it and ``planned``, if that holds a drawing too, wake each other for ever.
+        """
+        try:
+            fate = self.fate(drawing, planned=planned)
+        except StorageError:
+            return True  # its own plan says so, and not that of the series that asks
+        return (said not in ("", fate.code)) or any(self._jobs.get(job.job_id) is None for job in fate.jobs)
 
     def prompt(self, job: Job, stack: Stack) -> Prompt:
         """Return the prompt of a job that comes from a drawing.
@@ -110,11 +122,11 @@ class DrawingPlans:
 
     # -- Planning -----------------------------------------------------------------------------------------------
 
-    def _planned(self, instance: StoredInstance, sketch: Sketch) -> DrawingFate:
+    def _planned(self, instance: StoredInstance, sketch: Sketch, planned: str) -> DrawingFate:
         jobs, said, answered = [], [], []
         prompts: dict[str, Prompt] = {}
         sender = self._sender(instance)
-        for uid in self._series(sketch, self._is_overdue(instance)):
+        for uid in self._series(sketch, planned, is_overdue=self._is_overdue(instance)):
             for plan in self._planner.plan(self._index.instances(uid), sender=self._index.sender(uid)):
                 own, reasons = self._on_stack(plan, sketch, sender, self._index.sender(uid), prompts)
                 jobs += own
@@ -236,7 +248,7 @@ class DrawingPlans:
             raise DrawingRefused("It refers to a segmentation that Voxgate made itself; own results never prompt.")
         return sketch.with_segments(tuple(read_drawing(item.path) for item in stored))
 
-    def _series(self, sketch: Sketch, is_overdue: bool) -> list[str]:
+    def _series(self, sketch: Sketch, planned: str, *, is_overdue: bool) -> list[str]:
         """Return the series that a drawing is about, all of them complete; when it is overdue those that came."""
         shown = {shape.image.sop_instance_uid for item in sketch.objects for shape in item.shapes if shape.image}
         named = self._index.instances_by_uid(sorted(sketch.images))
@@ -249,7 +261,7 @@ class DrawingPlans:
             raise _Waits("Some images that it is drawn on have not come.")
         arriving = {arrival.series_instance_uid for arrival in self._index.arrivals()}
         # Its own series, should it hold the images too, is the one that is being planned
-        if arriving & (set(found) - {sketch.drawing.series_instance_uid}):
+        if arriving & (set(found) - {sketch.drawing.series_instance_uid, planned}):
             raise _Waits("The images that it is drawn on are still arriving.")
         return found
 

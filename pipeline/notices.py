@@ -11,7 +11,7 @@ from pathlib import Path
 
 from domain.codes import Code
 from domain.engine import EngineManifest
-from domain.errors import DrawingRefused, EngineFailed, GatewayError, VerificationFailed
+from domain.errors import DrawingRefused, EngineFailed, GatewayError, InstanceDamaged, VerificationFailed
 from domain.findings import Evaluation, Findings
 from domain.image import Raster
 from domain.instance import Header
@@ -20,6 +20,8 @@ from domain.ports import Result, ResultWriter
 
 log = logging.getLogger(__name__)
 
+DAMAGED = "instance-damaged"
+"""A cause that is told to nobody: the report would be of whoever the damaged file names now."""
 _MARK = "notice "
 _SUMMARY = Code("111065", "DCM", "Summary of Analyses")
 _STATUS = {
@@ -37,6 +39,7 @@ _CODES: Mapping[type[GatewayError], str] = {
     VerificationFailed: "verification-failed",
     EngineFailed: "engine-failed",
     DrawingRefused: "drawing-refused",
+    InstanceDamaged: DAMAGED,
     GatewayError: "failed",
 }
 

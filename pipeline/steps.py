@@ -38,13 +38,14 @@ from pipeline.delivery import DeliverySettings
 from pipeline.drawings import DrawingPlans
 from pipeline.findings_file import load_findings, save_findings
 from pipeline.guard import MAX_CRASHES, EngineGuard, Unguarded
-from pipeline.notices import code_of, is_notice, outcome, write_notice
+from pipeline.notices import DAMAGED, code_of, is_notice, outcome, write_notice
 from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
 from pipeline.result_folder import keep_only, newest_findings, storage
 from pipeline.study_step import StudyStep
 from pipeline.summary import summary
 from pipeline.task import Task
+from pipeline.unchanged import unchanged
 from volume.kinds import kind_of
 
 log = logging.getLogger(__name__)
@@ -181,18 +182,11 @@ class Steps:
         # The cause too: a process may have died between refusing the series and telling so, and this run may succeed
         self._jobs.update(job.job_id, state=JobState.RUNNING, code="", reason="")
         began, started_at = time.perf_counter(), self._clock()
-        stack, paths = self._stack(job)
-        allowed = self._planner.resample(job.route)
-        read = decoded(stack, paths, allowed)
-        assembled = time.perf_counter()
-        case = replace(
-            read,
-            context=self._context.of(stack, paths),
-            options=self._planner.options(job.route),
-            prompt=placed_prompt(self._prompt(job, stack), stack, allowed),
-            progress=self._progress,
-        )
-        findings = self._run_engine(job, case)
+        drawn = self._index.instances_by_uid((job.drawing,)) if job.drawing else ()
+        with unchanged((*self._instances(job), *drawn)):
+            case = self._case(job)
+            assembled = time.perf_counter()
+            findings = self._run_engine(job, case)
         finished = time.perf_counter()
         with self._own_folder(job, f"findings-{claim}") as mine:
             with storage("the findings"):
@@ -203,6 +197,17 @@ class Steps:
                 summary=summary(findings),
             )
         return [Task(step="encode", args=(job.job_id, job.attempt, 1), queue="cpu", priority=job.priority)]
+
+    def _case(self, job: Job) -> Case:
+        stack, paths = self._stack(job)
+        allowed = self._planner.resample(job.route)
+        return replace(
+            decoded(stack, paths, allowed),
+            context=self._context.of(stack, paths),
+            options=self._planner.options(job.route),
+            prompt=placed_prompt(self._prompt(job, stack), stack, allowed),
+            progress=self._progress,
+        )
 
     def _prompt(self, job: Job, stack: Stack) -> Prompt | None:
         """Return what the engine is pointed at on the source's slices: what was drawn, else the route's default."""
@@ -269,11 +274,12 @@ class Steps:
 
     def _write_objects(self, job: Job, findings: Findings, started_at: datetime, folder: Path) -> None:
         began = time.perf_counter()
-        result = self._result(job, findings, started_at)
-        with storage("the result objects"):
-            objects = self._writer.write(result, folder)
-        written = time.perf_counter()
-        self._writer.verify(result, objects)
+        with unchanged(self._instances(job)[:1]):  # the file that says whose the result is
+            result = self._result(job, findings, started_at)
+            with storage("the result objects"):
+                objects = self._writer.write(result, folder)
+            written = time.perf_counter()
+            self._writer.verify(result, objects)
         verified = time.perf_counter()
         self._jobs.update(job.job_id, timings_s={"encode": written - began, "verify": verified - written})
         self._jobs.put_objects(objects)
@@ -336,7 +342,8 @@ class Steps:
 
     def _refuse(self, job: Job, claim: int, state: JobState, code: str, reason: str) -> list[Task]:
         """End a job without a result; where its route asks for it, when the reason has been delivered."""
-        if not job.destinations or job.state is JobState.DELIVERING or not self._planner.reports_refusals(job.route):
+        is_told = job.destinations and job.state is not JobState.DELIVERING and code != DAMAGED
+        if not is_told or not self._planner.reports_refusals(job.route):
             return self._end(job, state, code, reason)
         try:
             with self._own_folder(job, f"notice-{claim}") as mine, storage("the notice"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pydicom.uid import UID
 
@@ -95,7 +96,7 @@ def _code(header: Header) -> RefusalCode | None:
         return RefusalCode.OWN_RESULT
     if header.sop_class_uid in IMAGE_CLASSES:
         # Of these only captures can be localizers and renderings; elsewhere the words mean other things.
-        return _by_image_type(header) if header.sop_class_uid in SECONDARY_CAPTURE_CLASSES else None
+        return _by_image_type(header.image_type) if header.sop_class_uid in SECONDARY_CAPTURE_CLASSES else None
     if header.sop_class_uid in ENHANCED_CLASSES:
         if header.frame_number is None:
             return RefusalCode.NO_FUNCTIONAL_GROUPS
@@ -103,15 +104,16 @@ def _code(header: Header) -> RefusalCode | None:
         return RefusalCode.UNSUPPORTED_SOP_CLASS if header.has_pixel_data else RefusalCode.NOT_AN_IMAGE
     elif (header.number_of_frames or 1) > 1:
         return RefusalCode.UNSUPPORTED_SOP_CLASS
-    return _by_image_type(header)
+    return _by_image_type(header.image_type)
 
 
-def _by_image_type(header: Header) -> RefusalCode | None:
-    if "MOSAIC" in header.image_type:
+@lru_cache
+def _by_image_type(image_type: tuple[str, ...]) -> RefusalCode | None:
+    if "MOSAIC" in image_type:
         return RefusalCode.SIEMENS_MOSAIC
-    if "LOCALIZER" in header.image_type:
+    if "LOCALIZER" in image_type:
         return RefusalCode.LOCALIZER
-    if _RENDERED & {word for value in header.image_type for word in re.split(r"[\W_]+", value.upper())}:
+    if _RENDERED & {word for value in image_type for word in re.split(r"[\W_]+", value.upper())}:
         return RefusalCode.DERIVED_IMAGE
     return None
 

@@ -178,7 +178,7 @@ def _parts(
     splitter: Splitter, members: Sequence[Header], places: Sequence[int]
 ) -> dict[Hashable, list[Header]] | None:
     """Return the members by value where ``splitter`` separates whole stacks, otherwise ``None``."""
-    values = [splitter.key(header) for header in members]
+    values = splitter.keys(members)
     if len(set(values)) < 2:
         return None
     collides = len(set(places)) < len(places)
@@ -228,7 +228,7 @@ def _undivided(name: str, members: Sequence[Header], places: Sequence[int]) -> S
         )
         return _refused(name, members, RefusalCode.AMBIGUOUS_STACK, reason, crowded)
     stack = _judged(name, members)
-    mixed = next((s for s in SPLITTERS if s.never_mixed and len({s.key(h) for h in members}) > 1), None)
+    mixed = next((s for s in SPLITTERS if s.never_mixed and len(set(s.keys(members))) > 1), None)
     if mixed is not None and (stack.refusal is None or stack.refusal.code in RESAMPLABLE):
         values = Counter(mixed.key(h) for h in members)
         usual = max(values, key=lambda value: (values[value], str(value)))

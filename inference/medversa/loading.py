@@ -12,6 +12,7 @@ from domain.errors import ConfigurationError, EngineFailed, EngineUnavailable
 from inference.checkpoints import folder_of
 from inference.device import Placement, placement
 from inference.medversa.checkpoint import Checkpoint, open_checkpoint, read_json
+from inference.medversa.language import LanguageModel, even_widths
 from inference.medversa.layout import Source, layout, sizes
 from inference.medversa.memory import check_memory, free_bytes, needed_bytes
 from inference.medversa.network import Network
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LANGUAGE = "llama_model."
 _LORA_ALPHA = 16
+_LEAST_ROWS_ON_CPU = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +37,15 @@ class Loaded:
     place: Placement
     longest_prefix: int
     """``max_txt_len`` of the checkpoint: tokens that the images may take."""
+    together: int
+    """Questions that are worth answering at once."""
     unused: tuple[str, ...]
     """Groups of newer checkpoints that were seen and are not used."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.place.device
 
 
 def load(settings: MedVersaSettings) -> Loaded:
@@ -78,14 +87,34 @@ def load(settings: MedVersaSettings) -> Loaded:
         else:
             _put(network, name, value.to(device, dtype))
     network.to(device).eval().requires_grad_(False)
-    log.info("medversa loaded", extra={"device": str(device), "precision": str(precision), "unused": plan.unused})
+    together = _joined(network.llama_model, settings, device)
+    log.info(
+        "medversa loaded",
+        extra={
+            "device": str(device), "precision": str(precision), "together": together, "unused": plan.unused
+        },
+    )  # fmt: skip
     return Loaded(
         network=network,
         tokens=tokens,
         place=place,
         longest_prefix=int(checkpoint.config.get("max_txt_len", 256)),
+        together=together,
         unused=plan.unused,
     )
+
+
+def _joined(model: LanguageModel, settings: MedVersaSettings, device: torch.device) -> int:
+    """Let the model make passes for several answers where no answer changes by it; return for how many."""
+    if settings.batch == 1 or settings.precision in BITS:  # packed matrices are multiplied by what else is there
+        return 1
+    widths = even_widths(model)
+    # Empty rows cost a GPU nothing. On a CPU every answer that is written alone would pay for more than one.
+    if not widths or (device.type == "cpu" and widths[0] > _LEAST_ROWS_ON_CPU):
+        log.info("answers are written one by one: this device rounds by the number of rows")
+        return 1
+    model.widths = widths
+    return settings.batch
 
 
 def merged(checkpoint: Checkpoint, source: Source, alpha: float) -> Tensor:

@@ -22,8 +22,10 @@ def needed_bytes(weights: int, *, has_volumes: bool) -> int:
 def free_bytes(place: Placement) -> int:
     """Return how much memory can still be had on a device, by its budget too."""
     if place.device.type == "cuda":
-        free = int(torch.cuda.mem_get_info(place.device)[0])
-        return free if place.vram_gb is None else min(free, int(place.vram_gb * 2**30))
+        used = torch.cuda.memory_allocated(place.device)
+        kept = torch.cuda.memory_reserved(place.device) - used
+        free = int(torch.cuda.mem_get_info(place.device)[0] + kept)
+        return free if place.vram_gb is None else min(free, int(place.vram_gb * 2**30) - used)
     return min(_available(Path("/proc/meminfo")), *_cgroup(Path("/sys/fs/cgroup")))
 
 

@@ -307,7 +307,7 @@ def test_what_a_device_has_no_room_for_is_answered_on_the_cpu_where_that_is_allo
     expected = MedVersa(loaded).ask(_question())
 
     class Full(MedVersa):
-        def _ask(self, *_: object) -> Any:
+        def _start(self, *_: object) -> Any:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     found = Full(full, spare=lambda: loaded).ask(_question())
