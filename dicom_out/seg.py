@@ -68,7 +68,8 @@ def encode_seg(
     described = [
         _segment(part.number_of(number), number, result, source.series_instance_uid) for number in part.segments
     ]
-    ds.SegmentSequence = [*([_background()] if part.type is SegType.LABELMAP else []), *described]
+    # The background last: OHIF 3.13 takes the colour of segment n from the n-th item, whatever number that has
+    ds.SegmentSequence = [*described, *([_background()] if part.type is SegType.LABELMAP else [])]
     ds.SharedFunctionalGroupsSequence = [shared_groups(placement.grid)]
     elements = encoded_dataset(ds, declared) | identity(source.header, declared)
     numbers = {number: part.number_of(number) for number in part.segments}

@@ -189,8 +189,8 @@ def _check_segments(
     items = [(part, item) for part in parts for item in part.SegmentSequence if int(item.SegmentNumber) != 0]
     for part in parts:
         own = [int(item.SegmentNumber) for item in part.SegmentSequence]
-        first = 0 if part.SegmentationType == "LABELMAP" else 1
-        if own != list(range(first, first + len(own))):
+        background = [0] if part.SegmentationType == "LABELMAP" else []
+        if own != [*range(1, len(own) + 1 - len(background)), *background]:
             raise VerificationFailed("SEG: SegmentSequence does not number its segments one after the other.")
     if len(items) != len(segments):
         raise VerificationFailed("SEG: SegmentSequence does not have the segments of the findings.")

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -211,7 +211,8 @@ class _Body:
 
     def __init__(self, stream: IO[bytes], read_bytes: int) -> None:
         self.received = 0
-        self._stream = stream
+        # What has come, rather than all that was asked for, where the server can tell.
+        self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
         self._read_bytes = read_bytes
         self._broken = False
 
@@ -224,7 +225,7 @@ class _Body:
             The connection broke, stood still for too long, came too slowly, or the chunked transfer coding is wrong.
         """
         try:
-            data = self._stream.read(self._read_bytes)
+            data = self._read(self._read_bytes)
         except Exception as error:  # every WSGI server has its own classes for it
             self._broken = True
             raise BadRequest(

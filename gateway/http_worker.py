@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from gunicorn.http.body import Body, LengthReader
 from gunicorn.workers.gthread import ThreadWorker
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,10 @@ WINDOW_S = 30.0
 CROWDED_S = 2.0
 """What a slow peer gets while others wait for a thread: its packet may be lost and sent again."""
 _LOOK_S = 0.25
+_LEAST_BYTES = 64 << 10
+"""Of a body, handed on at a time: to take it in smaller pieces costs more than to wait for more."""
+_LINGER_MS = 10
+"""How long a thread waits for the next request on its connection, before it hands the connection back to the loop."""
 
 
 class BodyMeter:
@@ -83,6 +89,37 @@ class BodyMeter:
             self._peer.shutdown(socket.SHUT_RD)
 
 
+class PromptBody(Body):
+    """The body of a request whose length is known, that can be read as it comes.
+
+    gunicorn's own ``read`` gathers all that was asked for, and copies it four times on the way.
+    """
+
+    def read1(self, size: int) -> bytes:
+        """Return what has come, but not much less than ``_LEAST_BYTES`` or ``size``; nothing at the end."""
+        if rest := self.buf.tell():  # of an earlier ``read``
+            return bytes(self.read(min(size, rest)))  # type: ignore[no-untyped-call]
+        if held := self.reader.unreader.buf.tell():  # came with the head of the request
+            return bytes(self.reader.read(min(size, held)))
+        try:
+            data = self._received(min(size, self.reader.length))
+        except Exception:
+            self.failed = True  # gunicorn must not look for another request behind it
+            raise
+        self.reader.length -= len(data)
+        return data
+
+    def _received(self, size: int) -> bytes:
+        peer, pieces, missing = self.reader.unreader.sock, list[bytes](), size
+        while missing > 0 and size - missing < _LEAST_BYTES:
+            piece = peer.recv(missing)
+            if not piece:
+                break
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)
+
+
 class PromptWorker(ThreadWorker):
     """Closes connections whose request head does not come to its end, or whose body only drips."""
 
@@ -109,9 +146,25 @@ class PromptWorker(ThreadWorker):
         super().enqueue_req(conn)  # type: ignore[no-untyped-call]
 
     def handle(self, conn: Any) -> Any:
-        """Read a request and answer it; the clock of the head runs until ``handle_request``."""
+        """Answer a request, and those that follow at once: to hand the connection over costs more than to wait."""
         with self._lock:
             self._queued -= 1
+        kept = self._handle_one(conn)
+        while kept is True and self._more_comes(conn):
+            kept = self._handle_one(conn)
+        return kept
+
+    def _more_comes(self, conn: Any) -> bool:
+        """Tell whether the next request begins soon; nobody waits for it while others wait for a thread."""
+        if self._queued or not self.alive:
+            return False
+        poll = select.poll()
+        poll.register(conn.sock, select.POLLIN)
+        return bool(poll.poll(_LINGER_MS))
+
+    def _handle_one(self, conn: Any) -> Any:
+        """Read a request and answer it; the clock of the head runs until ``handle_request``."""
+        with self._lock:
             self._heads[conn.sock] = time.monotonic()
         try:
             return super().handle(conn)  # type: ignore[no-untyped-call]
@@ -125,6 +178,8 @@ class PromptWorker(ThreadWorker):
         with self._lock:
             self._bodies.add(meter)
         req.unreader.sock = meter
+        if isinstance(req.body.reader, LengthReader):
+            req.body = PromptBody(req.body.reader)  # type: ignore[no-untyped-call]
         try:
             return super().handle_request(req, conn)  # type: ignore[no-untyped-call]
         finally:

@@ -164,9 +164,10 @@ def test_judges_pass_parametric_maps(
         np.testing.assert_allclose(corner, np.rint(corner), atol=1e-3)
 
 
-def test_a_label_map_names_what_is_not_a_segment(tmp_path: Path) -> None:
+def test_a_label_map_names_what_is_not_a_segment_behind_those_that_are(tmp_path: Path) -> None:
+    """OHIF 3.13 takes the colour of segment n from the n-th item."""
     result = balls(tmp_path, overlapping=False, probabilities=False)
     path, *_ = written(result, tmp_path / "results", ("SEG",), segmentation="labelmap")
-    background, *segments = dcmread(path).SegmentSequence
+    *segments, background = dcmread(path).SegmentSequence
     assert (background.SegmentNumber, background.SegmentedPropertyTypeCodeSequence[0].CodeValue) == (0, "125040")
     assert [item.SegmentLabel for item in segments] == [item.label for item in manifest().segments]

@@ -207,6 +207,24 @@ def test_a_connection_serves_again_after_a_refusal(server: LiveServer, kept: Pat
     assert kept_files(kept) == [b"a"]
 
 
+def test_a_connection_that_is_kept_leaves_the_only_thread_to_others(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    files = [part10(dataset) for dataset in ct_series(6)]
+    with (
+        live_server(tmp_path, "--sink", str(kept), "--threads", "1") as alone,
+        requests.Session() as first,
+        requests.Session() as second,
+    ):
+        for number, file in enumerate(files):
+            session = (first, first, second)[number % 3]
+            answer = session.post(
+                alone.studies, data=multipart([file]), headers={"Content-Type": RELATED}, timeout=10
+            )
+            assert answer.status_code == 200
+    assert kept_files(kept) == files
+
+
 def test_dicomweb_client_stores_a_series(server: LiveServer, kept: Path) -> None:
     series = ct_series(4)
     client = DICOMwebClient(url=f"http://127.0.0.1:{server.port}/dicomweb")

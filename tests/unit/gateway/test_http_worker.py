@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from gunicorn.http.body import LengthReader
+from gunicorn.http.unreader import SocketUnreader
 
-from gateway.http_worker import CROWDED_S, BodyMeter
+from gateway.http_worker import CROWDED_S, BodyMeter, PromptBody
 
 RATE = 100.0
 WINDOW_S = 30.0
@@ -110,3 +113,62 @@ def test_a_peer_that_is_given_up_is_no_longer_read_but_can_be_answered(peer: Dri
     assert peer.closed == socket.SHUT_RD
     with pytest.raises(TimeoutError):
         peer.meter.recv(10)
+
+
+class Packets:
+    """A socket on which bytes come in packets; an empty one is the end, and then the connection breaks."""
+
+    def __init__(self, *packets: bytes) -> None:
+        self._packets = list(packets)
+
+    def recv(self, size: int) -> bytes:
+        if not self._packets:
+            raise ConnectionResetError
+        packet = self._packets.pop(0)
+        if len(packet) > size:
+            self._packets.insert(0, packet[size:])
+        return packet[:size]
+
+
+def body_of(peer: Packets, length: int, held: bytes = b"") -> PromptBody:
+    """Return a body of which ``held`` came with the head of its request."""
+    unreader = SocketUnreader(peer)  # type: ignore[no-untyped-call]
+    unreader.unread(held)  # type: ignore[no-untyped-call]
+    return PromptBody(LengthReader(unreader, length))  # type: ignore[no-untyped-call]
+
+
+def pieces(body: PromptBody) -> Iterator[bytes]:
+    while piece := body.read1(1 << 19):
+        yield piece
+
+
+def test_a_body_ends_where_its_length_says_and_leaves_the_next_request_alone() -> None:
+    peer = Packets(b"cdefGET /")
+    body = body_of(peer, 6, held=b"ab")
+    assert list(pieces(body)) == [b"ab", b"cdef"]
+    assert peer.recv(100) == b"GET /"
+
+
+def test_what_came_with_the_head_may_hold_the_next_request() -> None:
+    body = body_of(Packets(), 2, held=b"abGET /")
+    assert list(pieces(body)) == [b"ab"]
+    assert body.reader.unreader.take_buffered() == b"GET /"
+
+
+def test_small_packets_are_gathered_and_large_ones_come_as_they_are() -> None:
+    body = body_of(Packets(*[b"x" * 1000] * 100, b"y" * 300_000), 400_000)
+    sizes = [len(piece) for piece in pieces(body)]
+    assert sum(sizes) == 400_000
+    assert sizes[0] == 66_000
+    assert len(sizes) == 2
+
+
+def test_a_body_that_ends_early_is_short() -> None:
+    assert b"".join(pieces(body_of(Packets(b"abc", b"", b""), 10))) == b"abc"
+
+
+def test_behind_a_body_that_broke_off_no_request_is_looked_for() -> None:
+    body = body_of(Packets(), 10)
+    with pytest.raises(ConnectionResetError):
+        body.read1(10)
+    assert body.failed
