@@ -23,7 +23,7 @@ from store.groups import Groups
 from store.secret import installation_secret
 from store.series import CHANGED, LOCKED, SeriesChange, created
 from volume.digest import inspect
-from volume.header import header_to_json
+from volume.header_json import header_to_json
 
 log = logging.getLogger(__name__)
 
@@ -134,16 +134,16 @@ class Instances:
     def _index(self, entries: Sequence[Entry]) -> None:
         """Write the rows; what is there already is read again, when nobody waits for the index."""
         self._groups.run(entries)
+        again = []
         for entry in entries:
-            if entry.twin is None:
-                continue
-            if _holds(entry.twin, entry.digest):
+            if entry.twin is not None and _holds(entry.twin, entry.digest):
                 _remove([entry.path])
-            else:
+            elif entry.twin is not None:
                 entry.damaged = entry.twin
-        if damaged := [entry for entry in entries if entry.damaged is not None]:
-            self._groups.run(damaged)
-            _remove(entry.damaged if entry.owned else entry.path for entry in damaged)
+                again.append(entry)
+        if again:
+            self._groups.run(again)
+        _remove(entry.damaged for entry in entries if entry.damaged is not None and entry.owned)
 
     def _name_patients(self, entries: Sequence[Entry]) -> None:
         """Key who the patients are: from the index alone nobody can look up whose images are here."""
@@ -183,7 +183,7 @@ class Instances:
                     keeping = _Keeping(connection, self._files, self._statements)
                     keeping.decide(entries)
                     committing = True
-            _remove(entry.path for entry in entries if not entry.owned and not entry.twin)
+            _remove(entry.path for entry in entries if not entry.owned and entry.twin is None)
         except IntegrityError:
             raise
         except Exception:
@@ -299,6 +299,7 @@ class _Keeping:
             entry.twin = first
             return row
         # The first copy's file is gone, cut off or changed (a disk rots, a backup is put back): this takes its place.
+        entry.damaged = first
         values = row_of(entry, self._move(entry, INSTANCES), revision=row.revision)
         self._connection.execute(
             update(schema.instances).where(schema.instances.c.sop_instance_uid == entry.uid).values(values)
@@ -340,9 +341,8 @@ def _remove(paths: Iterable[Path | None]) -> None:
 
 
 def _entry(candidate: Candidate, reception: Reception) -> Entry:
-    staged = candidate.staged
-    size = staged.size if isinstance(staged, StagedFile) else staged.path.stat().st_size
-    return Entry(candidate.header, candidate.digest, reception, staged.path, size)
+    path = candidate.staged.path
+    return Entry(candidate.header, candidate.digest, reception, path, path.stat().st_size)
 
 
 def place(files: Files, entry: Entry, area: str) -> Path:
