@@ -52,7 +52,10 @@ def api_blueprint(index: SeriesIndex, jobs: JobLog) -> Blueprint:
 def _announced() -> int:
     """Return the number of instances in the request's body."""
     request.max_content_length = _LARGEST_BODY
-    body = request.get_json(silent=True)
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:  # thousands of brackets deep
+        body = None
     instances = body.get("instances") if isinstance(body, dict) else None
     if type(instances) is not int or not 1 <= instances <= MOST_INSTANCES:
         raise BadRequest('Send JSON (Content-Type application/json) like {"instances": 120}, a number from 1.')

@@ -262,6 +262,7 @@ class ProfileSection(Section):
 
     base: Literal["default", "ohif", "weasis", "slicer", "pacs-basic"] = "default"
     objects: Annotated[tuple[Role, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
+    pictures: Annotated[tuple[Role, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
     segmentation: Literal["binary", "labelmap", "fractional"] | None = None
     compression: Literal["none", "rle"] | None = None
     report: Literal["comprehensive-3d", "comprehensive"] | None = None
@@ -314,6 +315,7 @@ class DrawingSection(Section):
         tuple[Annotated[str, _form(r"[^:]+:[^:]+", "must be scheme:code, e.g. SCT:108369006")], ...],
         BeforeValidator(_as_list),
     ] = ()
+    contours: Literal["traced", "box", "mask"] = "traced"
 
 
 def _as_rule(value: object) -> object:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LATER_AT_ONCE = 4
+"""Kept questions in memory and in the queue at a time, at most half of it; an engine may answer them together."""
 INVALID, UNAVAILABLE, FAILED, UNKNOWN = "Invalid request", "Service unavailable", "Prediction failed", "Not found"
 
 
@@ -104,7 +106,11 @@ class PredictService:
         self._later: Predictions | None = None
         if settings.enabled and settings.folder is not None:
             self._later = Predictions(
-                settings.folder, self._answer_later, most=settings.queue, keep_s=settings.keep_answers_h * 3600
+                settings.folder,
+                self._answer_later,
+                most=settings.queue,
+                keep_s=settings.keep_answers_h * 3600,
+                at_once=max(1, min(_LATER_AT_ONCE, settings.queue // 2)),
             )
 
     @property
@@ -230,6 +236,7 @@ class PredictService:
         obstacle = self._obstacle(name)
         if obstacle is not None:
             raise EngineUnavailable(f"The engine {name} cannot be used: {obstacle}")
+        self._desk(name).check_room()
         if asked.output == "dicom":
             return self._as_dicom(asked, name, prompt, client, is_gone)
         from inference.predict_inputs import decode

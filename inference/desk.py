@@ -149,10 +149,15 @@ class Desk:
                 )
         return ticket.answer()
 
-    def _queue(self, client: str, ticket: _Ticket[T]) -> None:
+    def check_room(self) -> None:
+        """Raise ``Busy`` where nothing can be queued now: before something is decoded that must be sent again."""
         with self._arrived:
             if sum(map(len, self._waiting.values())) >= self._most:
                 raise Busy(f"{self._most} requests wait already ([predict] queue).")
+
+    def _queue(self, client: str, ticket: _Ticket[T]) -> None:
+        with self._arrived:
+            self.check_room()
             self._waiting.setdefault(client, deque()).append(ticket)  # type: ignore[arg-type]
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="predict", daemon=True)

@@ -118,6 +118,7 @@ class Medsam2Service:
         return read
 
     def _answered(self, asked: Sequence[Asked]) -> list[_Answer]:
+        self._desk(ENGINE).check_room()
         read = self._read(asked)
         return self._desk(ENGINE).ask(
             request.remote_addr or "",

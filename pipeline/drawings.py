@@ -118,27 +118,33 @@ class DrawingPlans:
         wanted, _ = self._planner.drawn_objects(job.route, _objects(sketch, slices), self._sender(instance))
         if not wanted:
             raise DrawingRefused("The route takes nothing of the drawing any more.")
-        return prompt_on(sketch, wanted, slices)
+        return prompt_on(sketch, wanted, slices, self._planner.contours(job.route))
 
     # -- Planning -----------------------------------------------------------------------------------------------
 
     def _planned(self, instance: StoredInstance, sketch: Sketch, planned: str) -> DrawingFate:
         jobs, said, answered = [], [], []
+        prompts: dict[str, Prompt] = {}
         sender = self._sender(instance)
         for uid in self._series(sketch, planned, is_overdue=self._is_overdue(instance)):
             for plan in self._planner.plan(self._index.instances(uid), sender=self._index.sender(uid)):
-                own, reasons = self._on_stack(plan, sketch, sender, self._index.sender(uid))
+                own, reasons = self._on_stack(plan, sketch, sender, self._index.sender(uid), prompts)
                 jobs += own
                 said += reasons
                 answered += [job for job in plan.jobs if own and job.state is JobState.NOT_RUN]
         if not jobs:
             raise DrawingRefused(" ".join(dict.fromkeys(said)) or "It is not drawn on the images that it names.")
-        return self._in_succession(instance, sketch, jobs, answered)
+        return self._in_succession(instance, sketch, jobs, answered, prompts)
 
     def _on_stack(
-        self, plan: StackPlan, sketch: Sketch, sender: str | None, images_sender: str | None
+        self,
+        plan: StackPlan,
+        sketch: Sketch,
+        sender: str | None,
+        images_sender: str | None,
+        prompts: dict[str, Prompt],
     ) -> tuple[list[Job], list[str]]:
-        """Return the jobs that a drawing starts on a stack, and what speaks against others."""
+        """Return the jobs that a drawing starts on a stack, and what speaks against others; notes their prompts."""
         uids = {header.sop_instance_uid for header in plan.stack.headers}
         named = bool(uids & sketch.images)
         if sketch.images and not named:
@@ -163,13 +169,20 @@ class DrawingPlans:
                 said.append(f"route {route.name!r}: {verdict or chosen.reason}.")
                 continue
             try:
-                jobs.append(self._planner.drawn_job(plan, route, prompt_on(sketch, wanted, slices)))
+                prompt = prompt_on(sketch, wanted, slices, self._planner.contours(route.name))
+                jobs.append(self._planner.drawn_job(plan, route, prompt))
+                prompts[jobs[-1].job_id] = prompt
             except DrawingRefused as error:
                 said.append(str(error))
         return jobs, said
 
     def _in_succession(
-        self, instance: StoredInstance, sketch: Sketch, jobs: list[Job], answered: list[Job]
+        self,
+        instance: StoredInstance,
+        sketch: Sketch,
+        jobs: list[Job],
+        answered: list[Job],
+        prompts: dict[str, Prompt],
     ) -> DrawingFate:
         """Let the jobs follow those of earlier versions of the drawing, or stand back behind a later version."""
         own = {job.job_id for job in jobs}
@@ -187,7 +200,11 @@ class DrawingPlans:
                 if job.predecessor is None and other.state is not JobState.QUEUED and other.code != SUPERSEDED:
                     job = replace(job, generation=other.generation + 1, predecessor=other.job_id)
             named.append(job)
-        started = ", ".join(dict.fromkeys(f"{job.job_id[:12]} (route {job.route!r})" for job in named))
+        started = ", ".join(
+            dict.fromkeys(
+                f"{job.job_id[:12]} (route {job.route!r}, as {prompts[job.job_id].in_words})" for job in named
+            )
+        )
         return DrawingFate(
             code=PROMPTS,
             reason=f"It is the prompt of job {started} on the images that it is drawn on.",

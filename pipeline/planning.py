@@ -19,6 +19,7 @@ from domain.series import RefusalCode, Resample, SeriesFacts, Stack, StackKind
 from domain.volume import Grid
 from pipeline.rules import Route
 from pipeline.statements import PART_OF_STUDY, not_run, why_no_route
+from volume.drawings.placing import Contours
 from volume.drawings.sketch import SketchedObject
 from volume.facts import facts
 from volume.frames import frame_numbers, image_names
@@ -111,6 +112,11 @@ class Planner:
         """Return which objects of a drawing a route takes, and why it takes none."""
         rule = next((item.prompts_from_dicom for item in self._routes if item.name == route), None)
         return rule.chosen(objects, sender) if rule else ((), Verdict(Answer.NO, "it takes no drawings"))
+
+    def contours(self, route: str) -> Contours:
+        """Return what closed shapes become on a route."""
+        rule = next((item.prompts_from_dicom for item in self._routes if item.name == route), None)
+        return rule.contours if rule else "traced"
 
     def ask_drawn(self, plan: StackPlan, sender: str | None) -> list[tuple[Route, str | None]]:
         """Return the routes that take drawings, each with why it does not take this stack, if so."""

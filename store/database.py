@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, create_engine, event
+from sqlalchemy import Connection, Engine, Row, Select, Update, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import Table
+from sqlalchemy.sql import Insert as AnyInsert
 
 from domain.errors import ConfigurationError, OutOfSpace, StorageError
+from store.prepared import Prepared, execute_plainly
 
 _BUSY_S = 30
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -87,6 +89,10 @@ class Database:
         """Return an INSERT that knows ON CONFLICT."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
+    def prepared(self, statement: Select[Any] | AnyInsert | Update, *, given: Iterable[str] = ()) -> Prepared:
+        """Return a statement that is executed again and again; see ``Prepared``."""
+        return Prepared(statement, self._engine.dialect, given=given)
+
     def close(self) -> None:
         """Close the pooled connections."""
         self._engine.dispose()
@@ -132,7 +138,7 @@ def _sqlite_engine(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def _(connection: Connection) -> None:
         options: Any = connection.get_execution_options()
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("voxgate_writes") else "BEGIN")
+        execute_plainly(connection, "BEGIN IMMEDIATE" if options.get("voxgate_writes") else "BEGIN")
 
     return engine
 

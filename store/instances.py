@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 from collections.abc import Iterable, Sequence
@@ -22,7 +21,7 @@ from store.database import AnyRow, Database, translated
 from store.files import INSTANCES, QUARANTINE, Files, StagedFile
 from store.groups import Groups
 from store.secret import installation_secret
-from store.series import SeriesChange, apply
+from store.series import CHANGED, LOCKED, SeriesChange, created
 from volume.digest import inspect
 from volume.header import header_to_json
 
@@ -36,18 +35,23 @@ _CONFLICT = "conflict"
 
 # Made once: to build a statement takes longer than to execute it.
 _INSTANCES, _ASIDE = schema.instances.c, schema.quarantine.c
-_KNOWN = select(
+_ABOUT = select(
     _INSTANCES.sop_instance_uid,
     _INSTANCES.series_instance_uid,
     _INSTANCES.digest,
     _INSTANCES.path,
     _INSTANCES.size,
     _INSTANCES.revision,
-).where(_INSTANCES.sop_instance_uid.in_(bindparam("uids", expanding=True)))
+)
+_KNOWN = _ABOUT.where(_INSTANCES.sop_instance_uid.in_(bindparam("uids", expanding=True)))
+_FEW = 8
+"""Groups of up to so many UIDs, as they come from peers that send one instance after another, are looked up by one
+prepared statement, the others by one that is written for their number."""
+_FEW_KNOWN = _ABOUT.where(_INSTANCES.sop_instance_uid.in_([bindparam(f"uid{number}") for number in range(_FEW)]))
 _QUARANTINED = select(_ASIDE.path).where(
     _ASIDE.sop_instance_uid == bindparam("uid"), _ASIDE.digest == bindparam("digest")
 )
-_INSERT = insert(schema.instances)
+_INSERT = insert(schema.instances).inline()  # nobody asks which number the row got
 
 
 @dataclass(slots=True)
@@ -83,12 +87,23 @@ class Entry:
         return self.outcome
 
 
+class _Statements:
+    """What is executed for every group of instances."""
+
+    def __init__(self, database: Database) -> None:
+        self.lock_series = database.prepared(LOCKED)
+        self.find_few = database.prepared(_FEW_KNOWN)
+        self.insert = database.prepared(_INSERT, given=[column.key for column in _INSTANCES if column.key != "seq"])
+        self.change_series = database.prepared(CHANGED)
+
+
 class Instances:
     """The ``InstanceStore`` on files and an index."""
 
     def __init__(self, files: Files, database: Database) -> None:
         self._files = files
         self._database = database
+        self._statements = _Statements(database)
         self._groups = Groups[Entry](self._keep)
         self._secret = b""
 
@@ -119,23 +134,23 @@ class Instances:
     def _index(self, entries: Sequence[Entry]) -> None:
         """Write the rows; what is there already is read again, when nobody waits for the index."""
         self._groups.run(entries)
+        again = []
         for entry in entries:
-            if entry.twin is None:
-                continue
-            if _holds(entry.twin, entry.digest):
+            if entry.twin is not None and _holds(entry.twin, entry.digest):
                 _remove([entry.path])
-            else:
+            elif entry.twin is not None:
                 entry.damaged = entry.twin
-        if damaged := [entry for entry in entries if entry.damaged is not None]:
-            self._groups.run(damaged)
-            _remove(entry.damaged if entry.owned else entry.path for entry in damaged)
+                again.append(entry)
+        if again:
+            self._groups.run(again)
+        _remove(entry.damaged for entry in entries if entry.damaged is not None and entry.owned)
 
     def _name_patients(self, entries: Sequence[Entry]) -> None:
         """Key who the patients are: from the index alone nobody can look up whose images are here."""
         self._secret = self._secret or installation_secret(self._files.root)
         for entry in entries:
             who = entry.header.patient
-            entry.patient_key = who and hmac.new(self._secret, who.encode(), hashlib.sha256).hexdigest()
+            entry.patient_key = who and hmac.digest(self._secret, who.encode(), "sha256").hex()
 
     def _sync(self, candidates: Sequence[Candidate]) -> None:
         if len(candidates) > 1:  # for one alone, another thread would only cost time
@@ -165,10 +180,10 @@ class Instances:
             with translated():
                 self._place_ahead(entries)
                 with self._database.write() as connection:
-                    keeping = _Keeping(connection, self._files)
+                    keeping = _Keeping(connection, self._files, self._statements)
                     keeping.decide(entries)
                     committing = True
-            _remove(entry.path for entry in entries if not entry.owned and not entry.twin)
+            _remove(entry.path for entry in entries if not entry.owned and entry.twin is None)
         except IntegrityError:
             raise
         except Exception:
@@ -201,9 +216,10 @@ class Instances:
 class _Keeping:
     """The one transaction that decides what becomes of a group; nothing here is final before it commits."""
 
-    def __init__(self, connection: Connection, files: Files) -> None:
+    def __init__(self, connection: Connection, files: Files, statements: _Statements) -> None:
         self._connection = connection
         self._files = files
+        self._statements = statements
         self._folders: set[Path] = set()
         self._changes: dict[str, SeriesChange] = {}
         self._rows: list[dict[str, Any]] = []
@@ -217,8 +233,8 @@ class _Keeping:
             uid = entry.header.series_instance_uid
             if uid not in changes:
                 # Locks the series' row, always in the same order: revisions grow in the order of the commits.
-                changes[uid] = SeriesChange.begun(self._connection, uid, entry.header.study_instance_uid)
-        known: dict[str, Any] = dict(_known(self._connection, {entry.uid for entry in entries}))
+                changes[uid] = self._begun(entry, uid)
+        known = self._known(sorted({entry.uid for entry in entries}))
         for entry in entries:
             entry.owned, entry.twin = False, None
             row = known.get(entry.uid)
@@ -232,12 +248,26 @@ class _Keeping:
         self._flush()
         if self._refused:
             self._connection.execute(insert(schema.quarantine), self._refused)
-        apply(self._connection, changes.values())
+        if changed := [change.values for change in changes.values() if change.changed]:
+            self._statements.change_series.run(self._connection, changed)
+
+    def _begun(self, entry: Entry, series_instance_uid: str) -> SeriesChange:
+        """Lock a series' row until the transaction ends, creating it where needed."""
+        study = entry.header.study_instance_uid
+        rows = self._statements.lock_series.rows(self._connection, {"uid": series_instance_uid})
+        row = rows[0] if rows else created(self._connection, series_instance_uid, study)
+        return SeriesChange.of(row, series_instance_uid, study)
+
+    def _known(self, uids: Sequence[str]) -> dict[str, Any]:
+        if len(uids) > _FEW:
+            return dict(_known(self._connection, uids))
+        asked = {f"uid{number}": uids[min(number, len(uids) - 1)] for number in range(_FEW)}
+        return {row.sop_instance_uid: row for row in self._statements.find_few.rows(self._connection, asked)}
 
     def _flush(self) -> None:
         """Insert what has gathered: a request of thousands of instances does not hold all its rows in memory."""
         if self._rows:
-            self._connection.execute(_INSERT, self._rows)
+            self._statements.insert.run(self._connection, self._rows)
             self._rows.clear()
 
     def _move(self, entry: Entry, area: str) -> str:
@@ -269,6 +299,7 @@ class _Keeping:
             entry.twin = first
             return row
         # The first copy's file is gone, cut off or changed (a disk rots, a backup is put back): this takes its place.
+        entry.damaged = first
         values = row_of(entry, self._move(entry, INSTANCES), revision=row.revision)
         self._connection.execute(
             update(schema.instances).where(schema.instances.c.sop_instance_uid == entry.uid).values(values)
@@ -290,7 +321,7 @@ class _Keeping:
         self._refused.append(quarantine_row(entry, self._move(entry, QUARANTINE), _CONFLICT, first))
         for uid in {entry.header.series_instance_uid, first}:
             if uid not in self._changes:
-                self._changes[uid] = SeriesChange.begun(self._connection, uid, entry.header.study_instance_uid)
+                self._changes[uid] = self._begun(entry, uid)
             self._changes[uid].refused(entry)
 
 
@@ -316,7 +347,7 @@ def _entry(candidate: Candidate, reception: Reception) -> Entry:
 
 def place(files: Files, entry: Entry, area: str) -> Path:
     """Move the entry's file into an area, unless it is there; return the folder."""
-    if not entry.path.is_relative_to(files.root / area):
+    if not files.is_in(area, entry.path):
         target = files.target(area, entry.header.series_instance_uid, entry.uid)
         entry.path = entry.path.rename(target)
     return entry.path.parent
@@ -380,7 +411,7 @@ def batches(uids: Iterable[str]) -> Iterable[list[str]]:
     return (ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH))
 
 
-def _known(connection: Connection, uids: set[str]) -> dict[str, AnyRow]:
+def _known(connection: Connection, uids: Iterable[str]) -> dict[str, AnyRow]:
     return {
         row.sop_instance_uid: row for batch in batches(uids) for row in connection.execute(_KNOWN, {"uids": batch})
     }

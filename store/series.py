@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
@@ -23,12 +23,12 @@ _SERIES = schema.series.c
 _INSTANCES = schema.instances.c
 _BATCH = 500
 # Made once: to build a statement takes longer than to execute it.
-_LOCKED = select(schema.series).where(_SERIES.series_instance_uid == bindparam("uid")).with_for_update()
+LOCKED = select(schema.series).where(_SERIES.series_instance_uid == bindparam("uid")).with_for_update()
 _STORED = (_INSTANCES.header, _INSTANCES.path, _INSTANCES.received_at, _INSTANCES.digest)
 """What a ``StoredInstance`` is made of."""
 _CHANGED = ("study_instance_uid", "revision", "instances", "conflicts", "related", "sender")
 _TIMES = ("first_arrival_at", "last_arrival_at")
-_UPDATE = (
+CHANGED = (
     update(schema.series)
     .where(_SERIES.series_instance_uid == bindparam("key"))
     .values({name: bindparam(name) for name in (*_CHANGED, *_TIMES)})
@@ -51,11 +51,8 @@ class SeriesChange:
     changed: bool = False
 
     @classmethod
-    def begun(cls, connection: Connection, series_instance_uid: str, study_instance_uid: str) -> SeriesChange:
-        """Lock the series' row until the transaction ends, creating it where needed."""
-        row = locked(connection, series_instance_uid)
-        if row is None:
-            row = _created(connection, series_instance_uid, study_instance_uid)
+    def of(cls, row: Any, series_instance_uid: str, study_instance_uid: str) -> SeriesChange:
+        """Begin with the series' row, which the transaction has locked."""
         return cls(
             series_instance_uid=series_instance_uid,
             study_instance_uid=row.study_instance_uid or study_instance_uid,
@@ -67,6 +64,11 @@ class SeriesChange:
             first_arrival_at=row.first_arrival_at,
             last_arrival_at=row.last_arrival_at,
         )
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What ``CHANGED`` writes."""
+        return {"key": self.series_instance_uid, **{name: getattr(self, name) for name in (*_CHANGED, *_TIMES)}}
 
     def stored(self, entry: Entry) -> int:
         """Count a stored instance; return the revision it makes."""
@@ -98,10 +100,11 @@ class SeriesChange:
 
 def locked(connection: Connection, series_instance_uid: str) -> AnyRow | None:
     """Return the series' row, locked until the transaction ends (SQLite locks everything anyway)."""
-    return connection.execute(_LOCKED, {"uid": series_instance_uid}).first()
+    return connection.execute(LOCKED, {"uid": series_instance_uid}).first()
 
 
-def _created(connection: Connection, series_instance_uid: str, study_instance_uid: str) -> AnyRow:
+def created(connection: Connection, series_instance_uid: str, study_instance_uid: str) -> AnyRow:
+    """Insert a row for a series that has none; return it, locked."""
     connection.execute(
         insert(schema.series),
         {
@@ -118,17 +121,6 @@ def _created(connection: Connection, series_instance_uid: str, study_instance_ui
     if row is None:
         raise LookupError("a row that was just inserted is gone")
     return row
-
-
-def apply(connection: Connection, changes: Iterable[SeriesChange]) -> None:
-    """Write what changed."""
-    rows = [
-        {"key": change.series_instance_uid, **{name: getattr(change, name) for name in (*_CHANGED, *_TIMES)}}
-        for change in changes
-        if change.changed
-    ]
-    if rows:
-        connection.execute(_UPDATE, rows)
 
 
 class SeriesTable:

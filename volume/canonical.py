@@ -40,8 +40,9 @@ def canonical(value: bytes, known: str | None) -> bytes:
     return value + b"\0" if len(value) % 2 else value
 
 
-def swapped(value: bytes, word: int) -> bytes:
+def swapped(value: bytes | memoryview, word: int) -> bytes:
     whole = len(value) // word * word
-    words = array(_WORD_CODES[word], value[:whole])
+    words = array(_WORD_CODES[word])
+    words.frombytes(value[:whole])
     words.byteswap()
-    return words.tobytes() + value[whole:]
+    return words.tobytes() + bytes(value[whole:])

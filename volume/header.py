@@ -260,11 +260,8 @@ _CONTROLS = dict.fromkeys((*range(32), 127), " ")
 
 def _split(text: str) -> tuple[str, ...]:
     text = text.strip(" \0")
-    if not text.isprintable():
-        text = text.translate(_CONTROLS)
-    if "\\" in text:
-        return tuple([part.strip(" \0") for part in text.split("\\")])
-    return (text.strip(" \0"),) if text else ()
+    text = text if text.isprintable() else text.translate(_CONTROLS)
+    return tuple([part.strip(" \0") for part in text.split("\\")]) if text else ()
 
 
 def _decode(value: bytes, charset: str) -> str:
@@ -343,9 +340,7 @@ def _identity(values: Values) -> dict[str, str]:
 
 
 def _is_own(values: Values) -> bool:
-    said = (
-        *values.get(_MANUFACTURER, ()), *values.get(_MODEL, ()), *values.get(CONTRIBUTING_EQUIPMENT, ()),
-    )  # fmt: skip
+    said = [text for tag in (_MANUFACTURER, _MODEL, CONTRIBUTING_EQUIPMENT) for text in values.get(tag, ())]
     return any(text.strip().casefold() == OWN_MANUFACTURER.casefold() for text in said)
 
 

@@ -80,11 +80,13 @@ class Window:
         index = self.ensure(position, length)
         return self.data[index : index + length]
 
-    def chunks(self, position: int, length: int) -> Iterator[bytes]:
+    def chunks(self, position: int, length: int) -> Iterator[memoryview]:
         """Yield ``length`` bytes in pieces; raises ``MalformedInstance`` when the file ends before."""
         end = position + length
         while position < end:
-            piece = self.read(position, min(CHUNK, end - position))
+            wanted = min(CHUNK, end - position)
+            index = self.ensure(position, wanted)
+            piece = memoryview(self.data)[index : index + wanted]
             if not piece:
                 raise MalformedInstance("The file is shorter than it says")
             position += len(piece)
@@ -178,11 +180,11 @@ def _inflate(window: Window, start: int, target: int) -> None:
         raise MalformedInstance("The deflated dataset cannot be inflated") from error
 
 
-def _inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _inflated(chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     """Yield pieces of at most ``CHUNK`` bytes, however well the input is compressed."""
     inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
     for chunk in chunks:
-        pending = chunk
+        pending: bytes | memoryview = chunk
         while not inflater.eof:
             piece = inflater.decompress(pending, CHUNK)
             pending = inflater.unconsumed_tail

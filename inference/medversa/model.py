@@ -73,9 +73,10 @@ class MedVersa:
         Pictures or a volume that several questions are about are encoded once. Questions that have no room in memory
         beside each other are asked one after the other.
         """
+        seen: _Pictures = {}
         left = list(range(len(asked)))
         while left:
-            begun, failed, left = self._begin(asked, left)
+            begun, failed, left = self._begin(asked, left, seen)
             yield from failed.items()
             again = []
             for number, answer in self._written(asked, begun):
@@ -85,21 +86,23 @@ class MedVersa:
                     yield number, answer
             for number in again:
                 log.warning("no room for several questions at once", extra={"questions": len(begun)})
-                yield number, self._alone(asked[number])
+                yield from self._alone(asked, number, seen)
 
-    def _alone(self, asked: Asked) -> Told | Exception:
-        begun, failed, _ = self._begin([asked], [0])
-        return failed[0] if failed else next(self._written([asked], begun))[1]
+    def _alone(self, asked: Sequence[Asked], number: int, seen: _Pictures) -> Iterator[tuple[int, Told | Exception]]:
+        begun, failed, _ = self._begin(asked, [number], seen)
+        yield from failed.items()
+        yield from self._written(asked, begun)
 
     def _begin(
-        self, asked: Sequence[Asked], numbers: Sequence[int]
+        self, asked: Sequence[Asked], numbers: Sequence[int], seen: _Pictures
     ) -> tuple[dict[int, _Begun], dict[int, Exception], list[int]]:
         """Look and read for as many questions as go together; return them, what failed, and who is left."""
         begun: dict[int, _Begun] = {}
         failed: dict[int, Exception] = {}
-        seen: dict[tuple[int, ...], _Seen] = {}
         room = free_bytes(self._loaded.device) // 2
         for place, number in enumerate(numbers):
+            if len(begun) == self.most_together:
+                return begun, failed, [*numbers[place:]]
             try:
                 start = self._start(*asked[number], seen)
             except Exception as error:
@@ -108,12 +111,12 @@ class MedVersa:
                 failed[number] = self._told_fault(error)
                 continue
             room -= self._past_bytes(start)
-            if begun and (room < 0 or len(begun) == self.most_together):
+            if begun and room < 0:
                 return begun, failed, [*numbers[place:]]
             begun[number] = start
         return begun, failed, []
 
-    def _start(self, question: Question, cancelled: Callable[[], bool], seen: dict[tuple[int, ...], _Seen]) -> _Begun:
+    def _start(self, question: Question, cancelled: Callable[[], bool], seen: _Pictures) -> _Begun:
         if cancelled():
             raise Withdrawn
         key = tuple(map(id, question.pictures)) if question.volume is None else (id(question.volume),)
@@ -247,6 +250,10 @@ class _Seen:
     soft: Tensor
     images: Tensor | None = None
     levels: list[Tensor] | None = None
+
+
+_Pictures = dict[tuple[int, ...], _Seen]
+"""What was seen already, by the identities of the arrays."""
 
 
 def _mask(logits: Tensor) -> npt.NDArray[np.bool_]:

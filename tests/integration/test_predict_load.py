@@ -62,6 +62,7 @@ def test_fifty_clients_at_once_get_their_own_answers(tmp_path: Path) -> None:
             "weights": weights,
             "accept_license": "non-commercial research",
             "device": "cpu",
+            "batch": int(os.environ.get("VOXGATE_LOAD_BATCH", "8")),
             "precision": "bf16",  # with which a processor rounds every row alike: answers are written together
         },
     }

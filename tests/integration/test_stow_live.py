@@ -207,7 +207,9 @@ def test_a_connection_serves_again_after_a_refusal(server: LiveServer, kept: Pat
     assert kept_files(kept) == [b"a"]
 
 
-def test_a_connection_that_is_kept_leaves_the_only_thread_to_others(tmp_path: Path, kept: Path) -> None:
+def test_a_connection_that_is_kept_leaves_the_only_thread_to_others(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
     files = [part10(dataset) for dataset in ct_series(6)]
     with (
         live_server(tmp_path, "--sink", str(kept), "--threads", "1") as alone,

@@ -31,7 +31,7 @@ from pydicom.uid import ColorSoftcopyPresentationStateStorage, GrayscaleSoftcopy
 from results import result_of
 from scipy.ndimage import uniform_filter  # type: ignore[attr-defined]
 
-from dicom_out.profile import Options, Profile, Role
+from dicom_out.profile import BUILT_IN, Options, Profile, Role
 from dicom_out.writer import Writer
 from domain.errors import VerificationFailed
 from domain.findings import Findings
@@ -58,6 +58,16 @@ def test_what_was_written_passes_and_is_written_again_the_same(name: str, tmp_pa
     assert kinds == {"SC", "PDF", "KOS"} | presentation
     again = writer(*ROLES).write(result, tmp_path / "again")
     assert [item.path.read_bytes() for item in again] == [item.path.read_bytes() for item in objects]
+
+
+@pytest.mark.parametrize("profile", ["ohif", "slicer"])
+@pytest.mark.parametrize("name", ["radiograph", "photograph", "cine", "volume"])
+def test_who_reads_no_segmentation_of_pictures_gets_key_images(name: str, profile: str, tmp_path: Path) -> None:
+    result, made = RESULTS[name](tmp_path / "source"), Writer(default=BUILT_IN[profile])
+    objects = made.write(result, tmp_path / "results")
+    made.verify(result, objects)
+    report = "SR" if profile == "ohif" else "SR-COMPREHENSIVE"
+    assert {item.kind for item in objects} == ({"SEG", report} if name == "volume" else {"SC", report})
 
 
 def test_nothing_located_has_a_report_and_no_picture(tmp_path: Path) -> None:

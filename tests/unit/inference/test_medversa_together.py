@@ -277,8 +277,11 @@ def test_pictures_that_several_questions_are_about_are_looked_at_once(
     monkeypatch.setattr(type(model), "_look", noting)
     first = _question(0, "segmentation", do_sample=False)
     again = dataclasses.replace(first, task="classification", prompt="heart")
-    assert len(_together(model, [first, again, _question(1)])) == 3
-    assert len(looked) == 2
+    for at_once in (8, 1):
+        looked.clear()
+        monkeypatch.setattr(model, "_loaded", dataclasses.replace(model._loaded, together=at_once))
+        assert len(_together(model, [first, again, _question(1)])) == 3
+        assert len(looked) == 2
 
 
 def test_the_random_numbers_of_the_process_stay_where_they_were(model: Any) -> None:

@@ -98,6 +98,23 @@ def test_both_spellings_of_a_task_are_taken(task: str) -> None:
     assert model.asked[0].prompt == "How would you characterize the findings from <img0>?"
 
 
+@pytest.mark.parametrize("path", ["/predict", "/models/medsam2/predict"])
+@pytest.mark.parametrize(
+    ("sent", "headers", "status"),
+    [
+        (b"[" * 100_000, {}, 400),
+        (b'{"a":' * 100_000, {}, 400),
+        (b"\xff\xfe", {}, 400),
+        (b"\x1f\x8b", {"Content-Encoding": "gzip"}, 415),
+    ],
+)
+def test_a_body_that_is_no_plain_json_is_the_clients_fault(
+    path: str, sent: bytes, headers: dict[str, str], status: int
+) -> None:
+    answer = client().post(path, data=sent, headers={"Content-Type": "application/json", **headers})
+    assert answer.status_code == status, answer.text
+
+
 def test_defaults_are_those_that_the_public_interface_documents() -> None:
     """(12)"""
     model = Model()

@@ -71,6 +71,8 @@ def test_a_full_queue_says_so() -> None:
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
     assert answer.json is not None
     assert answer.json["details"] == ["1 requests wait already ([predict] queue)."]
+    undecodable = asking.post("/predict", json=body({"data": "AAAA", "format": "png"}))
+    assert undecodable.status_code == 503  # nothing is decoded for which there is no room
     hold.set()
     for thread in threads:
         thread.join()
