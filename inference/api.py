@@ -102,6 +102,7 @@ class PredictService:
         self._device = device
         self._dicom = dicom
         self._desks: dict[str, Desk] = {}
+        self._desk_of: dict[str, Desk] = {}
         self._medsam2 = Medsam2Service(registry, settings, self._desk)
         self._later: Predictions | None = None
         if settings.enabled and settings.folder is not None:
@@ -141,10 +142,16 @@ class PredictService:
         return blueprint
 
     def _desk(self, engine: str) -> Desk:
-        """Return where questions to an engine wait: that of its device, one for all while a device is not known."""
-        devices = self._registry.devices()
-        device = "" if "" in devices.values() else devices.get(engine, "")
-        return self._desks.setdefault(device, Desk(self._settings.queue, self._settings.gather_ms / 1000))
+        """Return where questions to an engine wait, always the same: two workers must not use one engine.
+
+        It is that of its device, or one for all while the device of some engine is not known.
+        """
+        if engine not in self._desk_of:
+            devices = self._registry.devices()
+            device = "" if "" in devices.values() else devices.get(engine, "")
+            desk = Desk(self._settings.queue, self._settings.gather_ms / 1000)
+            self._desk_of.setdefault(engine, self._desks.setdefault(device, desk))
+        return self._desk_of[engine]
 
     # -- One request ------------------------------------------------------------------------------------------------
 

@@ -273,6 +273,7 @@ class Steps:
             grid=place.grid,
             source_paths=place.source_paths,
             source_frames=place.source_frames,
+            tiles=place.tiles,
             manifest=self._engines.manifest(job.engine),
             route=job.route,
             stack=job.stack,

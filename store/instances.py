@@ -23,7 +23,7 @@ from store.groups import Groups
 from store.secret import installation_secret
 from store.series import CHANGED, LOCKED, SeriesChange, created
 from volume.digest import inspect
-from volume.header import header_to_json
+from volume.header_json import header_to_json
 
 log = logging.getLogger(__name__)
 

@@ -199,7 +199,8 @@ class _Reader:
 
     def frame(self, header: Header) -> None:
         """What stands in the functional groups of one frame alone."""
-        how = "" if header.frame_number is None else f"functional groups of frame {header.frame_number}"
+        is_frame = header.frame_number is not None and header.tile is None
+        how = f"functional groups of frame {header.frame_number}" if is_frame else ""
         for name, keyword, value in (
             ("modality", "Modality", header.modality),
             ("convolution_kernel", "ConvolutionKernel", header.convolution_kernel),

@@ -97,7 +97,8 @@ def load(settings: MedVersaSettings) -> Loaded:
 
 def _joined(model: LanguageModel, settings: MedVersaSettings, device: torch.device) -> int:
     """Let the model make passes for several answers where no answer changes by it; return for how many."""
-    if settings.batch == 1 or settings.precision in BITS:  # packed matrices are multiplied by what else is there
+    # Packed matrices are multiplied by what else is there; random numbers of other devices are not kept apart.
+    if settings.batch == 1 or settings.precision in BITS or device.type not in ("cpu", "cuda"):
         return 1
     widths = even_widths(model)
     # Empty rows cost a GPU nothing. On a CPU every answer that is written alone would pay for more than one.

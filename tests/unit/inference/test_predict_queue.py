@@ -59,6 +59,25 @@ def test_each_device_has_a_worker_of_its_own_where_devices_are_known(places: dic
     first.join()
 
 
+def test_an_engine_keeps_its_worker_whatever_else_is_installed_later() -> None:
+    hold = threading.Event()
+    model, registry = Model(wait=hold), Registry({}, places={"medversa": "cuda:0"})
+    registry.engines["medversa"] = model
+    asking = client(registry=registry, timeout_s=5)
+    threads = [threading.Thread(target=asking.post, args=("/predict",), kwargs={"json": body()}) for _ in range(2)]
+    threads[0].start()
+    while not model.asked:
+        time.sleep(0.01)
+    registry.engines["deepbet"] = Model()  # it will find out itself where it runs
+    threads[1].start()
+    time.sleep(0.3)
+    assert len(model.asked) == 1
+    hold.set()
+    for thread in threads:
+        thread.join()
+    assert len(model.asked) == 2
+
+
 def test_a_full_queue_says_so() -> None:
     hold = threading.Event()
     slow = Model(wait=hold)
