@@ -23,7 +23,7 @@ from dicom_out.content import (
 )
 from dicom_out.derived import Tracking, tracking, tracking_of
 from dicom_out.kind import Order, Segmented
-from dicom_out.lines import Line, drawn_lines, rectangle
+from dicom_out.lines import Line, Point, drawn_lines, rectangle
 from dicom_out.segoptions import LABEL_MAP_STORAGE
 from domain.codes import PERCENT, Code
 from domain.engine import EngineManifest
@@ -169,9 +169,15 @@ def _frame_of(where: Segmented, k: int) -> Item:
 def _planar(line: Line, subject: Sequence[Item], about: Sequence[Item]) -> Item:
     """Return a TID 1410 Planar ROI group with a line, and what it measures."""
     uids = line.image.sop_class_uid, line.image.sop_instance_uid
-    drawn = polyline(codes.IMAGE_REGION, line.points, *uids, frame=line.image.frame_number)
+    drawn = polyline(codes.IMAGE_REGION, _on_image(line), *uids, frame=line.image.frame_number)
     numbers = [] if line.measured is None else [_measured(line.measured)]
     return container(codes.MEASUREMENT_GROUP, [*subject, drawn, *about, *numbers], template="1410")
+
+
+def _on_image(line: Line) -> tuple[Point, ...]:
+    """Return the points as the image counts them: in a mosaic from its own corner, not from the tile's."""
+    tile = line.image.tile
+    return line.points if tile is None else tuple((x + tile.column, y + tile.row) for x, y in line.points)
 
 
 def _subject(item: SegmentDescription | Detection, tracked: Tracking, relationship: str = CONTAINS) -> list[Item]:

@@ -34,7 +34,8 @@ def encode_kos(
     images = [source.images[k] for k in indices]
     if not images:
         return []
-    shown = [image(None, one.sop_class_uid, one.sop_instance_uid, frame=one.frame_number) for one in images]
+    names = dict.fromkeys((one.sop_class_uid, one.sop_instance_uid, one.frame_number) for one in images)
+    shown = [image(None, *uids, frame=frame) for *uids, frame in names]
     about = f"AI {result.manifest.title}: slices on which the findings are shown best."
     instances = [(one.sop_class_uid, one.sop_instance_uid) for one in images]
     ds = begin(1)

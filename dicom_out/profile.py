@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Role = Literal["SEG", "SR", "TEXT-SR", "PMAP", "SC", "PDF", "GSPS", "KOS", "REJECTION"]
-"""What an object is for; how it is encoded is an option."""
+Choice = Literal["SEG", "SR", "TEXT-SR", "PMAP", "SC", "PDF", "GSPS", "KOS"]
+"""What a destination may ask for; how it is encoded is an option."""
+Role = Choice | Literal["REJECTION"]
+"""What an object is for; a rejection note comes with ``Options.superseded``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,8 @@ class Profile:
     """What a destination gets."""
 
     name: str
-    objects: tuple[Role, ...] = ("SEG", "SR")
-    pictures: tuple[Role, ...] | None = None
+    objects: tuple[Choice, ...] = ("SEG", "SR")
+    pictures: tuple[Choice, ...] | None = None
     """In place of ``objects`` for images without patient coordinates and cine; ``None``: the same."""
     options: Options = field(default_factory=Options)
     why: str = ""

@@ -6,6 +6,7 @@ of the source, and the image under them with the source's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -59,15 +60,32 @@ def check_sc(objects: Sequence[Dataset], result: Result) -> None:
     source, places = SourceNames.of(result), places_of(result)
     if not 0 < len(objects) <= MOST:
         raise VerificationFailed(f"SC: {len(objects)} key images; there are 1 to {MOST}.")
-    if len({named(ds.SourceImageSequence[0]) for ds in objects}) != len(objects):
+    if len({(named(ds.SourceImageSequence[0]), _tile_named(ds)) for ds in objects}) != len(objects):
         raise VerificationFailed("SC: two key images show the same slice.")
     for number, ds in enumerate(objects, start=1):
         _check_header(ds, number)
         if len(ds.SourceImageSequence) != 1:
             raise VerificationFailed(f"SC: key image {number} is not of one image of the source.")
         source.check_series(ds, "SC")
-        k = source.index(ds.SourceImageSequence[0], "SC")
+        k = _slice_of(ds, result, source)
         _check_picture(ds.pixel_array, result, places[k], k, number)
+
+
+def _slice_of(ds: Dataset, result: Result, source: SourceNames) -> int:
+    """Return which slice a key image says that it shows."""
+    k = source.index(ds.SourceImageSequence[0], "SC")
+    if not result.tiles:
+        return k
+    numbers = [tile.number for tile in result.tiles]
+    number = _tile_named(ds)
+    if number not in numbers:
+        raise VerificationFailed("SC: a key image of a mosaic does not name its tile.")
+    return numbers.index(number)
+
+
+def _tile_named(ds: Dataset) -> int | None:
+    said = re.search(r"; tile (\d+) of the mosaic$", str(ds.get("DerivationDescription", "")))
+    return None if said is None else int(said[1])
 
 
 def _check_header(ds: Dataset, number: int) -> None:
@@ -81,7 +99,7 @@ def _check_header(ds: Dataset, number: int) -> None:
 
 
 def _check_picture(picture: Picture, result: Result, place: Place, k: int, number: int) -> None:
-    frame = read_frame(place.path, place.frame)
+    frame = read_frame(place.path, place.frame, place.tile)
     rows, columns = frame.values.shape[:2]
     lies = placing(rows, columns, place.spacing_mm)
     if place.spacing_mm is None:

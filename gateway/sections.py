@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from dicom_out.profile import Role
+from dicom_out.profile import Choice
 from domain.series import Resample
 
 
@@ -261,8 +261,8 @@ class ProfileSection(Section):
     """``[profiles.<name>]``: a built-in profile with changes; see ``dicom_out.profile``."""
 
     base: Literal["default", "ohif", "weasis", "slicer", "pacs-basic"] = "default"
-    objects: Annotated[tuple[Role, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
-    pictures: Annotated[tuple[Role, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
+    objects: Annotated[tuple[Choice, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
+    pictures: Annotated[tuple[Choice, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
     segmentation: Literal["binary", "labelmap", "fractional"] | None = None
     compression: Literal["none", "rle"] | None = None
     report: Literal["comprehensive-3d", "comprehensive"] | None = None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from domain.errors import DrawingRefused, StorageError
+from domain.errors import DrawingRefused, GatewayError, StorageError
 from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
-from domain.ports import JobLog, SeriesIndex
 from domain.prompt import Prompt
-from domain.series import Stack
+from domain.series import SeriesArrival, Stack
 from pipeline.planning import Planner, StackPlan
 from volume.drawing_file import read_drawing
 from volume.drawings.placing import Slices, is_on, prompt_on
@@ -24,6 +24,28 @@ T = TypeVar("T")
 
 PROMPTS, WAITING, MISSING = "drawing", "waiting", "images-missing"
 REFUSED, SUPERSEDED = "drawing-refused", "superseded"
+
+
+class DrawingIndex(Protocol):
+    """What is looked up of stored instances; see ``domain.ports.SeriesIndex``."""
+
+    def instances(self, series_instance_uid: str) -> Sequence[StoredInstance]: ...
+
+    def instances_by_uid(self, sop_instance_uids: Sequence[str]) -> Sequence[StoredInstance]: ...
+
+    def arrivals(self) -> list[SeriesArrival]: ...
+
+    def sender(self, series_instance_uid: str) -> str | None: ...
+
+    def series_in_study(self, study_instance_uid: str) -> list[str]: ...
+
+
+class DrawnJobs(Protocol):
+    """The jobs that earlier drawings have started; see ``domain.ports.JobLog``."""
+
+    def find(self, *, series_instance_uid: str) -> list[Job]: ...
+
+    def get(self, job_id: str) -> Job | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +81,7 @@ class DrawingPlans:
     """
 
     def __init__(
-        self, *, index: SeriesIndex, jobs: JobLog, planner: Planner, clock: Callable[[], datetime], wait_s: float
+        self, *, index: DrawingIndex, jobs: DrawnJobs, planner: Planner, clock: Callable[[], datetime], wait_s: float
     ) -> None:
         self._index = index
         self._jobs = jobs
@@ -160,6 +182,8 @@ class DrawingPlans:
             ]
         slices = Slices(headers=plan.stack.headers, grid=plan.grid)
         objects = _objects(sketch, slices)
+        if not objects and plan.stack.headers[0].tile is not None:
+            return [], ["It is drawn on the pixels of a mosaic; draw in the frame of reference, or on single slices."]
         if not objects:
             return [], []
         jobs, said = [], []
@@ -281,6 +305,27 @@ class DrawingPlans:
 
     def _waited_s(self, instance: StoredInstance) -> float:
         return (self._clock() - instance.received_at).total_seconds()
+
+
+def unused_drawings(headers: Sequence[Header], paths: Mapping[str, Path], planner: Planner) -> str:
+    """Return a sentence about drawings where no route takes any; empty where there are none."""
+    if planner.takes_drawings:
+        return ""
+    drawn = [h for h in headers if h.sop_class_uid in DRAWING_CLASSES and not h.is_own_result]
+    count = sum(_is_drawn_in(paths[header.sop_instance_uid]) for header in drawn)
+    if not count:
+        return ""
+    return (
+        f"In {count} of them something is drawn that an engine could be pointed at; no route takes drawings "
+        "(prompts_from_dicom)."
+    )
+
+
+def _is_drawn_in(path: Path) -> bool:
+    try:
+        return bool(read_drawing(path).objects)
+    except GatewayError:
+        return False
 
 
 def _objects(sketch: Sketch, slices: Slices) -> tuple[SketchedObject, ...]:

@@ -94,7 +94,7 @@ def write_notice(
                 Evaluation(segment=None, concept=_COMMENT, value=reason),
             ),
         ),
-        grid=Raster(shape=(headers[0].number_of_frames or 1, headers[0].rows or 0, headers[0].columns or 0)),
+        grid=Raster(shape=_shape(headers[0])),
         source_paths=tuple(paths[uid] for uid in dict.fromkeys(header.sop_instance_uid for header in headers)),
         manifest=manifest,
         route=job.route,
@@ -117,3 +117,10 @@ def write_notice(
         )
         for item in objects
     )
+
+
+def _shape(header: Header) -> tuple[int, int, int]:
+    """Return frames, rows and columns of the instance that an image is, or is a frame or tile of."""
+    tile = header.tile
+    rows, columns = (header.rows, header.columns) if tile is None else (tile.image_rows, tile.image_columns)
+    return header.number_of_frames or 1, rows or 0, columns or 0

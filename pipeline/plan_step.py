@@ -11,7 +11,8 @@ from domain.job import Job, JobState
 from domain.ports import JobLog, SeriesIndex
 from domain.series import Stack
 from pipeline.drawings import MISSING, DrawingFate, DrawingPlans
-from pipeline.planning import Planner, not_run, nothing_kept
+from pipeline.planning import Planner
+from pipeline.statements import not_run, nothing_kept
 from pipeline.task import Task
 
 log = logging.getLogger(__name__)

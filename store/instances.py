@@ -6,24 +6,22 @@ import hmac
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain.errors import ConflictingInstance, MalformedInstance, StorageError
-from domain.instance import Disposition, Header, Outcome, Reception
+from domain.errors import ConflictingInstance, StorageError
+from domain.instance import Disposition, Outcome, Reception
 from domain.ports import Candidate
 from store import schema
 from store.database import AnyRow, Database, translated
+from store.entries import Entry, entry_of, holds, outcome_of, place, quarantine_row, row_of
 from store.files import INSTANCES, QUARANTINE, Files, StagedFile
 from store.groups import Groups
 from store.secret import installation_secret
 from store.series import CHANGED, LOCKED, SeriesChange, created
-from volume.digest import inspect
-from volume.header import header_to_json
 
 log = logging.getLogger(__name__)
 
@@ -52,39 +50,6 @@ _QUARANTINED = select(_ASIDE.path).where(
     _ASIDE.sop_instance_uid == bindparam("uid"), _ASIDE.digest == bindparam("digest")
 )
 _INSERT = insert(schema.instances).inline()  # nobody asks which number the row got
-
-
-@dataclass(slots=True)
-class Entry:
-    """One candidate on its way: where its file is now, and what became of it."""
-
-    header: Header
-    digest: str
-    reception: Reception
-    path: Path
-    size: int
-    found: bool = False
-    """The file lay in the store without a row: whatever fails, it may be the only copy."""
-    outcome: Outcome | None = None
-    owned: bool = False
-    """An index row points to the file."""
-    twin: Path | None = None
-    """The file that the index has for the same dataset; this one waits until that is seen to hold it."""
-    damaged: Path | None = None
-    """A twin that does not hold it: this one takes its place."""
-    patient_key: str | None = None
-
-    @property
-    def uid(self) -> str:
-        """SOP Instance UID."""
-        return self.header.sop_instance_uid
-
-    @property
-    def decided(self) -> Outcome:
-        """The outcome of a group that was written."""
-        if self.outcome is None:
-            raise StorageError("The instance was not written")
-        return self.outcome
 
 
 class _Statements:
@@ -116,7 +81,7 @@ class Instances:
         try:
             with translated():
                 self._sync(candidates)
-                entries = [_entry(candidate, reception) for candidate in candidates]
+                entries = [entry_of(candidate, reception) for candidate in candidates]
                 self._name_patients(entries)
             self._index(entries)
         finally:
@@ -134,16 +99,16 @@ class Instances:
     def _index(self, entries: Sequence[Entry]) -> None:
         """Write the rows; what is there already is read again, when nobody waits for the index."""
         self._groups.run(entries)
+        again = []
         for entry in entries:
-            if entry.twin is None:
-                continue
-            if _holds(entry.twin, entry.digest):
+            if entry.twin is not None and holds(entry.twin, entry.digest):
                 _remove([entry.path])
-            else:
+            elif entry.twin is not None:
                 entry.damaged = entry.twin
-        if damaged := [entry for entry in entries if entry.damaged is not None]:
-            self._groups.run(damaged)
-            _remove(entry.damaged if entry.owned else entry.path for entry in damaged)
+                again.append(entry)
+        if again:
+            self._groups.run(again)
+        _remove(entry.damaged for entry in entries if entry.damaged is not None and entry.owned)
 
     def _name_patients(self, entries: Sequence[Entry]) -> None:
         """Key who the patients are: from the index alone nobody can look up whose images are here."""
@@ -183,7 +148,7 @@ class Instances:
                     keeping = _Keeping(connection, self._files, self._statements)
                     keeping.decide(entries)
                     committing = True
-            _remove(entry.path for entry in entries if not entry.owned and not entry.twin)
+            _remove(entry.path for entry in entries if not entry.owned and entry.twin is None)
         except IntegrityError:
             raise
         except Exception:
@@ -283,11 +248,11 @@ class _Keeping:
         self._rows.append(row_of(entry, self._move(entry, INSTANCES), revision=change.stored(entry)))
         if len(self._rows) == _BATCH:
             self._flush()
-        entry.outcome = _outcome(entry, Disposition.STORED)
+        entry.outcome = outcome_of(entry, Disposition.STORED)
         return entry
 
     def _duplicate(self, entry: Entry, row: AnyRow | Entry) -> AnyRow | Entry:
-        entry.outcome = _outcome(entry, Disposition.DUPLICATE)
+        entry.outcome = outcome_of(entry, Disposition.DUPLICATE)
         self._changes[entry.header.series_instance_uid].repeated(entry)
         if isinstance(row, Entry):
             return row
@@ -299,6 +264,7 @@ class _Keeping:
             entry.twin = first
             return row
         # The first copy's file is gone, cut off or changed (a disk rots, a backup is put back): this takes its place.
+        entry.damaged = first
         values = row_of(entry, self._move(entry, INSTANCES), revision=row.revision)
         self._connection.execute(
             update(schema.instances).where(schema.instances.c.sop_instance_uid == entry.uid).values(values)
@@ -307,7 +273,7 @@ class _Keeping:
         return entry
 
     def _conflict(self, entry: Entry, row: AnyRow | Entry) -> None:
-        entry.outcome = _outcome(entry, Disposition.REFUSED, ConflictingInstance())
+        entry.outcome = outcome_of(entry, Disposition.REFUSED, ConflictingInstance())
         key = (entry.uid, entry.digest)
         if key in self._refused_now:
             return
@@ -324,85 +290,11 @@ class _Keeping:
             self._changes[uid].refused(entry)
 
 
-def _holds(path: Path, digest: str) -> bool:
-    """Tell whether a file still holds the dataset of which intake made the digest; costs as much as taking it in."""
-    try:
-        return inspect(path)[1] == digest
-    except (MalformedInstance, OSError):
-        return False
-
-
 def _remove(paths: Iterable[Path | None]) -> None:
     for path in paths:
         if path is not None:
             with suppress(OSError):  # the next start removes it
                 path.unlink(missing_ok=True)
-
-
-def _entry(candidate: Candidate, reception: Reception) -> Entry:
-    staged = candidate.staged
-    size = staged.size if isinstance(staged, StagedFile) else staged.path.stat().st_size
-    return Entry(candidate.header, candidate.digest, reception, staged.path, size)
-
-
-def place(files: Files, entry: Entry, area: str) -> Path:
-    """Move the entry's file into an area, unless it is there; return the folder."""
-    if not files.is_in(area, entry.path):
-        target = files.target(area, entry.header.series_instance_uid, entry.uid)
-        entry.path = entry.path.rename(target)
-    return entry.path.parent
-
-
-def row_of(entry: Entry, path: str, *, revision: int) -> dict[str, Any]:
-    """Return the index row of an instance."""
-    header = entry.header
-    return {
-        "sop_instance_uid": header.sop_instance_uid,
-        "series_instance_uid": header.series_instance_uid,
-        "study_instance_uid": header.study_instance_uid,
-        "sop_class_uid": header.sop_class_uid,
-        "transfer_syntax_uid": header.transfer_syntax_uid,
-        "revision": revision,
-        "digest": entry.digest,
-        "path": path,
-        "size": entry.size,
-        "header": header_to_json(header),
-        "patient_key": entry.patient_key,
-        **_received(entry.reception),
-    }
-
-
-def quarantine_row(entry: Entry, path: str, reason: str, first_series: str) -> dict[str, Any]:
-    """Return the row of a file that is kept aside."""
-    return {
-        "reason": reason,
-        "sop_instance_uid": entry.uid,
-        "series_instance_uid": entry.header.series_instance_uid,
-        "kept_series_instance_uid": first_series,
-        "digest": entry.digest,
-        "path": path,
-        "size": entry.size,
-        **_received(entry.reception),
-    }
-
-
-def _received(reception: Reception) -> dict[str, Any]:
-    return {
-        "transport": reception.transport[:16],
-        "sender": reception.sender.replace("\0", "")[:64],
-        "address": reception.address.replace("\0", "")[:255],
-        "received_at": reception.received_at,
-    }
-
-
-def _outcome(entry: Entry, disposition: Disposition, error: ConflictingInstance | None = None) -> Outcome:
-    return Outcome(
-        disposition=disposition,
-        sop_class_uid=entry.header.sop_class_uid,
-        sop_instance_uid=entry.uid,
-        study_instance_uid=entry.header.study_instance_uid,
-        error=error,
-    )
 
 
 def batches(uids: Iterable[str]) -> Iterable[list[str]]:

@@ -14,10 +14,10 @@ from domain.series import SeriesArrival
 from store import schema
 from store.database import AnyRow, Database, translated
 from store.files import Files
-from volume.header import header_from_json
+from volume.header_json import header_from_json
 
 if TYPE_CHECKING:
-    from store.instances import Entry
+    from store.entries import Entry
 
 _SERIES = schema.series.c
 _INSTANCES = schema.instances.c

@@ -30,6 +30,7 @@ from volume.pixels import (
     stored_range,
     unreadable,
 )
+from volume.plain import read_plain
 from volume.resample import resampled, resampling_of
 
 log = logging.getLogger(__name__)
@@ -98,11 +99,17 @@ def assemble(stack: Stack, paths: Mapping[str, Path], allowed: Collection[Resamp
 def _read(
     headers: Sequence[Header], shape: tuple[int, int, int], paths: Mapping[str, Path], padding_value: int
 ) -> tuple[Voxels, bool]:
-    is_whole = all(_is_whole(header) for header in headers)
-    voxels: Voxels = np.empty(shape, np.int16) if is_whole else np.empty(shape, np.float32)
-    is_padded = False
     files = [_path_of(header, paths) for header in headers]
-    for k, (header, frame) in enumerate(zip(headers, _frames(headers, files, voxels), strict=True)):
+    voxels: Voxels
+    if all(map(_is_whole, headers)):
+        voxels = np.empty(shape, np.int16)
+        remaining = read_plain(headers, files, voxels)
+    else:
+        voxels = np.empty(shape, np.float32)
+        remaining = list(range(len(headers)))
+    is_padded = False
+    for k, frame in zip(remaining, _frames(headers, files, voxels, remaining), strict=True):
+        header = headers[k]
         if voxels.dtype == np.int16 and not _rescale_in_place(header, frame, voxels[k]):
             voxels = voxels.astype(np.float32)
         if voxels.dtype == np.float32:
@@ -113,23 +120,25 @@ def _read(
     return voxels, is_padded
 
 
-def _frames(headers: Sequence[Header], files: Sequence[Path], voxels: Voxels) -> Iterator[Frame]:
-    """Yield the stored values of each slice, decoded by several threads where that is faster.
+def _frames(
+    headers: Sequence[Header], files: Sequence[Path], voxels: Voxels, order: Sequence[int]
+) -> Iterator[Frame]:
+    """Yield the stored values of the slices in ``order``, decoded by several threads where that is faster.
 
     Whole numbers are read straight into their place in ``voxels`` and changed there.
     """
-    workers = min(len(headers), _DECODERS, len(os.sched_getaffinity(0)))
-    if workers < 2 or not all(map(decodes_without_lock, headers)):
+    workers = min(len(order), _DECODERS, len(os.sched_getaffinity(0)))
+    if workers < 2 or not all(decodes_without_lock(headers[k]) for k in order):
         last, scratch = LastDataset(), np.empty(voxels.shape[1:], np.int16)
-        for k, header in enumerate(headers):
-            yield read_frame(header, files[k], voxels[k] if voxels.dtype == np.int16 else scratch, last)
+        for k in order:
+            yield read_frame(headers[k], files[k], voxels[k] if voxels.dtype == np.int16 else scratch, last)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         ahead: deque[Future[Frame]] = deque()
         try:
-            for k, header in enumerate(headers):
+            for k in order:
                 buffer = voxels[k] if voxels.dtype == np.int16 else np.empty(voxels.shape[1:], np.int16)
-                ahead.append(pool.submit(read_frame, header, files[k], buffer))
+                ahead.append(pool.submit(read_frame, headers[k], files[k], buffer))
                 if len(ahead) > 2 * workers:
                     yield ahead.popleft().result()
             while ahead:

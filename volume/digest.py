@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,6 +17,7 @@ from pydicom.datadict import DicomDictionary, keyword_for_tag
 from domain.errors import MalformedInstance
 from domain.instance import Header
 from volume.canonical import TEXT_VRS, WORD_BYTES, canonical, digest_of, swapped
+from volume.csa import read_mosaic
 from volume.functional_groups import PER_FRAME, SHARED, SHARED_KEY
 from volume.functional_groups import is_wanted as is_wanted_of_frame
 from volume.header import (
@@ -28,6 +29,7 @@ from volume.header import (
     RADIOPHARMACEUTICAL,
     WANTED,
     header_from_values,
+    is_mosaic,
     is_uid,
     is_wanted,
     values_of_bytes,
@@ -102,6 +104,8 @@ def _walked(path: Path, *, digests: bool) -> tuple[Header, str]:
         except MalformedInstance as error:
             _identify(error, reader.found)
             raise
+    if is_mosaic(header):
+        header = replace(header, mosaic=read_mosaic(path))
     return header, digest
 
 

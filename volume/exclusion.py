@@ -9,6 +9,7 @@ from pydicom.uid import UID
 
 from domain.instance import Header
 from domain.series import RefusalCode
+from volume import mosaic
 from volume.kinds import (
     ENHANCED_CLASSES,
     FOR_PROCESSING_CLASSES,
@@ -48,10 +49,6 @@ _REASONS = {
     RefusalCode.LOCALIZER: (
         "These are localizer images (ImageType says LOCALIZER), not slices of a volume. Send the diagnostic series."
     ),
-    RefusalCode.SIEMENS_MOSAIC: (
-        "ImageType says MOSAIC: each image holds all slices of a volume side by side, and where they lie is only in "
-        "private attributes. Have the scanner save the series without mosaic, or as Enhanced MR."
-    ),
     RefusalCode.DERIVED_IMAGE: (
         "ImageType says that these are projections, renderings or screenshots. Send the images that "
         "they were made from."
@@ -88,6 +85,8 @@ def exclusion(header: Header) -> tuple[RefusalCode, str] | None:
         return None
     if code is RefusalCode.UNSUPPORTED_SOP_CLASS:
         return code, _unsupported(header)
+    if code is RefusalCode.SIEMENS_MOSAIC:
+        return code, _not_taken_apart(header)
     return code, _REASONS[code]
 
 
@@ -104,18 +103,26 @@ def _code(header: Header) -> RefusalCode | None:
         return RefusalCode.UNSUPPORTED_SOP_CLASS if header.has_pixel_data else RefusalCode.NOT_AN_IMAGE
     elif (header.number_of_frames or 1) > 1:
         return RefusalCode.UNSUPPORTED_SOP_CLASS
-    return _by_image_type(header.image_type)
+    return _by_image_type(header.image_type, header.tile is not None)
 
 
 @lru_cache
-def _by_image_type(image_type: tuple[str, ...]) -> RefusalCode | None:
-    if "MOSAIC" in image_type:
+def _by_image_type(image_type: tuple[str, ...], is_tile: bool = False) -> RefusalCode | None:
+    if mosaic.WORD in image_type and not is_tile:
         return RefusalCode.SIEMENS_MOSAIC
     if "LOCALIZER" in image_type:
         return RefusalCode.LOCALIZER
     if _RENDERED & {word for value in image_type for word in re.split(r"[\W_]+", value.upper())}:
         return RefusalCode.DERIVED_IMAGE
     return None
+
+
+def _not_taken_apart(header: Header) -> str:
+    return (
+        "ImageType says MOSAIC: each image holds all slices of a volume side by side, and they are not taken apart "
+        f"unless it is proven where they lie. {mosaic.cause(header)} Have the scanner save the series without "
+        "mosaic, or as Enhanced MR."
+    )
 
 
 def _unsupported(header: Header) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from pydicom.uid import (
 
 import volume.jpeg12
 from domain.errors import AssemblyError, StorageError
-from domain.instance import Header
+from domain.instance import Header, Tile
 from domain.series import RefusalCode
 from volume.codecs import Wanted, decoders
 from volume.codestream import is_cut_off
@@ -89,11 +90,12 @@ class Frame:
 
 
 class LastDataset:
-    """Keeps the dataset that was read last: frames of one instance are usually read one after the other."""
+    """Keeps what was read last: frames and tiles of one instance are usually read one after the other."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
         self._dataset = Dataset()
+        self._mosaic: tuple[Path, Stored] | None = None
 
     def read(self, path: Path) -> Dataset:
         """Return the dataset of a Part 10 file with its pixel data, not decoded."""
@@ -101,6 +103,12 @@ class LastDataset:
             self._path = None
             self._dataset, self._path = pydicom.dcmread(path), path
         return self._dataset
+
+    def mosaic(self, path: Path, read: Callable[[], Stored]) -> Stored:
+        """Return the pixels of a mosaic, which ``read`` decodes where they are not at hand."""
+        if self._mosaic is None or self._mosaic[0] != path:
+            self._mosaic = path, read()
+        return self._mosaic[1]
 
 
 def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset | None = None) -> Frame:
@@ -123,16 +131,52 @@ def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: 
     AssemblyError
         ``PIXELS_UNREADABLE``: truncated, damaged, or no decoder knows the transfer syntax.
         ``UNSUPPORTED_PIXELS``: the pixels are not what the header says.
+        ``SIEMENS_MOSAIC``: the mosaic holds something beside its tiles.
     StorageError
         The file cannot be read.
     """
-    is_native = header.transfer_syntax_uid in _NATIVE
+    last = last or LastDataset()
     try:
-        read = _native_words if is_native else _decoded
-        words = read(header, path, buffer, last or LastDataset())
+        words = _words(header, path, buffer, last) if header.tile is None else _tile(header, header.tile, path, last)
     except OSError as error:
         raise StorageError("The stored file of an instance cannot be read") from error
     return frame_of(header, words)
+
+
+def _words(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset) -> Stored:
+    """Return the pixels of an instance or frame, unused bits included."""
+    read = _native_words if header.transfer_syntax_uid in _NATIVE else _decoded
+    return read(header, path, buffer, last)
+
+
+def _tile(header: Header, tile: Tile, path: Path, last: LastDataset) -> Stored:
+    """Return a copy of the pixels of one tile, unused bits included."""
+
+    def read() -> Stored:
+        size = tile.image_rows, tile.image_columns
+        whole = replace(header, tile=None, frame_number=None, rows=size[0], columns=size[1])
+        words = _words(whole, path, np.empty(size, np.int16), last)
+        _check_left_over(header, tile, words)
+        return words
+
+    return last.mosaic(path, read)[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns].copy()
+
+
+def _check_left_over(header: Header, tile: Tile, words: Stored) -> None:
+    """Raise unless the places of a mosaic behind its last tile are empty: zero, or padding."""
+    across = tile.image_columns // tile.columns
+    for k in range(tile.count, across * (tile.image_rows // tile.rows)):
+        row, column = k // across * tile.rows, k % across * tile.columns
+        left = words[row : row + tile.rows, column : column + tile.columns].copy()
+        padding = frame_of(header, left).padding
+        if left[~padding if padding is not None else ...].any():
+            raise AssemblyError(
+                RefusalCode.SIEMENS_MOSAIC,
+                "ImageType says MOSAIC, and the image holds something behind the last of the slices that "
+                f"NumberOfImagesInMosaic says ({listed([replace(header, frame_number=None)])}). Have the scanner "
+                "save the series without mosaic, or as Enhanced MR.",
+                instance_numbers([header]),
+            )
 
 
 def frame_of(header: Header, words: Stored) -> Frame:

@@ -377,6 +377,17 @@ def test_of_two_copies_sent_for_a_damaged_file_one_takes_its_place_and_nothing_i
     assert encoded(second) in [path.read_bytes() for path in files(store)]
 
 
+def test_a_file_that_was_cut_off_gives_way_to_its_re_send(intake: Intake, store: Store) -> None:
+    ds = ct_slice()
+    send(intake, [ds])
+    (cut_off,) = files(store)
+    os.truncate(cut_off, 1000)
+    assert dispositions(send(intake, [ds])) == [Disposition.DUPLICATE]
+    (path,) = files(store)
+    assert path != cut_off
+    assert path.read_bytes() == encoded(ds)
+
+
 def test_an_interrupted_removal_is_finished_and_nothing_comes_back(intake: Intake, store: Store, url: str) -> None:
     send(intake, [ct_slice()])
     (path,) = files(store)

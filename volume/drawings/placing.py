@@ -36,7 +36,8 @@ class Slices:
     _index: Mapping[tuple[str, int | None], int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        index = {(h.sop_instance_uid, h.frame_number): k for k, h in enumerate(self.headers)}
+        # What names a mosaic counts its pixels from the corner of the mosaic, not of a slice
+        index = {(h.sop_instance_uid, h.frame_number): k for k, h in enumerate(self.headers) if h.tile is None}
         object.__setattr__(self, "_index", index)
 
     def slice_of(self, sop_instance_uid: str, frame: int | None) -> int | None:

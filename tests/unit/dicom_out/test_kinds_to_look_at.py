@@ -31,14 +31,14 @@ from pydicom.uid import ColorSoftcopyPresentationStateStorage, GrayscaleSoftcopy
 from results import result_of
 from scipy.ndimage import uniform_filter  # type: ignore[attr-defined]
 
-from dicom_out.profile import BUILT_IN, Options, Profile, Role
+from dicom_out.profile import BUILT_IN, Choice, Options, Profile
 from dicom_out.writer import Writer
 from domain.errors import VerificationFailed
 from domain.findings import Findings
 from domain.job import ResultObject
 from domain.ports import Result
 
-ROLES: tuple[Role, ...] = ("SC", "PDF", "GSPS", "KOS")
+ROLES: tuple[Choice, ...] = ("SC", "PDF", "GSPS", "KOS")
 RESULTS: dict[str, Callable[[Path], Result]] = {
     "volume": volume_result,
     "radiograph": radiograph_result,
@@ -142,7 +142,7 @@ Change = Callable[[Dataset], object]
 Objects = tuple[Result, tuple[ResultObject, ...]]
 
 
-def fails(given: Objects, role: Role, change: Change, match: str, which: int = 0) -> None:
+def fails(given: Objects, role: Choice, change: Change, match: str, which: int = 0) -> None:
     """Change one object on disk and expect the check to say ``match``."""
     result, objects = given
     ds = dcmread(objects[which].path)

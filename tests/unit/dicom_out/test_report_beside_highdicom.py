@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import highdicom
-import numpy as np
-from factories import ct_series
 from highdicom_report import highdicom_report
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from results import lung, manifest, result_of
+from results import many_segments
 
 from dicom_out import codes
 from dicom_out.kind import Work, WriterSettings
 from dicom_out.source import read_source
 from dicom_out.writer import Writer
-from domain.codes import LEFT, RIGHT
-from domain.ports import Result
-
-
-def many(folder: Path, count: int) -> Result:
-    """Return so many segments of four voxels each, measured."""
-    series = ct_series(voxels=np.zeros((9, 24, 40), np.int16), orientation=(0.8, 0.6, 0, -0.6, 0.8, 0))
-    labels = np.zeros((9, 24, 40), np.uint8)
-    for number in range(1, count + 1):
-        row, column = divmod(number - 1, 20)
-        labels[number % 9, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = number
-    segments = (replace(lung(LEFT if n % 2 else RIGHT), key=f"part_{n}", label=f"Part {n}") for n in range(count))
-    return result_of(series, folder, labels, engine=manifest(segments=tuple(segments)))
 
 
 def test_the_content_of_a_report_is_that_of_highdicoms(tmp_path: Path) -> None:
-    result = many(tmp_path / "source", 20)
+    result = many_segments(tmp_path / "source", 20)
     seg, report = (dcmread(item.path) for item in Writer().write(result, tmp_path / "results"))
     work = Work(result, read_source(result.source_paths), WriterSettings())
     highdicom_report(
