@@ -22,7 +22,7 @@ def test_speed_is_measured_with_weights_that_it_makes_itself() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.endswith(("yes", "NO"))]
