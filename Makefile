@@ -1,7 +1,7 @@
 # Everything a fresh clone needs. `make demo` and `make test` set themselves up.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check models peers bench accuracy lock clean
+.PHONY: help demo run test check models peers viewers bench accuracy lock clean
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
@@ -18,6 +18,8 @@ TORCH_INDEX ?=
 # Volumes with ground truth for `make accuracy`, as MedSAM2 publishes them (imgs, gts, spacing).
 ACCURACY_DATA ?= ../shared/data/gt/medsam2
 WEIGHTS ?=
+# Folder dist of @ohif/app for `make viewers`; fetched from npm where it is not given.
+OHIF ?=
 # Test modules at a time; each keeps its servers to itself.
 JOBS ?= 2
 
@@ -46,6 +48,9 @@ models: $(VENV)/.core ## Add PyTorch and transformers for the engines that need 
 
 peers: ## Install the foreign programs that the tests talk to (Debian, Ubuntu)
 	@bash .ci/peers
+
+viewers: $(VENV)/.dev ## Look at real results in OHIF, in a headless browser (OHIF=folder dist of @ohif/app; default: from npm)
+	@bash .ci/viewers $(BIN)/python $(OHIF)
 
 bench: $(VENV)/.dev ## Measure how long results take
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/turnaround.py

@@ -16,9 +16,12 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket
 
+from dicom_out.segoptions import LABEL_MAP_STORAGE
 from dicom_out.settings import DimseSettings
 from domain.errors import PeerRefused, PeerUnreachable
 from domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+_LABEL_MAP_NAME = "Label Map Segmentation Storage"
 
 
 @contextmanager
@@ -70,7 +73,7 @@ def opened_for(
     context.transfer_syntax = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
     with opened(settings, [context], handlers) as association:
         if not association.accepted_contexts:
-            raise PeerRefused(f"the destination does not accept SOP class {UID(sop_class_uid).name}")
+            raise PeerRefused(f"the destination does not accept SOP class {sop_class_name(sop_class_uid)}")
         association.dimse_timeout = settings.response_timeout_s
         yield association
 
@@ -92,3 +95,8 @@ def _limit_silence(event: Event, timeout_s: float) -> None:
     connection = cast(socket.socket, transport.socket)
     connection.settimeout(timeout_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def sop_class_name(uid: str) -> str:
+    """Return the name of a SOP class (PS3.6 Table A-1); pydicom does not know that of label maps."""
+    return _LABEL_MAP_NAME if uid == LABEL_MAP_STORAGE else UID(uid).name

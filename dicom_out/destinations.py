@@ -70,6 +70,11 @@ def send_files(
     return Sent(reports=tuple(reports), skipped=len(files) - len(dicom))
 
 
+def any_to_send(paths: Sequence[Path]) -> bool:
+    """Tell whether ``send_files`` would find anything to send."""
+    return any(map(_is_part10, _files(paths)))
+
+
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():

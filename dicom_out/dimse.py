@@ -10,7 +10,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEnd
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from dicom_out.association import opened
+from dicom_out.association import opened, sop_class_name
 from dicom_out.c_store import send_file
 from dicom_out.outgoing import Outgoing, read_all
 from dicom_out.settings import DimseSettings
@@ -155,10 +155,10 @@ def _refused_context(association: Association, item: Outgoing) -> ClassRefused |
     of_class = [cx for cx in association.accepted_contexts if cx.abstract_syntax == item.sop_class_uid]
     usable = _ALTERNATIVES.get(item.transfer_syntax_uid, (item.transfer_syntax_uid,))
     if not of_class:
-        return ClassRefused(f"the destination does not accept SOP class {UID(item.sop_class_uid).name}")
+        return ClassRefused(f"the destination does not accept SOP class {sop_class_name(item.sop_class_uid)}")
     if not any(cx.transfer_syntax[0] in usable for cx in of_class):
         return ClassRefused(
-            f"the destination does not accept {UID(item.sop_class_uid).name} "
+            f"the destination does not accept {sop_class_name(item.sop_class_uid)} "
             f"in transfer syntax {UID(item.transfer_syntax_uid).name}"
         )
     return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 
 from dicom_out import codes
-from dicom_out.content import OBSERVES, code, text, uidref
+from dicom_out.content import OBSERVES, Item, code, encoded_content, text, uidref
+from dicom_out.encoding import encoded_dataset, part10
 from dicom_out.general import series_item, study
+from dicom_out.identity import identity
 from dicom_out.kind import Order
 from dicom_out.source import Source, decoded
 from domain.engine import OWN_MANUFACTURER, EngineManifest
@@ -69,7 +71,7 @@ def _request(source: Source, attributes: Dataset) -> Dataset:
     return item
 
 
-def observer(manifest: EngineManifest) -> list[Dataset]:
+def observer(manifest: EngineManifest) -> list[Item]:
     """Return TID 1002 and 1004: the observer is a device, and the device is the model."""
     return [
         code(codes.OBSERVER_TYPE, codes.DEVICE, OBSERVES),
@@ -79,3 +81,9 @@ def observer(manifest: EngineManifest) -> list[Dataset]:
         text(codes.DEVICE_OBSERVER_MODEL, manifest.title, OBSERVES),
         text(codes.DEVICE_OBSERVER_SERIAL, manifest.device_uid, OBSERVES),
     ]
+
+
+def written(ds: Dataset, root: Item, source: Source, declared: tuple[str, ...]) -> list[bytes]:
+    """Return a document with its content as a Part 10 file, in pieces."""
+    elements = encoded_dataset(ds, declared) | encoded_content(root, declared) | identity(source.header, declared)
+    return part10(ds.SOPClassUID, ds.SOPInstanceUID, elements)

@@ -127,7 +127,11 @@ def functional_groups(
 def _derivation(place: Slice, derivation: Code) -> bytes:
     """Derivation Image Functional Group; its codes are successive steps (PS3.3 C.7.6.16.2.6)."""
     steps = (SPATIAL_RESAMPLING, derivation) if place.is_resampled else (derivation,)
-    sources = [_source(image, preserved="NO" if place.is_resampled else "YES") for image in place.images]
+    # A tile's pixels stand elsewhere in its image
+    sources = [
+        _source(image, preserved="NO" if place.is_resampled or image.tile is not None else "YES")
+        for image in place.images
+    ]
     item = sequence("SourceImageSequence", sources) + _codes("DerivationCodeSequence", steps)
     return sequence("DerivationImageSequence", [item])
 

@@ -16,15 +16,15 @@ _UNPAIRED = frozenset(
         "ABDOMEN", "ABDOMENPELVIS", "AORTA", "BLADDER", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "COCCYX",
         "CSPINE", "CTSPINE", "ESOPHAGUS", "HEAD", "HEADNECK", "HEART", "LARYNX", "LIVER", "LSPINE", "LSSPINE",
         "MEDIASTINUM", "NECK", "NECKCHEST", "NECKCHESTABDOMEN", "NECKCHESTABDPELV", "NOSE", "PANCREAS", "PELVIS",
-        "PROSTATE", "SKULL", "SPINE", "SPLEEN", "SSPINE", "STERNUM", "STOMACH", "THYROID", "TLSPINE", "TRACHEA",
-        "TSPINE", "UTERUS", "WHOLEBODY",
+        "PROSTATE", "SKULL", "SPINE", "SPLEEN", "SSPINE", "STERNUM", "STOMACH", "THORAX", "THYROID", "TLSPINE",
+        "TRACHEA", "TSPINE", "UTERUS", "WHOLEBODY",
     }
 )  # fmt: skip
 """Body parts that are not paired (PS3.16 Annex L)."""
 
 
-def describe_body_part(ds: Dataset, header: Dataset) -> None:
-    """Copy the body part and its side (PS3.3 C.7.3.1).
+def describe_body_part(ds: Dataset, header: Dataset, *, has_side: bool = True) -> None:
+    """Copy the body part and, where such an object has one, its side (PS3.3 C.7.3.1).
 
     Laterality is absent where the part is not a paired one, and empty where the source does not say the side, or not
     the part: what is not known to be unpaired is not ours to guess.
@@ -32,8 +32,8 @@ def describe_body_part(ds: Dataset, header: Dataset) -> None:
     part = string_values(header, "BodyPartExamined")
     if part:
         ds.BodyPartExamined = part[0]
-        if part[0] in _UNPAIRED:
-            return
+    if not has_side or (part and part[0] in _UNPAIRED):
+        return
     side = string_values(header, "Laterality") or string_values(header, "ImageLaterality")
     ds.Laterality = side[0] if side and side[0] in ("L", "R") else ""
 

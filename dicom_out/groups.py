@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from dicom_out import codes
@@ -12,6 +11,7 @@ from dicom_out.content import (
     CONTAINS,
     MODIFIES,
     OBSERVES,
+    Item,
     code,
     composite,
     container,
@@ -23,7 +23,7 @@ from dicom_out.content import (
 )
 from dicom_out.derived import Tracking, tracking, tracking_of
 from dicom_out.kind import Order, Segmented
-from dicom_out.lines import Line, drawn_lines, rectangle
+from dicom_out.lines import Line, Point, drawn_lines, rectangle
 from dicom_out.segoptions import LABEL_MAP_STORAGE
 from domain.codes import PERCENT, Code
 from domain.engine import EngineManifest
@@ -34,7 +34,7 @@ _IMAGE_CLASSES = (SegmentationStorage, LABEL_MAP_STORAGE)
 """Drawings that are images: segmentations."""
 
 
-def groups_of(order: Order) -> list[Dataset]:
+def groups_of(order: Order) -> list[Item]:
     """Return the measurement groups, in the order of the findings.
 
     A segment with voxels has at least two under one tracking UID: the region with its measurements, and a line on one
@@ -44,7 +44,7 @@ def groups_of(order: Order) -> list[Dataset]:
     return [*_of_segments(order), *_of_series(order), *_of_detections(order)]
 
 
-def _of_segments(order: Order) -> Iterator[Dataset]:
+def _of_segments(order: Order) -> Iterator[Item]:
     manifest = order.result.manifest
     for number, segment in enumerate(order.result.findings.segments, start=1):
         if is_stated(order, number):
@@ -67,7 +67,7 @@ def is_stated(order: Order, number: int) -> bool:
     return not has_region and (order.work.masks is not None or order.options.regionless == "statement")
 
 
-def _of_series(order: Order) -> Iterator[Dataset]:
+def _of_series(order: Order) -> Iterator[Item]:
     """Yield what was measured in the series as a whole."""
     result, source = order.result, order.source
     subject = [*_tracked(tracking(source.series_instance_uid, result.manifest, "series"))]
@@ -78,7 +78,7 @@ def _of_series(order: Order) -> Iterator[Dataset]:
     yield from (_planar(line, subject, about) for line in drawn_lines(result, source, None))
 
 
-def _of_detections(order: Order) -> Iterator[Dataset]:
+def _of_detections(order: Order) -> Iterator[Item]:
     manifest, source = order.result.manifest, order.source
     for item in order.result.findings.detections:
         tracked = tracking(source.series_instance_uid, manifest, item.key)
@@ -98,7 +98,7 @@ def _certainty(item: Detection) -> Measurement | None:
     return Measurement(segment=None, concept=codes.CERTAINTY, value=100 * item.probability, unit=PERCENT)
 
 
-def statements_of(order: Order) -> list[Dataset]:
+def statements_of(order: Order) -> list[Item]:
     """Return what is said outside of measurement groups (TID 1500 rows 12 to 14).
 
     That is: statements about the whole series, what a model wrote, and, said explicitly, that something was looked
@@ -112,13 +112,13 @@ def statements_of(order: Order) -> list[Dataset]:
     whole += [text(name, said) for name, said in _written(order) if said]
     if not (findings.segments or findings.detections or findings.measurements or whole):
         whole.append(code(codes.PRESENCE, codes.ABSENT))
-    statements = [_about(item, algorithm(manifest)) for item in whole]
+    statements = [item.with_context(algorithm(manifest)) for item in whole]
     for number, segment in enumerate(findings.segments, start=1):
         if is_stated(order, number):
             tracked = tracking_of(order.result, order.source.series_instance_uid, number)
             subject = _subject(segment, tracked, relationship=MODIFIES)
             context = [*subject, *_site(segment, manifest), *algorithm(manifest)]
-            statements += [_about(item, context) for item in _stated(order, segment)]
+            statements += [item.with_context(context) for item in _stated(order, segment)]
     return statements
 
 
@@ -127,23 +127,15 @@ def _written(order: Order) -> tuple[tuple[Code, str], ...]:
     return (codes.FINDING, findings.narrative), (codes.IMPRESSION, findings.impression)
 
 
-def _stated(order: Order, segment: SegmentDescription) -> list[Dataset]:
+def _stated(order: Order, segment: SegmentDescription) -> list[Item]:
     said = _said(order, segment.key)
     # Where there is no mask at all, nothing says that it is absent; the engine may have its own way to say it
-    if order.work.masks is not None and not any(item.ValueType == "CODE" for item in said):
+    if order.work.masks is not None and not any(item.value_type == "CODE" for item in said):
         said.insert(0, code(codes.PRESENCE, codes.ABSENT))
     return said
 
 
-def _about(item: Dataset, context: list[Dataset]) -> Dataset:
-    """Return a statement with what it is about below it."""
-    item.ContentSequence = [*context, *item.get("ContentSequence", ())]
-    return item
-
-
-def _region(
-    order: Order, where: Segmented, lines: Sequence[Line], subject: list[Dataset], said: list[Dataset]
-) -> Dataset:
+def _region(order: Order, where: Segmented, lines: Sequence[Line], subject: list[Item], said: list[Item]) -> Item:
     """Return a group that refers to the segment: TID 1411, or TID 1410 on images without patient coordinates."""
     uids = where.sop_class_uid, where.sop_instance_uid
     if not isinstance(order.result.grid, Raster):
@@ -163,7 +155,7 @@ def _region(
     return container(codes.MEASUREMENT_GROUP, [*subject, *region, *said], template="1410")
 
 
-def _frame_of(where: Segmented, k: int) -> Dataset:
+def _frame_of(where: Segmented, k: int) -> Item:
     """Return a reference to the segment: its frame, or in a label map, whose frames hold all segments, its number.
 
     The two exclude each other (PS3.3 C.18.4).
@@ -174,15 +166,21 @@ def _frame_of(where: Segmented, k: int) -> Dataset:
     return image(codes.REFERENCED_SEGMENTATION_FRAME, *uids, frame=where.frames[k])
 
 
-def _planar(line: Line, subject: Sequence[Dataset], about: Sequence[Dataset]) -> Dataset:
+def _planar(line: Line, subject: Sequence[Item], about: Sequence[Item]) -> Item:
     """Return a TID 1410 Planar ROI group with a line, and what it measures."""
     uids = line.image.sop_class_uid, line.image.sop_instance_uid
-    drawn = polyline(codes.IMAGE_REGION, line.points, *uids, frame=line.image.frame_number)
+    drawn = polyline(codes.IMAGE_REGION, _on_image(line), *uids, frame=line.image.frame_number)
     numbers = [] if line.measured is None else [_measured(line.measured)]
     return container(codes.MEASUREMENT_GROUP, [*subject, drawn, *about, *numbers], template="1410")
 
 
-def _subject(item: SegmentDescription | Detection, tracked: Tracking, relationship: str = CONTAINS) -> list[Dataset]:
+def _on_image(line: Line) -> tuple[Point, ...]:
+    """Return the points as the image counts them: in a mosaic from its own corner, not from the tile's."""
+    tile = line.image.tile
+    return line.points if tile is None else tuple((x + tile.column, y + tile.row) for x, y in line.points)
+
+
+def _subject(item: SegmentDescription | Detection, tracked: Tracking, relationship: str = CONTAINS) -> list[Item]:
     return [
         *_tracked(tracked),
         code(codes.FINDING_CATEGORY, item.category, relationship),
@@ -190,14 +188,14 @@ def _subject(item: SegmentDescription | Detection, tracked: Tracking, relationsh
     ]
 
 
-def _tracked(tracked: Tracking) -> list[Dataset]:
+def _tracked(tracked: Tracking) -> list[Item]:
     return [
         text(codes.TRACKING_IDENTIFIER, tracked.identifier, OBSERVES),
         uidref(codes.TRACKING_UID, tracked.uid, OBSERVES),
     ]
 
 
-def _source_of(order: Order) -> list[Dataset]:
+def _source_of(order: Order) -> list[Item]:
     """Return a reference to the object in which somebody drew what the engine was pointed at."""
     drawing = None if order.result.prompt is None else order.result.prompt.drawing
     if drawing is None:
@@ -206,14 +204,14 @@ def _source_of(order: Order) -> list[Dataset]:
     return [refer(codes.SOURCE, drawing.sop_class_uid, drawing.sop_instance_uid)]
 
 
-def _site(segment: SegmentDescription, manifest: EngineManifest) -> list[Dataset]:
+def _site(segment: SegmentDescription, manifest: EngineManifest) -> list[Item]:
     """Return the finding site with its side: the segment's region, else the engine's, else what was segmented."""
     site = segment.anatomic_region or manifest.finding_site or segment.type
     sides = [c for c in segment.type_modifiers if c.value in codes.SIDES]
     return [code(codes.FINDING_SITE, site, MODIFIES, [code(codes.LATERALITY, side, MODIFIES) for side in sides])]
 
 
-def algorithm(manifest: EngineManifest) -> list[Dataset]:
+def algorithm(manifest: EngineManifest) -> list[Item]:
     """Return TID 4019 Algorithm Identification."""
     return [
         text(codes.ALGORITHM_NAME, manifest.algorithm_name, MODIFIES),
@@ -223,23 +221,23 @@ def algorithm(manifest: EngineManifest) -> list[Dataset]:
     ]
 
 
-def _said(order: Order, segment: str) -> list[Dataset]:
+def _said(order: Order, segment: str) -> list[Item]:
     evaluations = order.result.findings.evaluations
     return _numbers(order, segment) + [evaluated(e) for e in evaluations if e.segment == segment]
 
 
-def _numbers(order: Order, segment: str | None) -> list[Dataset]:
+def _numbers(order: Order, segment: str | None) -> list[Item]:
     """Return what was measured, but what a line shows."""
     found = order.result.findings.measurements
     return [_measured(item) for item in found if item.segment == segment and not item.points]
 
 
-def _measured(measurement: Measurement) -> Dataset:
+def _measured(measurement: Measurement) -> Item:
     derivation = [] if measurement.derivation is None else [code(codes.DERIVATION, measurement.derivation, MODIFIES)]
     return num(measurement.concept, measurement.value, measurement.unit, derivation)
 
 
-def evaluated(evaluation: Evaluation) -> Dataset:
+def evaluated(evaluation: Evaluation) -> Item:
     """Return a qualitative evaluation, coded or as text."""
     value = evaluation.value
     return code(evaluation.concept, value) if isinstance(value, Code) else text(evaluation.concept, value)

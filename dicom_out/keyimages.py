@@ -69,7 +69,7 @@ def plain_image(result: Result) -> KeyImage | None:
 def sheets(result: Result, indices: Sequence[int]) -> Iterator[tuple[int, Place, Sheet]]:
     """Yield what is to be drawn for each of the slices."""
     places = places_of(result)
-    frames = [read_frame(places[k].path, places[k].frame) for k in indices]
+    frames = [read_frame(places[k].path, places[k].frame, places[k].tile) for k in indices]
     found = [_found(result.findings, k, frame) for k, frame in zip(indices, frames, strict=True)]
     for number, (k, frame) in enumerate(zip(indices, frames, strict=True), start=1):
         window = None if frame.is_colour else _window(frames, found, number - 1)

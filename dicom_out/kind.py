@@ -12,7 +12,6 @@ from datetime import tzinfo
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_out.derived import empty_object, own_texts
@@ -98,7 +97,7 @@ class Work:
         if masks is None:
             return {}
         return {
-            number: max(slices, key=lambda k: int(np.count_nonzero(masks.mask(number, k))))
+            number: max(slices, key=lambda k: masks.pixels[k][number])
             for number, slices in slices_of(self.frames).items()
         }
 

@@ -8,10 +8,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
 from dicom_out import codes
-from dicom_out.content import CONTAINS, MODIFIES, OBSERVES, code, container, image, text, uidref
-from dicom_out.encoding import encoded_dataset, part10
+from dicom_out.content import CONTAINS, MODIFIES, OBSERVES, Item, code, composite, container, image, text, uidref
+from dicom_out.document import written
 from dicom_out.general import evidence, series_item, study
-from dicom_out.identity import identity
 from dicom_out.sc import Begin
 from dicom_out.source import Source
 from domain.codes import Code
@@ -35,13 +34,14 @@ def encode_kos(
     images = [source.images[k] for k in indices]
     if not images:
         return []
-    shown = [image(None, one.sop_class_uid, one.sop_instance_uid, frame=one.frame_number) for one in images]
+    names = dict.fromkeys((one.sop_class_uid, one.sop_instance_uid, one.frame_number) for one in images)
+    shown = [image(None, *uids, frame=frame) for *uids, frame in names]
     about = f"AI {result.manifest.title}: slices on which the findings are shown best."
     instances = [(one.sop_class_uid, one.sop_instance_uid) for one in images]
     ds = begin(1)
     root = _document(ds, codes.OF_INTEREST, [], result.manifest, about, shown)
     ds.CurrentRequestedProcedureEvidenceSequence = evidence(source, instances)
-    return [_written(ds, root, source, declared)]
+    return [written(ds, root, source, declared)]
 
 
 def encode_rejection(
@@ -71,26 +71,23 @@ def encode_rejection(
     ds.CurrentRequestedProcedureEvidenceSequence = [
         study(source.study_instance_uid, [series_item(uid, instances) for uid, instances in series.items()])
     ]
-    return [_written(ds, root, source, declared)]
+    return [written(ds, root, source, declared)]
 
 
-def _rejected(item: ResultObject) -> Dataset:
+def _rejected(item: ResultObject) -> Item:
     """Return a reference to a rejected object: segmentations are images, reports are composite objects."""
-    reference = image(None, item.sop_class_uid, item.sop_instance_uid)
-    if item.kind.startswith(("SEG", "SC", "PMAP")):
-        return reference
-    reference.ValueType = "COMPOSITE"
-    return reference
+    refer = image if item.kind.startswith(("SEG", "SC", "PMAP")) else composite
+    return refer(None, item.sop_class_uid, item.sop_instance_uid)
 
 
 def _document(
     ds: Dataset,
     title: Code,
-    modifiers: Sequence[Dataset],
+    modifiers: Sequence[Item],
     manifest: EngineManifest,
     about: str,
-    selected: Sequence[Dataset],
-) -> Dataset:
+    selected: Sequence[Item],
+) -> Item:
     """Complete the Key Object Document Series and General Modules (PS3.3 C.17.6); return the content."""
     ds.SOPClassUID = KeyObjectSelectionDocumentStorage
     ds.ReferencedPerformedProcedureStepSequence = []
@@ -103,9 +100,3 @@ def _document(
     ]
     described = text(codes.KEY_OBJECT_DESCRIPTION, about, CONTAINS)
     return container(title, [*modifiers, *observer, described, *selected], relationship=None, template="2010")
-
-
-def _written(ds: Dataset, root: Dataset, source: Source, declared: tuple[str, ...]) -> list[bytes]:
-    ds.update(root)
-    elements = encoded_dataset(ds, declared) | identity(source.header, declared)
-    return part10(ds.SOPClassUID, ds.SOPInstanceUID, elements)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from dicom_out.kind import Kind, Work
 from dicom_out.profile import Options, Profile, Role
+from domain.image import Raster
 
 _DEFAULTS = asdict(Options())
 _SEG: Role = "SEG"
@@ -55,7 +56,9 @@ def _pieces(
     kinds: Sequence[Kind], work: Work, destination: str, profile: Profile, *, with_fallbacks: bool
 ) -> Iterator[Piece]:
     options = profile.options if work.result.analysed else replace(profile.options, grid="source")
-    objects = [role for role in profile.objects if role in _REPORTS] if work.result.is_notice else profile.objects
+    objects = profile.objects_on(is_picture=isinstance(work.result.grid, Raster))
+    if work.result.is_notice:
+        objects = tuple(role for role in objects if role in _REPORTS)
     segs = [_variant(seg, options) for seg in _chain(kinds, work, _SEG, options, with_fallbacks=with_fallbacks)]
     bare = [""] if not segs else [_ALONE]  # a report of voxels that goes without its SEG is another report
     needed = segs if _SEG in objects and segs else bare

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from pydicom.valuerep import format_number_as_ds
 
 from dicom_out.frames import Slice
 from dicom_out.masks import Masks, masks_of
-from dicom_out.source import Source, SourceImage
+from dicom_out.source import Source, SourceImage, written_position
 from domain.findings import Findings
 from domain.image import Raster
 from domain.ports import Result
@@ -47,7 +46,8 @@ class Placement:
 def on_source(result: Result, source: Source) -> Placement:
     """Return the findings on the source's images.
 
-    The position is the one the source wrote, so that position and reference name the same slice to the last digit.
+    The position is the one the source wrote, so that position and reference name the same slice to the last digit;
+    only that of a tile of a mosaic is computed.
     Findings on images without patient coordinates lie on the first of them, whatever its header says of a place.
     """
     images = source.images[: result.grid.shape[0]]
@@ -84,9 +84,10 @@ def _regular_slices(grid: Grid, stack: Grid, images: tuple[SourceImage, ...]) ->
         share = float(at) - below
         between = (below, below + 1) if share <= 0.5 else (below + 1, below)
         behind = (below,) if share <= _ON_SLICE else between
-        x, y, z = (format_number_as_ds(round(float(value), 9) + 0.0) for value in corner)
         shift_mm = float(np.linalg.norm(corner - stack.to_lps((below, 0, 0))))
         is_copy = (
             len(behind) == 1 and shift_mm <= _ON_SLICE * min(stack.spacing_mm) and grid.shape[1:] == stack.shape[1:]
         )
-        yield Slice(position=(x, y, z), images=tuple(images[k] for k in behind), is_resampled=not is_copy)
+        yield Slice(
+            position=written_position(corner), images=tuple(images[k] for k in behind), is_resampled=not is_copy
+        )

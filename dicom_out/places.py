@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from domain.image import Raster
+from domain.instance import Tile
 from domain.ports import Result
 from domain.volume import Grid
 
@@ -30,6 +31,8 @@ class Place:
     """Between rows, then between columns."""
     is_magnified: bool = False
     """The spacing is the detector's, not the patient's."""
+    tile: Tile | None = None
+    """Set where it is a tile of a mosaic."""
     position: str = field(default="", repr=False)
     """E.g. ``H 12.5 mm``; empty without patient coordinates."""
 
@@ -39,10 +42,11 @@ def places_of(result: Result) -> tuple[Place, ...]:
     if isinstance(result.grid, Grid):
         grid = result.grid
         frames = result.source_frames or (None,) * len(result.source_paths)
+        tiles = result.tiles or (None,) * len(result.source_paths)
         spacing = grid.spacing_mm[1:]
         return tuple(
-            Place(path=path, frame=frame, spacing_mm=spacing, position=_position(grid, k))
-            for k, (path, frame) in enumerate(zip(result.source_paths, frames, strict=True))
+            Place(path=path, frame=frame, tile=tile, spacing_mm=spacing, position=_position(grid, k))
+            for k, (path, frame, tile) in enumerate(zip(result.source_paths, frames, tiles, strict=True))
         )
     raster = result.grid
     return tuple(_image(result, raster, k) for k in range(max(len(result.source_paths), raster.shape[0])))

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Role = Literal["SEG", "SR", "TEXT-SR", "PMAP", "SC", "PDF", "GSPS", "KOS", "REJECTION"]
-"""What an object is for; how it is encoded is an option."""
+Choice = Literal["SEG", "SR", "TEXT-SR", "PMAP", "SC", "PDF", "GSPS", "KOS"]
+"""What a destination may ask for; how it is encoded is an option."""
+Role = Choice | Literal["REJECTION"]
+"""What an object is for; a rejection note comes with ``Options.superseded``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +45,15 @@ class Profile:
     """What a destination gets."""
 
     name: str
-    objects: tuple[Role, ...] = ("SEG", "SR")
+    objects: tuple[Choice, ...] = ("SEG", "SR")
+    pictures: tuple[Choice, ...] | None = None
+    """In place of ``objects`` for images without patient coordinates and cine; ``None``: the same."""
     options: Options = field(default_factory=Options)
     why: str = ""
+
+    def objects_on(self, *, is_picture: bool) -> tuple[Role, ...]:
+        """Return what it gets of a volume, or of images without patient coordinates."""
+        return self.pictures if is_picture and self.pictures is not None else self.objects
 
 
 DEFAULT = Profile(
@@ -59,9 +67,11 @@ BUILT_IN: Mapping[str, Profile] = {
         DEFAULT,
         Profile(
             name="ohif",
+            pictures=("SR", "SC"),
             options=Options(regionless="statement"),
             why="OHIF 3 shows a BINARY SEG and the lines of a TID 1500 report; it cannot read FRACTIONAL, and adds a "
-            "segment called Background to LABELMAP.",
+            "segment called Background to LABELMAP. A SEG without patient coordinates makes it fail: on radiographs, "
+            "photographs and cine it gets key images.",
         ),
         Profile(
             name="weasis",
@@ -73,9 +83,11 @@ BUILT_IN: Mapping[str, Profile] = {
         Profile(
             name="slicer",
             objects=("SEG", "SR", "PMAP"),
+            pictures=("SR", "SC"),
             options=Options(report="comprehensive", grid="regular"),
             why="3D Slicer reads through dcmqi: SEG, TID 1500 in any SR class, and parametric maps of probabilities. "
-            "Dcmqi makes no volume of tilted or unevenly spaced slices: there it gets the regular grid.",
+            "Dcmqi makes no volume of tilted or unevenly spaced slices: there it gets the regular grid. It reads no "
+            "SEG without patient coordinates: there it gets key images.",
         ),
         Profile(
             name="pacs-basic",

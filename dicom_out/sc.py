@@ -42,6 +42,8 @@ def _encoded(ds: Dataset, key: KeyImage, source: Source, declared: tuple[str, ..
     ds.PatientOrientation = ""
     ds.BurnedInAnnotation = "YES"
     ds.DerivationDescription = "Key image with outlines and measurements of an AI result drawn in"
+    if image.tile is not None:  # no reference can name a part of an image
+        ds.DerivationDescription += f"; tile {image.tile.number} of the mosaic"
     ds.SourceImageSequence = [reference(image, SOURCE_IMAGE_FOR_PROCESSING)]
     describe_references(ds, source, [(image.sop_class_uid, image.sop_instance_uid)])
     describe_body_part(ds, source.header)

@@ -1,4 +1,4 @@
-"""Findings to DICOM Segmentation and Label Map Segmentation (PS3.3 A.51, A.90)."""
+"""Findings to DICOM Segmentation and Label Map Segmentation (PS3.3 A.51)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dicom_out.colour import cielab
 from dicom_out.derived import code_item, tracking_of
 from dicom_out.encoding import encoded_dataset, part10, tag_of
 from dicom_out.frames import Dimension, dimensions_of, functional_groups
-from dicom_out.general import describe_loss, describe_references
+from dicom_out.general import describe_body_part, describe_loss, describe_references
 from dicom_out.identity import identity
 from dicom_out.placement import Placement
 from dicom_out.segoptions import LABEL_MAP_STORAGE, SegType
@@ -68,7 +68,8 @@ def encode_seg(
     described = [
         _segment(part.number_of(number), number, result, source.series_instance_uid) for number in part.segments
     ]
-    ds.SegmentSequence = [*([_background()] if part.type is SegType.LABELMAP else []), *described]
+    # The background last: OHIF 3.13 takes the colour of segment n from the n-th item, whatever number that has
+    ds.SegmentSequence = [*described, *([_background()] if part.type is SegType.LABELMAP else [])]
     ds.SharedFunctionalGroupsSequence = [shared_groups(placement.grid)]
     elements = encoded_dataset(ds, declared) | identity(source.header, declared)
     numbers = {number: part.number_of(number) for number in part.segments}
@@ -107,7 +108,7 @@ def describe_origin(ds: Dataset, grid: Grid | Raster, header: Dataset) -> None:
         ds.FrameOfReferenceUID = str(header.FrameOfReferenceUID)
         ds.PositionReferenceIndicator = ""
     describe_loss(ds, header)
-    _describe_body_part(ds, header)
+    describe_body_part(ds, header, has_side=False)  # each segment, or its frames, say the side
 
 
 def describe_dimensions(ds: Dataset, result: Result, placement: Placement, dimensions: Sequence[Dimension]) -> None:
@@ -116,14 +117,6 @@ def describe_dimensions(ds: Dataset, result: Result, placement: Placement, dimen
     ds.DimensionOrganizationSequence = [Dataset()]
     ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = organisation
     ds.DimensionIndexSequence = [_dimension(organisation, item) for item in dimensions]
-
-
-def _describe_body_part(ds: Dataset, header: Dataset) -> None:
-    """Copy the body part and its side, where the source says them."""
-    for keyword in ("BodyPartExamined", "Laterality"):
-        values = string_values(header, keyword)
-        if values:
-            setattr(ds, keyword, values[0])
 
 
 def _dimension(organisation: str, dimension: Dimension) -> Dataset:

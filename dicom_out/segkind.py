@@ -8,6 +8,7 @@ from dicom_out.kind import Check, Encoded, Order, Work
 from dicom_out.profile import Options
 from dicom_out.seg import encode_seg
 from dicom_out.segoptions import SegOptions, SegType
+from dicom_out.verify_frames import voxel_counts
 from dicom_out.verify_regular import placed
 from dicom_out.verify_seg import CheckedSeg, check_seg
 
@@ -62,4 +63,6 @@ def seg_encoder(kind: SegType) -> Callable[[Order], Iterator[Encoded]]:
 
 def verify_seg(check: Check) -> CheckedSeg:
     """Compare the instances of a segmentation with the findings."""
-    return check_seg(check.objects, *placed(check))
+    result, slices = placed(check)
+    voxels = check.voxels if result is check.result else voxel_counts(result.findings)
+    return check_seg(check.objects, result, slices, voxels)

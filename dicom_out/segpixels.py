@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
-from rle.rle import encode_frame
 
 from dicom_out.encoding import pixel_data
 from dicom_out.frames import Frame
 from dicom_out.masks import LabelArray, Masks, zeros
+from dicom_out.rle import rle_frame
 from dicom_out.segoptions import SegType
 from dicom_out.segplan import FULL, SegPart
 
@@ -27,10 +26,10 @@ def encoded_pixels(part: SegPart, *, pixels: int, rle: bool) -> Iterator[Piece]:
     if part.type is SegType.BINARY and part.masks is not None:
         length = -(-pixels * len(part.frames) // 8)
         return pixel_data("OB", length, packed(part.masks, part.frames))
-    planes = list(_planes_of(part)) if rle else _planes_of(part)
-    size = pixel_bytes(part)
+    planes = _planes_of(part)
     if rle:
-        return _compressed(planes, size)
+        return _compressed(planes)
+    size = pixel_bytes(part)
     values = (np.ascontiguousarray(plane, f"<u{size}").data.cast("B") for plane in planes)
     return pixel_data("OB" if size == 1 else "OW", pixels * size * len(part.frames), values)
 
@@ -79,16 +78,9 @@ def _renumbering(part: SegPart) -> LabelArray | None:
     return table
 
 
-def _compressed(planes: Iterable[LabelArray], size: int) -> Iterator[bytes]:
+def _compressed(planes: Iterable[LabelArray]) -> Iterator[bytes]:
     """Yield frames in RLE Lossless, one fragment each, with a Basic Offset Table (PS3.5 A.4.2, G)."""
-
-    def fragment(plane: LabelArray) -> bytes:
-        data = np.ascontiguousarray(plane, f"<u{size}").tobytes()
-        coded = bytes(encode_frame(data, *plane.shape, 1, 8 * size, "<"))
-        return coded + b"\0" * (len(coded) % 2)
-
-    with ThreadPoolExecutor(2) as pool:
-        fragments = list(pool.map(fragment, planes))
+    fragments = [rle_frame(plane) for plane in planes]
     offsets = np.cumsum([0, *(8 + len(item) for item in fragments[:-1])]).tolist()
     yield struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF)
     yield _ITEM + struct.pack(f"<L{len(offsets)}L", 4 * len(offsets), *offsets)

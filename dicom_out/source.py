@@ -20,6 +20,8 @@ from pydicom.tag import Tag
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_out.encoding import tag_of
+from domain.instance import Tile
+from domain.volume import Grid
 from volume.charset import normalised, undeclared
 
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -50,6 +52,8 @@ class SourceImage:
     """From 1, where the slice is one frame of its instance (PS3.3 C.7.6.16)."""
     series_instance_uid: str = field(default="", repr=False)
     study_instance_uid: str = field(default="", repr=False)
+    tile: Tile | None = None
+    """Where the slice lies in its instance, where that is a mosaic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,6 +111,23 @@ def read_source(paths: Sequence[Path], frames: Sequence[int | None] = ()) -> Sou
         rest = (dcmread(path, stop_before_pixels=True, specific_tags=list(_SLICE_KEYWORDS)) for path in paths[1:])
         images = tuple(_image(header) for header in (first, *rest))
     return Source(header=source_header(first), images=images)
+
+
+def read_mosaic(path: Path, tiles: Sequence[Tile], grid: Grid) -> Source:
+    """Read the header of a mosaic, whose tiles are the slices of ``grid``; their positions are the grid's."""
+    source = read_source([path])
+    corners = grid.to_lps([(k, 0, 0) for k in range(grid.shape[0])])
+    images = tuple(
+        replace(source.images[0], tile=tile, position=written_position(corner))
+        for tile, corner in zip(tiles, corners, strict=True)
+    )
+    return replace(source, images=images)
+
+
+def written_position(position_mm: Iterable[float]) -> tuple[str, str, str]:
+    """Return a computed ImagePositionPatient as it is written."""
+    x, y, z = (format_number_as_ds(round(float(value), 9) + 0.0) for value in position_mm)
+    return x, y, z
 
 
 def _all_frames(header: Dataset) -> tuple[int, ...]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pydicom.dataset import Dataset
-
 from dicom_out import codes
-from dicom_out.content import ACQUIRES, MODIFIES, code, container, image, uidref
-from dicom_out.document import describe_document, observer
-from dicom_out.encoding import encoded_dataset, part10
+from dicom_out.content import ACQUIRES, MODIFIES, Item, code, container, image, uidref
+from dicom_out.document import describe_document, observer, written
 from dicom_out.groups import groups_of, statements_of
-from dicom_out.identity import identity
 from dicom_out.kind import Order
 from dicom_out.source import Source, string_values
 from domain.codes import Code
@@ -25,12 +21,10 @@ def encode_sr(order: Order) -> list[bytes]:
     ds = order.begin()
     describe_document(order, ds)
     root = container(codes.IMAGING_MEASUREMENT_REPORT, _tree(order), relationship=None, template="1500")
-    ds.update(root)
-    elements = encoded_dataset(ds, order.declared) | identity(order.source.header, order.declared)
-    return part10(ds.SOPClassUID, ds.SOPInstanceUID, elements)
+    return written(ds, root, order.source, order.declared)
 
 
-def _tree(order: Order) -> list[Dataset]:
+def _tree(order: Order) -> list[Item]:
     """Return the content below the root, in the order of TID 1500."""
     result, source = order.result, order.source
     said = statements_of(order)
@@ -60,7 +54,7 @@ def _modality(source: Source) -> str:
     return known.value if known else (string_values(source.header, "Modality") or [""])[0]
 
 
-def _image_library(source: Source) -> Dataset:
+def _image_library(source: Source) -> Item:
     """Return TID 1600: every image that was analysed, and what they share."""
     frame_of_reference = source.header.get("FrameOfReferenceUID")
     shared = [uidref(codes.FRAME_OF_REFERENCE, str(frame_of_reference), ACQUIRES)] if frame_of_reference else []

@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from dicom_out import codes, wording
-from dicom_out.content import MODIFIES, code, container, text
-from dicom_out.document import describe_document, observer
-from dicom_out.encoding import encoded_dataset, part10
-from dicom_out.identity import identity
+from dicom_out.content import MODIFIES, Item, code, container, text
+from dicom_out.document import describe_document, observer, written
 from dicom_out.kind import Encoded, Order
 from domain.codes import Code
 from domain.findings import Findings
@@ -32,12 +29,11 @@ def encode_text_sr(order: Order) -> Iterator[Encoded]:
         _section(codes.PROCEDURE_DESCRIPTIONS, codes.PROCEDURE_DESCRIPTION, [_about(order.result)]),
         *_sections(order.result),
     ]
-    ds.update(container(codes.DIAGNOSTIC_IMAGING_REPORT, tree, relationship=None, template="2000"))
-    elements = encoded_dataset(ds, order.declared) | identity(order.source.header, order.declared)
-    yield Encoded(pieces=part10(ds.SOPClassUID, ds.SOPInstanceUID, elements))
+    root = container(codes.DIAGNOSTIC_IMAGING_REPORT, tree, relationship=None, template="2000")
+    yield Encoded(pieces=written(ds, root, order.source, order.declared))
 
 
-def _sections(result: Result) -> Iterator[Dataset]:
+def _sections(result: Result) -> Iterator[Item]:
     found = list(paragraphs(result.findings))
     if found:
         yield _section(codes.FINDINGS, codes.FINDING, found)
@@ -45,7 +41,7 @@ def _sections(result: Result) -> Iterator[Dataset]:
         yield _section(codes.IMPRESSIONS, codes.IMPRESSION, [result.findings.impression])
 
 
-def _section(name: Code, item: Code, said: Sequence[str]) -> Dataset:
+def _section(name: Code, item: Code, said: Sequence[str]) -> Item:
     return container(name, [text(item, sentence) for sentence in said])
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.valuerep import format_number_as_ds
 
 from dicom_out.kind import Check, Kind
 from dicom_out.package import Piece
@@ -25,9 +26,12 @@ from dicom_out.verify_groups import Image
 from dicom_out.verify_seg import CheckedSeg
 from domain.errors import VerificationFailed
 from domain.image import Raster
+from domain.instance import Tile
 from domain.job import ResultObject
 from domain.ports import Result
-from domain.volume import Grid
+from domain.volume import FloatArray, Grid
+from volume.frames import frames_of
+from volume.header import header_of
 
 _ONE_FOR_ALL = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _SLICE_KEYWORDS = [
@@ -40,10 +44,13 @@ _SLICE_KEYWORDS = [
     "Columns",
     *_ONE_FOR_ALL,
 ]
+_OF_ALL_TILES = frozenset(_SLICE_KEYWORDS) - {"ImagePositionPatient", "Rows", "Columns"}
 _GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 _PLACING = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _STEP_TOLERANCE = 2e-3
 """Relative; assembly takes slices whose direction cosines differ by half of it. Another spacing is far off."""
+_EDGE = 1e-3
+"""Pixels; coordinates are written as 32-bit floats."""
 DEFERRED = 1 << 20
 """Bytes from which a value is read, or mapped, only when it is looked at: the pixels of a segmentation."""
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "AccessionNumber", "StudyInstanceUID", "StudyID")
@@ -64,6 +71,8 @@ class SourceSlices:
     frame_of_reference_uid: str = field(repr=False)
     positions_mm: npt.NDArray[np.float64] = field(repr=False)
     """Shape ``(slices, 3)``."""
+    tiles: tuple[Tile, ...] = ()
+    """Of each slice, where the source is a mosaic."""
 
     @property
     def count(self) -> int:
@@ -79,8 +88,29 @@ class SourceSlices:
         return set(self.sop_instance_uids[:count])
 
     def accounts_for(self, k: int, images: tuple[Image, ...], *, is_resampled: bool) -> bool:
-        """Tell whether ``images`` are the one image of slice ``k``, with its pixels where they are."""
-        return images == (self.image(k),) and not is_resampled
+        """Tell whether ``images`` are the one image of slice ``k``, with its pixels where they are.
+
+        In a mosaic they are not: those of a tile stand elsewhere.
+        """
+        return images == (self.image(k),) and is_resampled == bool(self.tiles)
+
+    def drawn_on(self, image: Image, points: FloatArray) -> list[tuple[int, FloatArray]]:
+        """Return the slices on which points may be drawn, with the points as the slice counts them.
+
+        Parameters
+        ----------
+        points
+            ``(columns, rows)`` from the corner of the image. In a mosaic they lie in one tile, or on a border of two.
+        """
+        found = [k for k in range(self.count) if self.image(k) == image]
+        if not self.tiles:
+            return [(k, points) for k in found]
+        places = ((k, points - (self.tiles[k].column, self.tiles[k].row)) for k in found)
+        return [
+            (k, own)
+            for k, own in places
+            if (own >= -_EDGE).all() and (own <= (self.tiles[k].columns + _EDGE, self.tiles[k].rows + _EDGE)).all()
+        ]
 
 
 def verify(result: Result, objects: Sequence[ResultObject], pieces: Sequence[Piece]) -> None:
@@ -131,7 +161,11 @@ def read_slices(result: Result) -> tuple[Dataset, SourceSlices]:
         return _read_pictures(result, result.grid)
     paths, grid = result.source_paths, result.patient_grid
     numbers = result.source_frames or (None,) * len(paths)
-    headers = _frames(paths, numbers) if any(numbers) else [_header(path) for path in paths]
+    tiles: tuple[Tile, ...] = ()
+    if result.tiles:
+        tiles, headers = _tiles(result)
+    else:
+        headers = _frames(paths, numbers) if any(numbers) else [_header(path) for path in paths]
     for keyword in _ONE_FOR_ALL:
         if len({_bytes(header, keyword) for header in headers}) > 1:
             raise VerificationFailed(f"{keyword} differs between the source's slices; a result has one.")
@@ -146,7 +180,30 @@ def read_slices(result: Result) -> tuple[Dataset, SourceSlices]:
         homes=_homes(headers),
         frame_of_reference_uid=str(first.FrameOfReferenceUID),
         positions_mm=np.array([[float(x) for x in header.ImagePositionPatient] for header in headers]),
+        tiles=tiles,
     )
+
+
+def _tiles(result: Result) -> tuple[tuple[Tile, ...], list[Dataset]]:
+    """Return the tiles of a mosaic as its file says them, in slice order, with a header for each."""
+    whole = dcmread(result.source_paths[0], stop_before_pixels=True)
+    images = frames_of(header_of(whole, str(whole.file_meta.TransferSyntaxUID)))
+    known = {
+        image.tile.number: (image.tile, image.image_position_mm)
+        for image in images
+        if image.tile is not None and image.image_position_mm is not None
+    }
+    if len(set(result.source_paths)) != 1 or sorted(known) != sorted(tile.number for tile in result.tiles):
+        raise VerificationFailed("The source's file and the findings differ in the tiles of the mosaic.")
+    placed = [known[tile.number] for tile in result.tiles]
+    headers = []
+    for tile, position in placed:
+        header = Dataset()
+        header.update({element.tag: element for element in whole if element.keyword in _OF_ALL_TILES})
+        header.Rows, header.Columns = tile.rows, tile.columns
+        header.ImagePositionPatient = [format_number_as_ds(x) for x in position]
+        headers.append(header)
+    return tuple(tile for tile, _ in placed), headers
 
 
 def _read_pictures(result: Result, raster: Raster) -> tuple[Dataset, SourceSlices]:

@@ -8,7 +8,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_out.verify_groups import frame_facts
-from dicom_out.verify_seg import Slices, check_geometry, check_referenced_series, slice_of
+from dicom_out.verify_seg import Slices, check_geometry, check_referenced_series, slices_of
 from domain.errors import VerificationFailed
 from domain.ports import Result
 
@@ -50,8 +50,8 @@ def _check_values(number: int, ds: Dataset, result: Result, slices: Slices) -> N
     grid, probability = result.patient_grid, result.findings.probabilities[number - 1]
     values = np.frombuffer(ds.FloatPixelData, "<f4").reshape(-1, *grid.shape[1:])
     seen = set()
-    for index, (facts, plane) in enumerate(zip(frame_facts(ds), values, strict=True), 1):
-        k = slice_of(index, facts, grid, slices, what="PMAP")
+    lie = slices_of(list(frame_facts(ds)), grid, slices, what="PMAP")
+    for index, (k, plane) in enumerate(zip(lie, values, strict=True), 1):
         if k in seen or not np.array_equal(plane, probability[k]):
             raise VerificationFailed(f"PMAP: frame {index} is not the engine's probability of segment {number}.")
         seen.add(k)

@@ -49,20 +49,24 @@ class SourceNames:
         )
 
     def index(self, item: Dataset, kind: str) -> int:
-        """Return which slice a reference names, and check its SOP class.
+        """Return which slice a reference names, of several the first, and check its SOP class."""
+        return self.indices(item, kind)[0]
 
-        A reference to a whole instance means its first slice.
+    def indices(self, item: Dataset, kind: str) -> tuple[int, ...]:
+        """Return which slices a reference names: several are tiles of one mosaic.
+
+        A reference to a whole instance of one frame means that frame.
         """
         uid, frame = named(item)
         if self.classes.get(uid) != item.ReferencedSOPClassUID:
             raise VerificationFailed(f"{kind}: it refers to an instance that is not the source's.")
-        for k, name in enumerate(self.names):
-            if name == (uid, frame) or (frame is None and name[0] == uid and self._frames(uid) == 1):
-                return k
-        raise VerificationFailed(f"{kind}: it refers to an image that was not analysed.")
-
-    def _frames(self, uid: str) -> int:
-        return sum(name[0] == uid for name in self.names)
+        of_instance = tuple(k for k, name in enumerate(self.names) if name[0] == uid)
+        found = tuple(k for k in of_instance if self.names[k][1] == frame)
+        if not found and frame is None and len(of_instance) == 1:
+            found = of_instance
+        if not found:
+            raise VerificationFailed(f"{kind}: it refers to an image that was not analysed.")
+        return found
 
     def check_series(self, ds: Dataset, kind: str) -> None:
         """Common Instance Reference Module names the source's instances in their series, as the classes they are."""

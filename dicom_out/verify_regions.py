@@ -89,8 +89,8 @@ def check_given(label: str, groups: list[Dataset], expected: Sequence[Box], chec
     if len(groups) != len(expected):
         raise VerificationFailed(f"SR: {label} does not have the lines that the engine gave.")
     for group, (k, points, measured) in zip(groups, expected, strict=True):
-        at, ends = _line(label, group, check)
-        if at != k or ends.shape != (len(points), 2) or np.abs(ends - points).max() > _CORNER:
+        ends = dict(_line(label, group, check)).get(k)
+        if ends is None or ends.shape != (len(points), 2) or np.abs(ends - points).max() > _CORNER:
             raise VerificationFailed(f"SR: a line of {label} is not where the engine drew it.")
         numbers = _numbers(group)
         wanted = (
@@ -107,8 +107,10 @@ def _check_own_line(label: str, groups: list[Dataset], check: Check, number: int
     """The long axis begins and ends at pixels of the segment; the rectangle, without a scale, encloses them."""
     if len(groups) != 1:
         raise VerificationFailed(f"SR: {label} does not have one long axis.")
-    k, ends = _line(label, groups[0], check)
-    mask, scale, numbers = mask_of(check.result.findings, number, k), _scale(check), _numbers(groups[0])
+    findings, places = check.result.findings, _line(label, groups[0], check)
+    ending = [one for one in places if all(_touches(mask_of(findings, number, one[0]), x, y) for x, y in one[1])]
+    k, ends = (ending or places)[0]
+    mask, scale, numbers = mask_of(findings, number, k), _scale(check), _numbers(groups[0])
     if scale is None:
         _check_rectangle(label, mask, ends, numbers)
         return
@@ -137,13 +139,14 @@ def _scale(check: Check) -> tuple[float, float] | None:
     return None if grid.spacing_origin == "ImagerPixelSpacing" else grid.spacing_mm
 
 
-def _line(label: str, group: Dataset, check: Check) -> tuple[int, npt.NDArray[np.float64]]:
-    """Return the slice on which a group's line lies, and its points."""
+def _line(label: str, group: Dataset, check: Check) -> list[tuple[int, npt.NDArray[np.float64]]]:
+    """Return the slice on which a group's line lies, and its points; several where it is on a border of two tiles."""
     lines = [item for item in group.ContentSequence if item.ValueType == "SCOORD"]
-    k = _slices(check).get(image_named(lines[0].ContentSequence[0].ReferencedSOPSequence[0]))
-    if len(lines) != 1 or k is None:
+    points = np.array([float(x) for x in lines[0].GraphicData]).reshape(-1, 2)
+    places = check.slices.drawn_on(image_named(lines[0].ContentSequence[0].ReferencedSOPSequence[0]), points)
+    if len(lines) != 1 or not places:
         raise VerificationFailed(f"SR: a line of {label} is on no image of the source.")
-    return k, np.array([float(x) for x in lines[0].GraphicData]).reshape(-1, 2)
+    return places
 
 
 def _numbers(group: Dataset) -> list[tuple[Number, float]]:

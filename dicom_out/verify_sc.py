@@ -6,7 +6,8 @@ of the source, and the image under them with the source's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from dicom_out.picture import Colour, Placing, placing
 from dicom_out.places import Place, places_of
 from dicom_out.verify_references import SourceNames, named
 from domain.errors import VerificationFailed
-from domain.findings import Findings
+from domain.findings import Detection, Findings
 from domain.ports import Result
 from volume.display import Picture
 from volume.screen import Frame, read_frame
@@ -38,7 +39,11 @@ _COARSE = 48
 """Images are compared in that many steps a side: finer detail is what the window and the outlines change."""
 
 _BESIDE = 2.5
-"""Pixels: edges nearer than this are drawn over each other."""
+"""Pixels of the source: edges nearer than this are drawn over each other."""
+_PEN = 3
+"""Pixels of the picture that a line covers."""
+_STEPS = 100
+"""Points at which a line is looked at."""
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
@@ -55,15 +60,32 @@ def check_sc(objects: Sequence[Dataset], result: Result) -> None:
     source, places = SourceNames.of(result), places_of(result)
     if not 0 < len(objects) <= MOST:
         raise VerificationFailed(f"SC: {len(objects)} key images; there are 1 to {MOST}.")
-    if len({named(ds.SourceImageSequence[0]) for ds in objects}) != len(objects):
+    if len({(named(ds.SourceImageSequence[0]), _tile_named(ds)) for ds in objects}) != len(objects):
         raise VerificationFailed("SC: two key images show the same slice.")
     for number, ds in enumerate(objects, start=1):
         _check_header(ds, number)
         if len(ds.SourceImageSequence) != 1:
             raise VerificationFailed(f"SC: key image {number} is not of one image of the source.")
         source.check_series(ds, "SC")
-        k = source.index(ds.SourceImageSequence[0], "SC")
+        k = _slice_of(ds, result, source)
         _check_picture(ds.pixel_array, result, places[k], k, number)
+
+
+def _slice_of(ds: Dataset, result: Result, source: SourceNames) -> int:
+    """Return which slice a key image says that it shows."""
+    k = source.index(ds.SourceImageSequence[0], "SC")
+    if not result.tiles:
+        return k
+    numbers = [tile.number for tile in result.tiles]
+    number = _tile_named(ds)
+    if number not in numbers:
+        raise VerificationFailed("SC: a key image of a mosaic does not name its tile.")
+    return numbers.index(number)
+
+
+def _tile_named(ds: Dataset) -> int | None:
+    said = re.search(r"; tile (\d+) of the mosaic$", str(ds.get("DerivationDescription", "")))
+    return None if said is None else int(said[1])
 
 
 def _check_header(ds: Dataset, number: int) -> None:
@@ -77,7 +99,7 @@ def _check_header(ds: Dataset, number: int) -> None:
 
 
 def _check_picture(picture: Picture, result: Result, place: Place, k: int, number: int) -> None:
-    frame = read_frame(place.path, place.frame)
+    frame = read_frame(place.path, place.frame, place.tile)
     rows, columns = frame.values.shape[:2]
     lies = placing(rows, columns, place.spacing_mm)
     if place.spacing_mm is None:
@@ -163,7 +185,7 @@ def _check_outlines(image: Picture, findings: Findings, k: int, lies: Placing, n
         if is_grey and not _is_shared(findings, segment) and strays > _STRAY * max(len(drawn), 1):
             raise VerificationFailed(f"SC: the outline of segment {segment} on key image {number} is not its mask's.")
         seen = float((_distances(edge, drawn) <= max(tolerance)).mean())
-        if seen < _COVERED and not _is_hidden(findings, segment, k):
+        if seen < _COVERED and not _is_hidden(findings, segment, k, lies):
             raise VerificationFailed(f"SC: segment {segment} has no whole outline on key image {number}.")
 
 
@@ -179,18 +201,38 @@ def _is_shared(findings: Findings, segment: int) -> bool:
     return own in [*others, *(colour_of_box(findings, detection) for detection in findings.detections)]
 
 
-def _is_hidden(findings: Findings, segment: int, k: int) -> bool:
-    """Tell whether outlines that are drawn later may lie over the segment's: where some of its edge is theirs too."""
+def _is_hidden(findings: Findings, segment: int, k: int, lies: Placing) -> bool:
+    """Tell whether what is drawn later may lie over the segment's outline: where some of its edge is theirs too."""
     mask = mask_on(findings, segment, k)
     if mask is None:
         return False
     edge = _edge(mask)
-    covered = np.zeros(len(edge), bool)
-    for number in range(segment + 1, len(findings.segments) + 1):
-        other = mask_on(findings, number, k)
-        if other is not None:
-            covered |= _distances(edge, _edge(other)) <= _BESIDE
+    later = [mask_on(findings, number, k) for number in range(segment + 1, len(findings.segments) + 1)]
+    over = np.concatenate([*(_edge(other) for other in later if other is not None), *_lines_over(findings, k)])
+    covered = _distances(edge, over) <= max(_BESIDE, _PEN / min(lies.scale))
     return bool(np.count_nonzero(covered) > (1 - _COVERED) * len(edge))
+
+
+def _lines_over(findings: Findings, k: int) -> Iterator[FloatArray]:
+    """Yield the sides of boxes and what was measured with callipers, which are drawn after all outlines."""
+    yield np.empty((0, 2))
+    for detection in findings.detections:
+        if detection.image == k:
+            yield _sides(detection)[:, ::-1]
+    for measurement in findings.measurements:
+        points = np.asarray([point[1:] for point in measurement.points if round(point[0]) == k], float)
+        if len(points) == 2:
+            yield points[0] + 0.5 + np.linspace(0, 1, _STEPS)[:, None] * (points[1] - points[0])
+
+
+def _sides(detection: Detection) -> FloatArray:
+    """Return points on the sides of a box, as (column, row)."""
+    x0, y0, x1, y1 = detection.box
+    steps = np.linspace(0, 1, _STEPS)
+    x, y = x0 + (x1 - x0) * steps, y0 + (y1 - y0) * steps
+    sides = [(x, np.full_like(x, y0)), (x, np.full_like(x, y1)), (np.full_like(y, x0), y), (np.full_like(y, x1), y)]
+    points: FloatArray = np.concatenate([np.column_stack(side) for side in sides])
+    return points
 
 
 def _edge(mask: BoolArray) -> FloatArray:
@@ -217,13 +259,7 @@ def _check_boxes(image: Picture, findings: Findings, k: int, lies: Placing, numb
     drawn = np.logical_or.reduce([_pixels_of(image, colour) for colour in colours])
     around = binary_dilation(drawn, iterations=3)
     for detection in here:
-        x0, y0, x1, y1 = detection.box
-        steps = np.linspace(0, 1, 40)
-        sides = [
-            *((x0 + (x1 - x0) * t, y) for t in steps for y in (y0, y1)),
-            *((x, y0 + (y1 - y0) * t) for t in steps for x in (x0, x1)),
-        ]
-        spots = np.asarray(sides) * lies.scale
+        spots = _sides(detection) * lies.scale
         inside = (spots > 0).all(axis=1) & (spots < (lies.width, lies.height)).all(axis=1)
         columns, rows = spots[inside].astype(int).T
         if not inside.any() or around[rows, columns].mean() < _COVERED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from dicom_out.verify_frames import Comparison, frames_in, voxel_counts
+from dicom_out.verify_frames import Comparison, frames_in
 from dicom_out.verify_groups import FrameFacts, Image, frame_facts
+from dicom_out.verify_items import children_of, sequence_in, text_of, value_of
 from domain.codes import Code
 from domain.errors import VerificationFailed
 from domain.findings import Findings, SegmentDescription
@@ -25,6 +26,7 @@ TOLERANCE_MM = 0.01
 _VOLUME = Code("118565006", "SCT", "Volume")
 _PLACING = ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence")
 _CLAIMED = "SEG: it claims a place in the patient that its source does not have."
+_REFERENCED_SERIES, _SERIES, _INSTANCES, _INSTANCE = 0x00081115, 0x0020000E, 0x0008114A, 0x00081155
 _PER_ML = {"ml": 1.0, "mL": 1.0, "cm3": 1.0, "mm3": 1e-3, "l": 1e3, "L": 1e3}
 _MASK_VOLUME_TOLERANCE = 0.01
 """An engine may measure on a finer or coarser model of the mask; a wrong unit or voxel size is far beyond this."""
@@ -86,8 +88,12 @@ class _Place:
         return volume
 
 
-def check_seg(seg: Dataset | Sequence[Dataset], result: Result, slices: Slices) -> CheckedSeg:
+def check_seg(
+    seg: Dataset | Sequence[Dataset], result: Result, slices: Slices, voxels: Mapping[tuple[int, int], int]
+) -> CheckedSeg:
     """Compare a segmentation, read from its file or files, with the findings; return what a report may refer to.
+
+    ``voxels`` are those of the findings, as ``verify_frames.voxel_counts`` returns them.
 
     Raises
     ------
@@ -101,7 +107,6 @@ def check_seg(seg: Dataset | Sequence[Dataset], result: Result, slices: Slices) 
             raise VerificationFailed("Findings, grid and source do not have the same number of slices.")
     tracking, segments = _check_segments(parts, findings.segments)
     fractional = any(part.SegmentationType == "FRACTIONAL" for part in parts)
-    voxels = voxel_counts(findings)
     comparison = Comparison(findings, voxels, fractional=fractional)
     place: _Place | None = None
     frames: dict[tuple[str, int], tuple[int, int]] = {}
@@ -184,8 +189,8 @@ def _check_segments(
     items = [(part, item) for part in parts for item in part.SegmentSequence if int(item.SegmentNumber) != 0]
     for part in parts:
         own = [int(item.SegmentNumber) for item in part.SegmentSequence]
-        first = 0 if part.SegmentationType == "LABELMAP" else 1
-        if own != list(range(first, first + len(own))):
+        background = [0] if part.SegmentationType == "LABELMAP" else []
+        if own != [*range(1, len(own) + 1 - len(background)), *background]:
             raise VerificationFailed("SEG: SegmentSequence does not number its segments one after the other.")
     if len(items) != len(segments):
         raise VerificationFailed("SEG: SegmentSequence does not have the segments of the findings.")
@@ -214,14 +219,11 @@ def _compare(
     lie: list[tuple[int, int]] = []
     kind = str(seg.SegmentationType)
     numbers = np.array([0, *described])
-    known: dict[tuple[object, ...], int] = {}
-    for number, (facts, frame) in enumerate(zip(frame_facts(seg), frames_in(seg), strict=True), 1):
-        place = (facts.images, facts.is_resampled, facts.position, facts.time)
-        if place not in known:
-            if isinstance(grid, Raster) and facts.is_placed:
-                raise VerificationFailed(_CLAIMED)
-            known[place] = slice_of(number, facts, grid, slices)
-        k = known[place]
+    frames = list(frame_facts(seg))
+    if isinstance(grid, Raster) and any(facts.is_placed for facts in frames):
+        raise VerificationFailed(_CLAIMED)
+    places = slices_of(frames, grid, slices)
+    for facts, k, (first, frame) in zip(frames, places, frames_in(seg), strict=True):
         if kind == "LABELMAP":
             lie.append((k, 0))
             comparison.labels(numbers, k, frame)
@@ -231,20 +233,39 @@ def _compare(
         if kind == "FRACTIONAL":
             comparison.fractions(segment, k, frame)
         else:
-            comparison.mask(segment, k, frame.view(np.bool_))
+            comparison.mask(segment, k, first, frame)
     return lie
 
 
-def slice_of(number: int, facts: FrameFacts, grid: Grid | Raster, slices: Slices, *, what: str = "SEG") -> int:
-    """Return the slice of the source on which a frame lies by its position, or without coordinates by its source."""
+def slices_of(frames: Sequence[FrameFacts], grid: Grid | Raster, slices: Slices, *, what: str = "SEG") -> list[int]:
+    """Return the slice of the source on which each frame lies, by position, or without coordinates by its source."""
+    places: dict[tuple[object, ...], int] = {}
+    for number, facts in enumerate(frames, 1):
+        places.setdefault(_place(facts), number)
+    numbers = list(places.values())
     if isinstance(grid, Raster):
-        k = next((k for k in range(grid.shape[0]) if _shows(facts, k, slices)), -1)
-        if k >= 0 and grid.shape[0] > 1 and facts.time != k + 1:
-            raise VerificationFailed(f"{what}: frame {number} has another time than its source image.")
+        found = [_slice_shown(number, frames[number - 1], grid, slices, what) for number in numbers]
     else:
-        k = _slice_at(number, facts.position or (), grid, slices, what)
-    if k < 0 or not _shows(facts, k, slices):
-        raise VerificationFailed(f"{what}: frame {number} names another source image than the one at its position.")
+        found = _slices_at(numbers, frames, grid, slices, what)
+    for number, k in zip(numbers, found, strict=True):
+        if k < 0 or not _shows(frames[number - 1], k, slices):
+            raise VerificationFailed(
+                f"{what}: frame {number} names another source image than the one at its position."
+            )
+    lies = dict(zip(places, found, strict=True))
+    return [lies[_place(facts)] for facts in frames]
+
+
+def _place(facts: FrameFacts) -> tuple[object, ...]:
+    """Return what frames on the same slice have in common."""
+    return facts.images, facts.is_resampled, facts.position, facts.time
+
+
+def _slice_shown(number: int, facts: FrameFacts, raster: Raster, slices: Slices, what: str) -> int:
+    """Return the frame of the source that a frame names, -1 where there is none."""
+    k = next((k for k in range(raster.shape[0]) if _shows(facts, k, slices)), -1)
+    if k >= 0 and raster.shape[0] > 1 and facts.time != k + 1:
+        raise VerificationFailed(f"{what}: frame {number} has another time than its source image.")
     return k
 
 
@@ -252,13 +273,24 @@ def _shows(facts: FrameFacts, k: int, slices: Slices) -> bool:
     return slices.accounts_for(k, facts.images, is_resampled=facts.is_resampled)
 
 
-def _slice_at(number: int, position: tuple[float, ...], grid: Grid, slices: Slices, what: str) -> int:
-    k = int(np.rint(grid.to_index(position)[0])) if len(position) == 3 else -1
-    if not 0 <= k < grid.shape[0] or math.dist(position, grid.to_lps((k, 0, 0))) > _unevenness_mm(grid):
+def _slices_at(
+    numbers: Sequence[int], frames: Sequence[FrameFacts], grid: Grid, slices: Slices, what: str
+) -> list[int]:
+    """Return the slices of the grid, and of the source, that have the positions of these frames, counted from 1."""
+    given = [frames[number - 1].position or () for number in numbers]
+    positions = np.array([place if len(place) == 3 else [math.nan] * 3 for place in given]).reshape(-1, 3)
+    along = np.rint(grid.to_index(positions)[:, 0])
+    is_inside = (along >= 0) & (along < grid.shape[0])
+    k = np.where(is_inside, along, 0).astype(int)
+    on_grid = grid.to_lps(np.stack([k, 0 * k, 0 * k], axis=-1))
+    is_on = is_inside & (np.linalg.norm(positions - on_grid, axis=1) <= _unevenness_mm(grid))
+    for number in np.array(numbers)[~is_on][:1]:
         raise VerificationFailed(f"{what}: frame {number} does not lie on a slice of the source.")
-    if math.dist(position, slices.positions_mm[k]) > TOLERANCE_MM:
+    is_at = np.linalg.norm(positions - slices.positions_mm[k], axis=1) <= TOLERANCE_MM
+    for number in np.array(numbers)[~is_at][:1]:
         raise VerificationFailed(f"{what}: frame {number} does not have the position of the source's slice.")
-    return k
+    found: list[int] = k.tolist()
+    return found
 
 
 def _unevenness_mm(grid: Grid) -> float:
@@ -269,7 +301,7 @@ def _unevenness_mm(grid: Grid) -> float:
     return 2 * tolerance_mm(float(np.diff(grid.along_mm).min()) if grid.shape[0] > 1 else grid.spacing_mm[0])
 
 
-def _check_volumes(voxels: dict[tuple[int, int], int], result: Result, place: _Place) -> None:
+def _check_volumes(voxels: Mapping[tuple[int, int], int], result: Result, place: _Place) -> None:
     """Compare the volume of each segment, by the segmentation's own geometry, with that on the findings' grid."""
     own_ml, expected_ml = place.voxel_ml, result.patient_grid.voxel_volumes_ml
     by_segment: dict[int, dict[int, int]] = {}
@@ -297,10 +329,10 @@ def check_measured_volume(number: int, volume_ml: float, findings: Findings, *, 
 def check_referenced_series(seg: Dataset, slices: Slices, images: int, *, what: str = "SEG") -> None:
     """Common Instance Reference Module names the images of the findings, no more and no less (PS3.3 C.12.2)."""
     listed = {
-        str(item.ReferencedSOPInstanceUID)
-        for series in seg.ReferencedSeriesSequence
-        if series.SeriesInstanceUID == slices.series_instance_uid
-        for item in series.ReferencedInstanceSequence
+        text_of(item[_INSTANCE])
+        for series in children_of(sequence_in(seg, _REFERENCED_SERIES))
+        if text_of(series[_SERIES]) == slices.series_instance_uid
+        for item in children_of(value_of(series[_INSTANCES]))
     }
     if listed != slices.instances(images):
         raise VerificationFailed(f"{what}: ReferencedSeriesSequence does not list the source's instances.")

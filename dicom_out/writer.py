@@ -12,7 +12,7 @@ from dicom_out.kinds import KINDS
 from dicom_out.package import Piece, package
 from dicom_out.plain import in_plain_text
 from dicom_out.profile import DEFAULT, Profile
-from dicom_out.source import read_source
+from dicom_out.source import read_mosaic, read_source
 from dicom_out.verify import verify
 from domain.image import Raster
 from domain.job import ResultObject
@@ -77,7 +77,11 @@ class Writer:
         verify(result, objects, self._package(self._work(result)))
 
     def _work(self, result: Result) -> Work:
-        return Work(result, read_source(result.source_paths, result.source_frames), self._settings)
+        if result.tiles:
+            source = read_mosaic(result.source_paths[0], result.tiles, result.patient_grid)
+        else:
+            source = read_source(result.source_paths, result.source_frames)
+        return Work(result, source, self._settings)
 
     def _package(self, work: Work) -> tuple[Piece, ...]:
         """Without a destination nobody refuses anything: only what the default profile asks for is written."""

@@ -13,6 +13,7 @@
     - EngineUnavailable         retryable
     - EngineFailed
       - WeightsRefused          an engine's weights are missing, or not the ones that they must be
+  - InstanceDamaged             a stored file is no longer what was received
   - ClaimLost                   another process has taken the step over
   - VerificationFailed          the encoded result is not what the engine found
   - StorageError
@@ -116,6 +117,10 @@ class EngineFailed(InferenceError):
 
 class WeightsRefused(EngineFailed):
     """The weights of an engine are missing, or not the ones that they must be."""
+
+
+class InstanceDamaged(GatewayError):
+    """A stored file no longer holds what was received."""
 
 
 class ClaimLost(GatewayError):

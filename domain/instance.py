@@ -41,12 +41,51 @@ class FrameHeader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mosaic:
+    """What a Siemens mosaic says of the slices that are its tiles, in private attributes; see ``volume.mosaic``."""
+
+    fault: str = ""
+    """Why the private header cannot be read, as the end of a sentence; everything else is then missing."""
+    images: int | None = None
+    """NumberOfImagesInMosaic."""
+    normal: tuple[float, float, float] | None = None
+    """SliceNormalVector: the direction from tile to tile."""
+    spacing_mm: float | None = None
+    """SpacingBetweenSlices."""
+    is_renumbered: bool = False
+    """The protocol numbers the images in another order than it plans them."""
+    planned_mm: tuple[tuple[float, float, float], ...] = ()
+    """Centre of each slice that the protocol plans; empty where there is no protocol."""
+    planned_extent_mm: tuple[float, float] | None = None
+    """Field of view of a planned slice: in phase direction, in readout direction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """Where one slice lies in a mosaic, in pixels."""
+
+    number: int
+    """From 1, in the order of the mosaic."""
+    row: int
+    """Row of its first pixel, from 0."""
+    column: int
+    rows: int
+    columns: int
+    image_rows: int
+    """Of the whole mosaic."""
+    image_columns: int
+    count: int
+    """Tiles that hold a slice; they fill the mosaic row by row, and what is left over is empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """The attributes that grouping, assembly, routes and engines look at.
 
     Nothing here identifies a patient except the UIDs and free-text descriptions, which therefore stay out of
     ``repr``. ``None`` means absent, empty or unreadable, never zero. Lengths in mm, angles in degrees, times in ms.
-    ``volume.frames.frames_of`` makes of an enhanced image one header a frame, with ``frame_number`` set.
+    ``volume.frames.frames_of`` makes of an enhanced image one header a frame, with ``frame_number`` set, and of a
+    mosaic one a tile, with ``tile`` set as well.
     """
 
     sop_class_uid: str
@@ -67,7 +106,11 @@ class Header:
     frames: tuple[FrameHeader, ...] = field(default=(), repr=False)
     """Of an enhanced image whose functional groups cover every frame; otherwise empty."""
     frame_number: int | None = None
-    """Set, from 1, where this is one frame of its instance (PS3.3 C.7.6.6)."""
+    """Set, from 1, where this is one frame of its instance (PS3.3 C.7.6.6), or one tile of a mosaic."""
+    mosaic: Mosaic | None = field(default=None, repr=False)
+    """Of what ImageType calls MOSAIC."""
+    tile: Tile | None = None
+    """Set where this is one tile of a mosaic; ``rows``, ``columns`` and the position are then the tile's."""
     pixel_presentation: str | None = None
     """(0008,9205): COLOR, MIXED and TRUE_COLOR hold values that are colours."""
     rows: int | None = None
@@ -199,3 +242,5 @@ class StoredInstance:
     path: Path
     """Part 10 file exactly as received."""
     received_at: datetime
+    digest: str = field(default="", repr=False)
+    """Canonical digest of the dataset as it was received (``volume.digest``); empty outside a store."""

@@ -13,7 +13,7 @@ from domain.context import StudyContext
 from domain.engine import Case, EngineManifest, Verdict
 from domain.errors import DeliveryError
 from domain.findings import Findings
-from domain.instance import Header, Outcome, Reception, StoredInstance
+from domain.instance import Header, Outcome, Reception, StoredInstance, Tile
 from domain.job import Delivery, DeliveryState, Job, JobState, ResultObject
 from domain.series import SeriesArrival, SeriesFacts
 
@@ -345,6 +345,8 @@ class Result:
     """Objects of the earlier generation, oldest last."""
     source_frames: tuple[int | None, ...] = ()
     """Frame of each source instance, from 1; empty where each slice is a whole instance."""
+    tiles: tuple[Tile, ...] = ()
+    """Place of each slice in its source instance, where that is a mosaic; otherwise empty."""
     prompt: Prompt | None = None
     """What the engine was pointed at."""
     analysed: Analysed | None = None

@@ -100,6 +100,12 @@ class ObjectPrompt:
         if not any(point.positive for point in self.points) and not (self.boxes or self.long_axes or self.masks):
             raise ValueError("an object needs a box, a positive point, a long axis or a mask")
 
+    @property
+    def in_words(self) -> str:
+        """Say what it is made of, e.g. ``a box and points``."""
+        parts = {"a mask": self.masks, "a box": self.boxes, "a long axis": self.long_axes, "points": self.points}
+        return " and ".join(name for name, drawn in parts.items() if drawn)
+
     def positions(self) -> Iterator[Position]:
         """Yield every position."""
         for box in self.boxes:
@@ -137,6 +143,11 @@ class Prompt:
         """Return 64 hex digits that differ where the prompts differ; part of a job's identity."""
         content = json.dumps([self.space.value, [_content(item) for item in self.objects]], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def in_words(self) -> str:
+        """Say what its objects are made of."""
+        return ", ".join(dict.fromkeys(item.in_words for item in self.objects))
 
     def on(self, grid: Grid | Raster) -> Prompt:
         """Return the prompt in voxels of ``grid``, every position on a slice.

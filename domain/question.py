@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -98,5 +98,24 @@ class Answering(Protocol):
             The model cannot do this.
         Withdrawn
             ``cancelled`` said so.
+        """
+        ...
+
+
+@runtime_checkable
+class AnsweringTogether(Answering, Protocol):
+    """One that answers several questions in less time than one after the other."""
+
+    @property
+    def most_together(self) -> int:
+        """Return how many questions are worth asking at once; 1: it answers one after the other."""
+        ...
+
+    def answers(
+        self, asked: Sequence[tuple[Question, Callable[[], bool]]]
+    ) -> Iterator[tuple[int, Answer | Exception]]:
+        """Answer questions, each given with its ``cancelled``; yield each answer when it is there, by its number.
+
+        Every answer is the one that ``ask`` gives; what ``ask`` would raise is yielded. Blocking, as ``ask``.
         """
         ...

@@ -12,8 +12,8 @@ from domain.ports import JobLog, SeriesIndex
 from gateway.job_view import job_as_json
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_MOST_INSTANCES = 1_000_000
-_MOST_JOBS = 1000
+MOST_INSTANCES = 1_000_000
+MOST_JOBS = 1000
 _LARGEST_BODY = 64 << 10
 
 
@@ -52,9 +52,12 @@ def api_blueprint(index: SeriesIndex, jobs: JobLog) -> Blueprint:
 def _announced() -> int:
     """Return the number of instances in the request's body."""
     request.max_content_length = _LARGEST_BODY
-    body = request.get_json(silent=True)
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:  # thousands of brackets deep
+        body = None
     instances = body.get("instances") if isinstance(body, dict) else None
-    if type(instances) is not int or not 1 <= instances <= _MOST_INSTANCES:
+    if type(instances) is not int or not 1 <= instances <= MOST_INSTANCES:
         raise BadRequest('Send JSON (Content-Type application/json) like {"instances": 120}, a number from 1.')
     return instances
 
@@ -82,6 +85,6 @@ def _state() -> JobState | None:
 
 def _limit() -> int:
     given = request.args.get("limit", "100")
-    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= _MOST_JOBS):
-        raise BadRequest(f"The argument limit takes a number from 1 to {_MOST_JOBS}.")
+    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= MOST_JOBS):
+        raise BadRequest(f"The argument limit takes a number from 1 to {MOST_JOBS}.")
     return int(given)

@@ -209,7 +209,7 @@ def engines(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
 @app.command(cls=PlainCommand)
 def terms(
-    words: Annotated[str, typer.Argument(help="Only structures with this in their name.")] = "",
+    words: Annotated[str, typer.Argument(metavar="WORD", help="Only structures with this in their name.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """List the structures whose codes and colour a manifest may take by name."""
@@ -243,7 +243,7 @@ def jobs_list(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """List jobs, newest first; with --series also how far a series is that still arrives."""
+    """List jobs, newest first, and how far series are that have none yet."""
     from gateway.commands import jobs
 
     settings = _config(config)
@@ -315,11 +315,17 @@ def weights_convert(
 @app.command("check-config", cls=PlainCommand)
 def check_config(config: ConfigFile = None) -> None:
     """Check the configuration; list every fault with its path."""
+    from gateway.commands.engines import unusable_engines
+    from gateway.runfiles import require_store
+
     settings = _config(config)
+    require_store(settings.store.path)
     routes = ", ".join(f"{route.name} ({route.engine})" for route in settings.routes) or "none"
     destinations = ", ".join(f"{item.name} ({item.profile})" for item in settings.destinations) or "none"
     print("The configuration is in order.")
     print(f"routes: {routes}\ndestinations: {destinations}\nstore: {settings.store.path}")
+    for name, why_not in unusable_engines(settings).items():
+        print(f"note: nothing runs on route {name!r}: its engine cannot be used: {why_not}")
 
 
 @app.command(cls=PlainCommand)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
-import ipaddress
 import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -22,8 +22,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from dicom_out.profile import BUILT_IN
 from domain.errors import ConfigurationError
+from gateway.config_faults import Faults, faults_between
 from gateway.sections import (
     CompletenessSection,
     DatabaseSection,
@@ -48,7 +48,6 @@ DEFAULT_FILE = Path("voxgate.toml")
 LUNGS_ROUTE = RouteSection(name="lungs", engine="lungs", modality=("CT",), min_instances=20)
 # What is T1 the engine itself tells, by description and by times: one rule, in one place.
 DEEPBET_ROUTE = RouteSection(name="deepbet", engine="deepbet", modality=("MR",))
-Faults = list[tuple[str, str]]
 
 
 class Config(BaseSettings):
@@ -124,6 +123,8 @@ class _Environment(PydanticBaseSettingsSource):
                 _put(read, path, value)
             elif path and path[0] in ("destinations", "routes"):
                 read[path[0]] = _json(name, value)
+            elif path and path[0] in Config.model_fields:
+                raise ConfigurationError(f"environment {name}: name a setting of it, as in {name}__KEY")
         if self._environ.get("PORT"):
             _put(read, ["http", "port"], self._environ["PORT"])
         return read
@@ -169,12 +170,16 @@ def load_config(
     file = _file(file, environ)
     try:
         config = Config(file=file, environ=environ)  # type: ignore[call-arg]
-        raw, faults = config.model_dump(), Faults()
+        raw, faults = config.model_dump(exclude_unset=True), Faults()
     except _Faulty as error:
         raw, faults = error.raw, error.faults
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{file}: not TOML: {error}") from None
-    faults += _faults_between(raw, engines)
+        raise ConfigurationError(f"{file}: not TOML: {error}{_byte_order_mark(file)}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{file}: not TOML: it is not encoded in UTF-8; save it so") from None
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
+    faults += faults_between(raw, engines)
     if faults:
         where = f" ({file})" if file else ""
         raise ConfigurationError(
@@ -190,6 +195,11 @@ def _installed_engines() -> tuple[str, ...]:
     from inference.registry import engine_names
 
     return engine_names()
+
+
+def _byte_order_mark(file: Path | None) -> str:
+    begins_with_mark = file is not None and file.read_bytes().startswith(codecs.BOM_UTF8)
+    return "; it begins with a byte order mark: save it as UTF-8 without one" if begins_with_mark else ""
 
 
 def _file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -221,6 +231,7 @@ def _fault(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
         return path, "unknown setting" + _meant(str(parts[-1]), _keys(parts))
     said = _SAID.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
     said = said.replace("Input should be", "must be").replace("String should", "must")
+    said = re.sub(r"a valid (tuple|list)$", "a list", re.sub(r"a valid dictionary$", "a table", said))
     return path, re.sub(r"a valid dictionary or instance of \w+", "a table", said)  # names of ours mean nothing there
 
 
@@ -248,110 +259,3 @@ def _keys(parts: list[Any]) -> list[str]:
 def _meant(word: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-# -- Faults between settings ----------------------------------------------------------------------------------------
-
-
-def _faults_between(raw: Mapping[str, Any], engines: Collection[str]) -> Faults:
-    """Check what only several settings together can show; tolerant of anything faulty in itself."""
-    checks: tuple[Callable[[Mapping[str, Any], Collection[str]], Iterator[tuple[str, str]]], ...] = (
-        _twice, _unknown_names, _unknown_profiles, _exposed,
-    )  # fmt: skip
-    return [fault for check in checks for fault in check(raw, engines)]
-
-
-def _entries(raw: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    found = raw.get(key)
-    if not isinstance(found, list | tuple):
-        return []
-    return [entry if isinstance(entry, Mapping) else {} for entry in found]
-
-
-def _twice(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator[tuple[str, str]]:
-    for key in ("destinations", "routes"):
-        names = [entry.get("name") for entry in _entries(raw, key)]
-        for index, name in enumerate(names):
-            if name is not None and name in names[:index]:
-                yield f"{key}[{index}].name", f'"{name}" is the name of {key}[{names.index(name)}] already'
-
-
-def _unknown_names(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator[tuple[str, str]]:
-    destinations = [str(entry["name"]) for entry in _entries(raw, "destinations") if "name" in entry]
-    for index, route in enumerate(_entries(raw, "routes")):
-        engine = route.get("engine")
-        if isinstance(engine, str) and engine not in engines:
-            yield f"routes[{index}].engine", _no_engine(engine, engines)
-        named = route.get("destinations")
-        for place, name in enumerate(named if isinstance(named, list | tuple) else ()):
-            if name not in destinations:
-                known = _listed(destinations)
-                yield f"routes[{index}].destinations[{place}]", f'no destination called "{name}"; known: {known}'
-    for name in _section(raw, "engines"):
-        if name not in engines:
-            yield f"engines.{name}", _no_engine(name, engines)
-
-
-def _unknown_profiles(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator[tuple[str, str]]:
-    own = [str(name) for name in _section(raw, "profiles")]
-    for name in own:
-        if name in BUILT_IN:
-            yield f"profiles.{name}", f'"{name}" is a built-in profile; give yours another name and base = "{name}"'
-    for index, destination in enumerate(_entries(raw, "destinations")):
-        name = destination.get("profile", "default")
-        if isinstance(name, str) and name not in (*BUILT_IN, *own):
-            known = ", ".join([*BUILT_IN, *sorted(set(own) - set(BUILT_IN))])
-            yield f"destinations[{index}].profile", f'no profile called "{name}"; known: {known}'
-
-
-def _no_engine(name: str, engines: Collection[str]) -> str:
-    from inference.registry import not_installed
-
-    lacks = not_installed().get(name)
-    if lacks:
-        return f'the engine "{name}" needs {lacks}, which is not installed (make models)'
-    return f'no engine called "{name}"; known: {_listed(engines)}'
-
-
-def _listed(names: Collection[str]) -> str:
-    return ", ".join(sorted(set(names))) or "none"
-
-
-def _exposed(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Listening beyond this machine must be protected, or asked for in so many words."""
-    scp, http = _section(raw, "scp"), _section(raw, "http")
-    if not _is_loopback(scp.get("host", "127.0.0.1")) and not (
-        _given(scp, "calling_ae_titles") or _given(scp, "addresses") or _given(scp, "allow_any_peer")
-    ):
-        yield (
-            "scp.host",
-            "listens beyond this machine: set scp.calling_ae_titles or scp.addresses, or scp.allow_any_peer = true",
-        )
-    if not _is_loopback(http.get("host", "127.0.0.1")) and not (
-        _given(http, "token") or _given(http, "allow_unauthenticated")
-    ):
-        yield (
-            "http.host",
-            "listens beyond this machine: set http.token, or http.allow_unauthenticated = true",
-        )
-
-
-def _section(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = raw.get(key)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _given(section: Mapping[str, Any], key: str) -> bool:
-    value = section.get(key)
-    if isinstance(value, str):
-        return bool(re.sub(r"^(0|false|no|off|f|n)$", "", value.strip(), flags=re.IGNORECASE))
-    return bool(value)
-
-
-def _is_loopback(host: object) -> bool:
-    if str(host).lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(str(host)).is_loopback
-    except ValueError:
-        return False

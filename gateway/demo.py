@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dicom_out.destinations import send_files
+from dicom_out.destinations import any_to_send, send_files
 from domain.engine import EngineManifest
 from domain.errors import ConfigurationError, GatewayError
 from domain.job import Job, JobState, ResultObject
@@ -27,6 +28,7 @@ from domain.ports import EngineRegistry
 from domain.series import Stack
 from gateway import wiring
 from gateway.commands.offline import segment_line
+from gateway.commands.outputs import require_writable
 from gateway.commands.send import destination_of, tell_sent
 from gateway.config import load_config
 from gateway.demo_checks import SegmentCheck, check_objects, labels_on
@@ -42,6 +44,8 @@ from volume.assembly import assemble
 OnStep = Callable[[str, float], None]
 _START_S, _JOBS_S = 60.0, 900.0
 _QUIET_S = 2.0
+_WRITTEN = "# Written by voxgate demo."
+"""First line of a demo's configuration."""
 COLUMNS = ("Series", "Route", "Engine", "What came out", "Volume ml", "Truth ml", "Off", "Seconds")
 
 
@@ -72,6 +76,9 @@ def run_demo(path: Path | None, out: Path, *, keep: bool) -> bool:
     silence_leaky_libraries()
     if path is not None and not path.exists():
         raise ConfigurationError(f"{path}: there is no such file or folder")
+    if path is not None and not any_to_send([path]):
+        raise ConfigurationError(f"{path}: no DICOM instance is in there; zip archives must be unpacked")
+    require_writable("--out", out)
     _make_room(out, keep=keep)
     with steps_shown() as on_step, _gateway(out) as wait_ready:
         source, truth_ml = (path, {}) if path else _phantom(out, on_step)
@@ -87,10 +94,14 @@ def run_demo(path: Path | None, out: Path, *, keep: bool) -> bool:
 
 
 def _make_room(out: Path, *, keep: bool) -> None:
-    """Remove what an earlier demo left, and nothing else."""
+    """Remove what an earlier demo left, and nothing else: it must be known by the file that the demo writes first."""
     if read_status(out / "store") is not None:
         raise ConfigurationError(f"{out}: another demo runs there")
     out.mkdir(parents=True, exist_ok=True)
+    file = out / "voxgate.toml"
+    is_ours = file.is_file() and file.read_text("utf-8", "replace").startswith(_WRITTEN)
+    if not is_ours and any(out.iterdir()):
+        raise ConfigurationError(f"--out: {out} holds what is not of a demo; name a new or an empty folder")
     if keep:
         return
     for name in ("store", "phantom"):
@@ -103,8 +114,9 @@ def _settings(out: Path) -> str:
     """Return a configuration with embedded defaults, on ports that the system chooses."""
     return "\n".join(
         (
-            "# Written by voxgate demo.",
-            f"[store]\npath = '{(out / 'store').resolve()}'\nlow_water_mb = 256",
+            _WRITTEN,
+            # TOML's basic strings are written as JSON's
+            f"[store]\npath = {json.dumps(str((out / 'store').resolve()), ensure_ascii=False)}\nlow_water_mb = 256",
             "[scp]\nport = 0",
             "[http]\nport = 0",
             f"[completeness]\nquiet_s = {_QUIET_S}",
@@ -117,7 +129,7 @@ def _settings(out: Path) -> str:
 def _gateway(out: Path) -> Iterator[Callable[[], Mapping[str, Any]]]:
     """Start ``voxgate serve``; yield a function that waits until it is ready and returns what it serves."""
     file = out / "voxgate.toml"
-    file.write_text(_settings(out))
+    file.write_text(_settings(out), "utf-8")
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith("VOXGATE_") and name != "PORT"
     }

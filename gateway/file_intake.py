@@ -16,6 +16,8 @@ _BATCH = 64
 _HEAD = 512
 """Bytes of a file that hold its preamble and its Media Storage SOP Class UID (PS3.10 7.1)."""
 _MEDIA_STORAGE_DIRECTORY = b"1.2.840.10008.1.3.10"
+DIRECTORY = "a DICOMDIR, which describes a medium"
+"""What is said of one: every CD has it, and that it is no image is no fault of the study."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,11 +96,19 @@ def _is_wanted(path: Path, shown: Path, found: _Sorted) -> bool:
     if head[128:132] != b"DICM":
         found.skipped.append(LeftOut(path=shown, reason="not DICOM"))
     elif _MEDIA_STORAGE_DIRECTORY in head:
-        # Every CD has one; that it is no image is no fault of the study.
-        found.skipped.append(LeftOut(path=shown, reason="a DICOMDIR, which describes a medium"))
+        found.skipped.append(LeftOut(path=shown, reason=DIRECTORY))
     else:
         return True
     return False
+
+
+def is_directory(path: Path) -> bool:
+    """Tell whether a file is a DICOMDIR."""
+    try:
+        with path.open("rb") as file:
+            return _MEDIA_STORAGE_DIRECTORY in file.read(_HEAD)
+    except OSError:
+        return False
 
 
 def _staged(path: Path, sink: InstanceSink) -> StagedInstance:

@@ -17,6 +17,7 @@ from dicomweb.stow import StowSettings, stow_blueprint
 from domain.engine import EngineManifest
 from domain.ports import InstanceSink, JobLog, SeriesIndex
 from gateway.api import api_blueprint
+from gateway.openapi import document
 from inference.api import PredictService
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,10 @@ def create_app(
         return jsonify(
             product="voxgate", version=version, engines=[_engine(manifest) for manifest in engines], **about
         )
+
+    @app.get("/openapi.json")
+    def _document() -> Response:
+        return jsonify(document(version=version, needs_token=bool(settings.token)))
 
     return app
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,19 +12,21 @@ from pydicom.uid import UID
 
 from domain.context import StudyContext
 from domain.engine import Answer, Verdict
-from domain.errors import GatewayError, MalformedInstance
+from domain.errors import ConfigurationError, GatewayError, MalformedInstance
 from domain.image import Raster, UltrasoundRegion
 from domain.instance import Header, StoredInstance
-from domain.series import Resample, Stack
+from domain.job import Job
+from domain.series import Resample, SeriesArrival, Stack
 from domain.volume import Grid
 from gateway import wiring
 from gateway.config import Config
-from gateway.file_intake import LeftOut, OnStep
+from gateway.file_intake import DIRECTORY, LeftOut, OnStep, is_directory
 from gateway.offline import as_given, files_below
 from pipeline.context import ContextBuilder
+from pipeline.drawings import DrawingFate, DrawingPlans, unused_drawings
 from pipeline.planning import Planner, StackPlan
 from volume.calibration import region_fault
-from volume.digest import inspect
+from volume.digest import inspect, read_header
 from volume.image_attributes import read_regions
 from volume.kinds import ULTRASOUND_CLASSES
 from volume.pet import suv_scale
@@ -51,13 +53,16 @@ class StackReport:
     reason: str
     """Why nothing would run; empty where a route takes it."""
     verdicts: tuple[tuple[str, Verdict], ...]
+    prompts: bool = False
+    """It is a drawing; ``routes`` are those whose engines it points at something."""
     resample: frozenset[Resample] = frozenset()
     """What the routes that take it have resampled; ``grid`` is then the resampled one."""
 
     @property
     def kind(self) -> str:
         """Modality and SOP Class in words."""
-        return f"{self._first.modality or 'no modality'}, {sop_class_in_words(self._first.sop_class_uid)}"
+        mosaic = "" if self._first.tile is None else ", tiles of a mosaic"
+        return f"{self._first.modality or 'no modality'}, {sop_class_in_words(self._first.sop_class_uid)}{mosaic}"
 
     @property
     def geometry(self) -> str:
@@ -100,6 +105,8 @@ class StackReport:
     def verdict(self) -> str:
         """Which routes take it, or the named cause why none does."""
         how = f", resampled ({', '.join(sorted(self.resample))})" if self.resample else ""
+        if self.prompts and self.routes:
+            return "prompts " + ", ".join(self.routes)
         return "taken by " + ", ".join(self.routes) + how if self.routes else self.code
 
     @property
@@ -137,6 +144,8 @@ def inspected(paths: Sequence[Path], config: Config, say: OnStep) -> Iterator[In
         unpacked = Path(folder)
         found = _Reader(lambda path: as_given(path, paths, unpacked))
         files = list(files_below(paths, unpacked))
+        if not files:
+            raise ConfigurationError("no DICOM instance among 0 file(s)")
         for number, path in enumerate(files):
             say("reading", number / len(files))
             found.read(path)
@@ -154,40 +163,102 @@ class _Reader:
         self._shown = shown
         self.left_out: list[LeftOut] = []
         self._series: dict[str, list[StoredInstance]] = {}
-        self._digests: dict[str, str] = {}
+        self._paths: dict[str, Path] = {}
 
     def read(self, path: Path) -> None:
         """Take one file, or say why not."""
         try:
-            header, digest = inspect(path)
+            header = read_header(path)
+            first = self._paths.setdefault(header.sop_instance_uid, path)
+            is_same = first is not path and inspect(first)[1] == inspect(path)[1]
         except MalformedInstance as error:
-            self.left_out.append(LeftOut(path=self._shown(path), reason=str(error)))
+            reason = DIRECTORY if is_directory(path) else str(error)
+            self.left_out.append(LeftOut(path=self._shown(path), reason=reason))
             return
         except OSError as error:
             self.left_out.append(LeftOut(path=self._shown(path), reason=f"cannot be read (errno {error.errno})"))
             return
-        first = self._digests.get(header.sop_instance_uid)
-        if first is not None:
-            same = "the same instance again" if first == digest else "SOPInstanceUID is there with another dataset"
+        if first is not path:
+            same = "the same instance again" if is_same else "SOPInstanceUID is there with another dataset"
             self.left_out.append(LeftOut(path=self._shown(path), reason=f"{same}; the first one is used"))
             return
-        self._digests[header.sop_instance_uid] = digest
         instance = StoredInstance(header=header, path=path, received_at=wiring.now())
         self._series.setdefault(header.series_instance_uid, []).append(instance)
 
     def reports(self, planner: Planner) -> Iterator[StackReport]:
         """Yield every stack of every series, studies and series in the order met."""
         studies: dict[str, int] = {}
+        drawings = DrawingPlans(
+            index=_Files(self._series), jobs=_NoJobs(), planner=planner, clock=wiring.now, wait_s=0.0
+        )
         for uid, instances in self._series.items():
             studies.setdefault(instances[0].header.study_instance_uid, len(studies) + 1)
             number = list(self._series).index(uid) + 1
             paths = {item.header.sop_instance_uid: item.path for item in instances}
-            for plan in planner.plan(instances, sender=None):
-                study = studies[instances[0].header.study_instance_uid]
-                yield _report(plan, paths, study=study, series=number)
+            study = studies[instances[0].header.study_instance_uid]
+            drawn = [item for item in instances if drawings.takes(item.header)]
+            others = [item for item in instances if item not in drawn]
+            for plan in planner.plan(others, sender=None) if others else ():
+                unused = unused_drawings(plan.stack.headers, paths, planner)
+                yield _report(plan, paths, study=study, series=number, note=unused)
+            for item in drawn:
+                yield _drawing_report(item, drawings.fate(item), paths, study=study, series=number)
 
 
-def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int) -> StackReport:
+class _NoJobs:
+    """Nothing has been analysed yet."""
+
+    def find(self, *, series_instance_uid: str) -> list[Job]:
+        return []
+
+    def get(self, job_id: str) -> Job | None:
+        return None
+
+
+class _Files:
+    """The instances that were given, in place of a store's index; see ``pipeline.drawings.DrawingIndex``."""
+
+    def __init__(self, series: Mapping[str, list[StoredInstance]]) -> None:
+        self._series = series
+
+    def instances(self, series_instance_uid: str) -> Sequence[StoredInstance]:
+        return self._series.get(series_instance_uid, [])
+
+    def instances_by_uid(self, sop_instance_uids: Sequence[str]) -> Sequence[StoredInstance]:
+        wanted = set(sop_instance_uids)
+        return [item for items in self._series.values() for item in items if item.header.sop_instance_uid in wanted]
+
+    def arrivals(self) -> list[SeriesArrival]:
+        return []
+
+    def sender(self, series_instance_uid: str) -> str | None:
+        return None
+
+    def series_in_study(self, study_instance_uid: str) -> list[str]:
+        studies = {uid: items[0].header.study_instance_uid for uid, items in self._series.items()}
+        return [uid for uid, study in studies.items() if study == study_instance_uid]
+
+
+def _drawing_report(
+    instance: StoredInstance, fate: DrawingFate, paths: dict[str, Path], *, study: int, series: int
+) -> StackReport:
+    routes = tuple(dict.fromkeys(job.route for job in fate.jobs))
+    return StackReport(
+        study=study,
+        series=series,
+        stack=Stack(name="", headers=(instance.header,)),
+        paths=paths,
+        grid=None,
+        raster=None,
+        routes=routes,
+        code="" if routes else fate.code,
+        reason="" if routes else fate.reason,
+        verdicts=(),
+        prompts=True,
+    )
+
+
+def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int, note: str = "") -> StackReport:
     refused = plan.refused_for
     return StackReport(
         study=study,
@@ -198,7 +269,7 @@ def _report(plan: StackPlan, paths: dict[str, Path], *, study: int, series: int)
         raster=plan.raster,
         routes=tuple(name for name, verdict in plan.verdicts if verdict.answer is Answer.YES),
         code=refused.code if refused else "",
-        reason=refused.reason if refused else "",
+        reason=f"{refused.reason} {note}".strip() if refused else "",
         verdicts=plan.verdicts,
         resample=plan.resample,
     )

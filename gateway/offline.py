@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_out.profile import DEFAULT, Profile
-from domain.engine import Verdict
+from domain.engine import Answer, Verdict
 from domain.errors import ConfigurationError
+from domain.instance import StoredInstance
 from domain.job import Job, JobState
 from domain.series import Resample
 from gateway import wiring
@@ -26,6 +27,8 @@ from gateway.file_intake import FilesReport, OnStep, take_files
 from gateway.preview import Preview
 from gateway.sections import DrawingSection, PromptSection, RouteSection
 from inference.registry import Registry
+from pipeline.drawings import DrawingPlans, unused_drawings
+from pipeline.planning import Planner
 from pipeline.task import Task
 from store.store import Store
 from volume.drawings.reading import DRAWING_CLASSES
@@ -142,19 +145,46 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
         if not order:
             raise ConfigurationError(f"none of {files.given} file(s) could be taken; voxgate inspect says why")
         planner = wiring.parts(config, store, to={}).planner
+        for arrival in store.series.arrivals():  # everything is here
+            store.series.freeze(arrival.series_instance_uid, arrival.revision)
+        drawings = DrawingPlans(index=store.series, jobs=store.jobs, planner=planner, clock=wiring.now, wait_s=0.0)
         return [
-            RouteReport(
-                series_instance_uid=uid,
-                series=position,
-                instances=len(plan.stack.headers),
-                stack=plan.stack.name,
-                code=plan.refused_for.code if plan.refused_for else "",
-                reason=plan.refused_for.reason if plan.refused_for else "",
-                verdicts=plan.verdicts,
-            )
+            report
             for position, uid in enumerate(order, start=1)
-            for plan in planner.plan(store.series.instances(uid), sender=None)
+            for report in _answers_to(store.series.instances(uid), position, planner, drawings)
         ]
+
+
+def _answers_to(
+    instances: Sequence[StoredInstance], series: int, planner: Planner, drawings: DrawingPlans
+) -> Iterator[RouteReport]:
+    """Yield what the routes say to the stacks of a series, and to what is drawn in it."""
+    drawn = [item for item in instances if drawings.takes(item.header)]
+    others = [item for item in instances if item not in drawn]
+    paths = {item.header.sop_instance_uid: item.path for item in others}
+    for plan in planner.plan(others, sender=None) if others else ():
+        refused, unused = plan.refused_for, unused_drawings(plan.stack.headers, paths, planner)
+        yield RouteReport(
+            series_instance_uid=instances[0].header.series_instance_uid,
+            series=series,
+            instances=len(plan.stack.headers),
+            stack=plan.stack.name,
+            code=refused.code if refused else "",
+            reason=f"{refused.reason} {unused}".strip() if refused else "",
+            verdicts=plan.verdicts,
+        )
+    for item in drawn:
+        fate = drawings.fate(item)
+        routes = dict.fromkeys(job.route for job in fate.jobs)
+        yield RouteReport(
+            series_instance_uid=item.header.series_instance_uid,
+            series=series,
+            instances=1,
+            stack="",
+            code="" if routes else fate.code,
+            reason="" if routes else fate.reason,
+            verdicts=tuple((route, Verdict(Answer.YES, "points its engine at something")) for route in routes),
+        )
 
 
 def _with_engine(

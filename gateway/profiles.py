@@ -40,9 +40,12 @@ def _own(name: str, section: ProfileSection) -> Profile:
     base = BUILT_IN[section.base]
     changed = {field.name: getattr(section, field.name) for field in fields(Options)}
     given = {key: value for key, value in changed.items() if value is not None}
+    objects = base.objects if section.objects is None else tuple(dict.fromkeys(section.objects))
+    pictures = base.pictures if section.pictures is None else tuple(dict.fromkeys(section.pictures))
     return Profile(
         name=name,
-        objects=base.objects if section.objects is None else tuple(dict.fromkeys(section.objects)),
+        objects=objects,
+        pictures=None if pictures == objects else pictures,
         options=Options(**{**asdict(base.options), **given}),
         why=section.why,
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from domain.errors import ConfigurationError
 from gateway.supervisor import ChildState, ChildStatus
+from gateway.writable import obstacle
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,27 @@ def check_writable(store: Path) -> None:
         with TemporaryFile(dir=run_folder(store)):
             pass
     except OSError as error:
-        raise ConfigurationError(f"store.path: {store} cannot be written: {error.strerror}") from error
+        raise unusable(store, str(error.strerror)) from error
+
+
+def require_store(store: Path) -> None:
+    """Ask what ``check_writable`` finds out, and make nothing.
+
+    Raises
+    ------
+    ConfigurationError
+        The store could not be made or written.
+    """
+    why_not = obstacle(store)
+    if why_not is not None:
+        raise unusable(store, why_not)
+
+
+def unusable(store: Path, why: str) -> ConfigurationError:
+    """Return the fault of a store that cannot be written, with the way out."""
+    return ConfigurationError(
+        f"store.path: {store} cannot be written: {why}; let this user write there, or choose another folder"
+    )
 
 
 @contextmanager

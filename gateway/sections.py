@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from dicom_out.profile import Role
+from dicom_out.profile import Choice
 from domain.series import Resample
 
 
@@ -105,10 +105,16 @@ class Section(BaseModel):
         }
 
 
+def _folder(value: Path) -> Path:
+    if value == Path() or "\0" in str(value):
+        raise ValueError("must name a folder")
+    return value
+
+
 class StoreSection(Section):
     """``[store]``."""
 
-    path: Path = Path("voxgate-data")
+    path: Annotated[Path, AfterValidator(_folder)] = Path("voxgate-data")
     low_water_mb: Annotated[int, Field(ge=0)] = 1024
     retention_days: Annotated[float, Field(ge=0)] = 0
 
@@ -162,6 +168,7 @@ class PredictSection(Section):
     name: str = "MedVersa_Internal"
     timeout_s: Seconds = 600.0
     queue: Annotated[int, Field(ge=1, le=1000)] = 16
+    gather_ms: Annotated[int, Field(ge=0, le=1000)] = 0
     retry_after_s: Annotated[int, Field(ge=1)] = 10
     most_body_mb: Annotated[int, Field(ge=1)] = 256
     most_pixels: Annotated[int, Field(ge=1)] = 64_000_000
@@ -192,6 +199,15 @@ class DeliverySection(Section):
     first_retry_s: Seconds = 15.0
     max_retry_s: Seconds = 3600.0
     give_up_after_h: Annotated[float, Field(ge=0)] = 72.0
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.first_retry_s > self.max_retry_s:
+            raise ValueError(
+                f"first_retry_s ({self.first_retry_s:g}) is above max_retry_s ({self.max_retry_s:g}): "
+                "lower the one or raise the other"
+            )
+        return self
 
 
 class LogSection(Section):
@@ -245,7 +261,8 @@ class ProfileSection(Section):
     """``[profiles.<name>]``: a built-in profile with changes; see ``dicom_out.profile``."""
 
     base: Literal["default", "ohif", "weasis", "slicer", "pacs-basic"] = "default"
-    objects: Annotated[tuple[Role, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
+    objects: Annotated[tuple[Choice, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
+    pictures: Annotated[tuple[Choice, ...] | None, Field(min_length=1), BeforeValidator(_as_roles)] = None
     segmentation: Literal["binary", "labelmap", "fractional"] | None = None
     compression: Literal["none", "rle"] | None = None
     report: Literal["comprehensive-3d", "comprehensive"] | None = None
@@ -298,6 +315,7 @@ class DrawingSection(Section):
         tuple[Annotated[str, _form(r"[^:]+:[^:]+", "must be scheme:code, e.g. SCT:108369006")], ...],
         BeforeValidator(_as_list),
     ] = ()
+    contours: Literal["traced", "box", "mask"] = "traced"
 
 
 def _as_rule(value: object) -> object:
@@ -341,6 +359,13 @@ class RouteSection(Section):
         return self
 
     @model_validator(mode="after")
+    def _volumes_are_series(self) -> Self:
+        if self.unit == "study" and (self.resample or self.prompts_from_dicom is not None):
+            key = "resample" if self.resample else "prompts_from_dicom"
+            raise ValueError(f'{key} works on volumes, and unit = "study" on single images: leave one of them out')
+        return self
+
+    @model_validator(mode="after")
     def _one_space(self) -> Self:
         if len({item.space for item in self.prompt}) > 1:
             raise ValueError("all objects of a prompt must be in one space")
@@ -367,6 +392,7 @@ class EngineSection(Section):
     accept_license: str = ""
     precision: str = ""
     orientation: str = ""
+    batch: Annotated[int, Field(ge=1, le=8)] = 8
     window: Annotated[tuple[float, float] | None, BeforeValidator(_as_list)] = None
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     vram_gb: Annotated[float, Field(gt=0)] | None = None

@@ -17,7 +17,7 @@ from gateway.devices import gpu_queues
 from gateway.logs import set_up_logs
 from gateway.names import foreign_packages
 from gateway.process import PREPARE, ROLES
-from gateway.runfiles import StatusFile, check_writable, only_supervisor
+from gateway.runfiles import StatusFile, check_writable, only_supervisor, unusable
 from gateway.supervisor import ChildState, ChildStatus, ProcessSpec, Supervisor
 from store.secret import installation_secret
 
@@ -38,13 +38,8 @@ def serve(config: Config, file: Path | None = None) -> None:
     CannotStart
         A part does not start.
     """
-    check_names()
     store = config.store.path
-    os.umask(0o077)  # for the store, and for the parts that inherit it
-    check_writable(store)
-    set_up_logs(level=config.log.level, style=config.log.format, key=installation_secret(store), process="serve")
-    stop, at_once = threading.Event(), threading.Event()
-    _on_signals(stop, at_once)
+    stop, at_once = _set_up(config)
     with only_supervisor(store):
         prepare(file, stop)
         if stop.is_set():
@@ -80,17 +75,27 @@ def serve_role(config: Config, role: str, file: Path | None = None) -> None:
     roles = tuple(gpu_queues(config)) if role == "gpu" else (role,)
     if not roles:
         raise ConfigurationError('--role gpu: no engine has a CUDA device; set [engines.<name>] device = "cuda:0"')
-    check_names()
-    store = config.store.path
-    os.umask(0o077)
-    check_writable(store)
-    set_up_logs(level=config.log.level, style=config.log.format, key=installation_secret(store), process="serve")
-    stop, at_once = threading.Event(), threading.Event()
-    _on_signals(stop, at_once)
+    stop, at_once = _set_up(config)
     prepare(file, stop)
     if stop.is_set():
         return
-    Supervisor(_specs(roles, file), on_fault=_noting(store)).run(stop, at_once=at_once)
+    Supervisor(_specs(roles, file), on_fault=_noting(config.store.path)).run(stop, at_once=at_once)
+
+
+def _set_up(config: Config) -> tuple[threading.Event, threading.Event]:
+    """Check installation and store, begin to log, and return what signals set: to stop, and to stop at once."""
+    check_names()
+    store = config.store.path
+    os.umask(0o077)  # for the store, and for the parts that inherit it
+    check_writable(store)
+    try:
+        key = installation_secret(store)
+    except OSError as error:  # e.g. a full disk, which still takes an empty file
+        raise unusable(store, str(error.strerror)) from error
+    set_up_logs(level=config.log.level, style=config.log.format, key=key, process="serve")
+    stop, at_once = threading.Event(), threading.Event()
+    _on_signals(stop, at_once)
+    return stop, at_once
 
 
 def _noting(store: Path) -> Callable[[Mapping[str, object], str], None]:

@@ -1,11 +1,12 @@
-"""How far a series is that has no job yet, or more to come: what ``voxgate jobs list --series`` says of it."""
+"""How far a series is that has no job yet, or more to come: what ``voxgate jobs list`` says of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from domain.ports import SeriesIndex
+from domain.ports import JobLog, SeriesIndex
+from domain.series import SeriesArrival
 from pipeline.completeness import CompletenessSettings, readiness
 
 
@@ -36,7 +37,23 @@ def standing_of(
         if has_jobs or index.instances(series_instance_uid):
             return Standing(state="planned", sentence="")
         return Standing(state="unknown", sentence="no instance of this series was received")
-    found = readiness(arrival, now, settings, conflicts=index.conflicts(series_instance_uid))
+    return _arriving(index, arrival, now, settings)
+
+
+def without_jobs(
+    index: SeriesIndex, jobs: JobLog, *, study: str | None, now: datetime, settings: CompletenessSettings
+) -> list[Standing]:
+    """Return how far each series (``study``: of one study) is of which no job tells yet."""
+    return [
+        _arriving(index, arrival, now, settings)
+        for arrival in index.arrivals()
+        if study in (None, arrival.study_instance_uid)
+        and not jobs.find(series_instance_uid=arrival.series_instance_uid, limit=1)
+    ]
+
+
+def _arriving(index: SeriesIndex, arrival: SeriesArrival, now: datetime, settings: CompletenessSettings) -> Standing:
+    found = readiness(arrival, now, settings, conflicts=index.conflicts(arrival.series_instance_uid))
     return Standing(
         state="complete" if found.ready else "arriving",
         sentence=f"{found.reason}; it is planned next" if found.ready else found.reason,

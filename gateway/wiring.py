@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,13 +26,14 @@ from gateway.config import Config
 from gateway.devices import gpu_queues
 from gateway.runfiles import run_folder
 from pipeline.intake import Intake
+from store.database import translated
 from store.settings import StoreSettings
 from store.store import Store, migrate_store, open_store
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from inference.api import Written
+    from inference.api import MakesDicom
     from inference.registry import Registry
     from pipeline.guard import EngineGuard
     from pipeline.jobs import JobEngine
@@ -70,7 +71,15 @@ def opened_store(config: Config) -> Iterator[Store]:
 
 def prepare_store(config: Config) -> None:
     """Create or migrate the store's folder and index."""
-    migrate_store(store_settings(config), config.database.url.get_secret_value())
+    url = config.database.url.get_secret_value()
+    try:
+        migrate_store(store_settings(config), url)
+    except StorageError as error:
+        if isinstance(error.__cause__, OSError) or not url:
+            raise
+        raise StorageError(
+            "database.url: the database cannot be reached and written with this address, user and password"
+        ) from error
 
 
 def prepare(config: Config) -> None:
@@ -78,7 +87,8 @@ def prepare(config: Config) -> None:
     from pipeline.jobs import jobs_url, migrate
 
     prepare_store(config)
-    migrate(jobs_url(config.database.url.get_secret_value(), config.store.path))
+    with translated():
+        migrate(jobs_url(config.database.url.get_secret_value(), config.store.path))
     with opened_store(config) as store:
         found = store.reconcile()
         log.info("store reconciled", extra={"found": found})
@@ -240,9 +250,7 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
     serve(settings, make, on_listening=listening)
 
 
-def _dicom_answers(
-    config: Config, registry: Registry
-) -> Callable[[Sequence[Path], str, Mapping[str, str | int], Path], Written]:
+def _dicom_answers(config: Config, registry: Registry) -> MakesDicom:
     from gateway.dicom_answers import dicom_answers
 
     return dicom_answers(config, registry)

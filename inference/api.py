@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import logging
-import tempfile
 import time
 import uuid
 import zipfile
@@ -17,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from domain.engine import Case
-from domain.errors import EngineUnavailable, GatewayError, InferenceError, StorageError
+from domain.errors import EngineUnavailable, InferenceError, StorageError
 from domain.ports import Engine
-from domain.question import Answer, Answering, Question, Sampling
+from domain.question import Answer, Question, Sampling
+from inference.asking import Asking
 from inference.context import context_used
 from inference.desk import Busy, Desk
 from inference.medsam2_api import Medsam2Service
-from inference.openapi import document
 from inference.predict_request import MODALITIES, TASKS, InvalidRequest, PredictRequest, parse
 from inference.predict_settings import PredictSettings
 from inference.predictions import Answered, Predictions
@@ -38,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LATER_AT_ONCE = 4
+"""Kept questions in memory and in the queue at a time, at most half of it; an engine may answer them together."""
 INVALID, UNAVAILABLE, FAILED, UNKNOWN = "Invalid request", "Service unavailable", "Prediction failed", "Not found"
 
 
@@ -48,6 +48,7 @@ class Engines(Protocol):
     def obstacle(self, name: str) -> str | None: ...
     def prompts(self, name: str) -> Mapping[str, Mapping[str, str]]: ...
     def is_loaded(self, name: str) -> bool: ...
+    def devices(self) -> Mapping[str, str]: ...
     def engine(self, name: str) -> Engine: ...
 
 
@@ -59,18 +60,34 @@ class Written:
     reasons: tuple[str, ...] = ()
 
 
+class MakesDicom(Protocol):
+    """Runs an engine with a route's options on DICOM files and writes its results below a folder.
+
+    Gives up once ``cancelled`` says so, between files and as often as the engine tells how far it is.
+    """
+
+    def __call__(
+        self,
+        files: Sequence[Path],
+        engine: str,
+        options: Mapping[str, str | int],
+        out: Path,
+        cancelled: Callable[[], bool],
+        /,
+    ) -> Written: ...
+
+
 class PredictService:
-    """The question side of the gateway: one desk, one worker, the engines of one registry.
+    """The question side of the gateway: for each device one desk with one worker, the engines of one registry.
 
     Parameters
     ----------
     registry
-        Used for its engines by the worker alone.
+        Used for its engines by the workers alone.
     device
         What ``/info`` says about where the default engine runs.
     dicom
-        Runs an engine with a route's options on DICOM files and writes its results below a folder; called by the
-        worker alone. ``None``: answers are never DICOM.
+        Called by a worker. ``None``: answers are never DICOM.
     """
 
     def __init__(
@@ -78,18 +95,23 @@ class PredictService:
         registry: Engines,
         settings: PredictSettings,
         device: str = "",
-        dicom: Callable[[Sequence[Path], str, Mapping[str, str | int], Path], Written] | None = None,
+        dicom: MakesDicom | None = None,
     ) -> None:
         self._registry = registry
         self._settings = settings
         self._device = device
         self._dicom = dicom
-        self._desk = Desk(settings.queue)
+        self._desks: dict[str, Desk] = {}
+        self._desk_of: dict[str, Desk] = {}
         self._medsam2 = Medsam2Service(registry, settings, self._desk)
         self._later: Predictions | None = None
         if settings.enabled and settings.folder is not None:
             self._later = Predictions(
-                settings.folder, self._answer_later, most=settings.queue, keep_s=settings.keep_answers_h * 3600
+                settings.folder,
+                self._answer_later,
+                most=settings.queue,
+                keep_s=settings.keep_answers_h * 3600,
+                at_once=max(1, min(_LATER_AT_ONCE, settings.queue // 2)),
             )
 
     @property
@@ -110,22 +132,36 @@ class PredictService:
         return said if obstacle is None else {**said, "unavailable": obstacle}
 
     def blueprint(self) -> Blueprint:
-        """Return ``/predict``, ``/models/medsam2/predict`` and ``/openapi.json``."""
+        """Return ``/predict``, what is answered later, and ``/models/medsam2/predict``."""
         blueprint = Blueprint("predict", __name__)
         blueprint.register_blueprint(self._medsam2.blueprint())
         blueprint.post("/predict")(self._predict)
         blueprint.get("/api/v1/jobs/predict-<key>")(self._show)
         blueprint.get("/api/v1/jobs/predict-<key>/result")(self._result)
         blueprint.delete("/api/v1/jobs/predict-<key>")(self._forget)
-        blueprint.get("/openapi.json")(lambda: jsonify(document()))
         return blueprint
+
+    def _desk(self, engine: str) -> Desk:
+        """Return where questions to an engine wait, always the same: two workers must not use one engine.
+
+        It is that of its device, or one for all while the device of some engine is not known.
+        """
+        if engine not in self._desk_of:
+            devices = self._registry.devices()
+            device = "" if "" in devices.values() else devices.get(engine, "")
+            desk = Desk(self._settings.queue, self._settings.gather_ms / 1000)
+            self._desk_of.setdefault(engine, self._desks.setdefault(device, desk))
+        return self._desk_of[engine]
 
     # -- One request ------------------------------------------------------------------------------------------------
 
     def _predict(self) -> Response:
         def answer() -> Answered:
             asked = parse(json_body(request, self._settings.most_body_mb))
-            if request.args.get("async", "0") != "0":
+            later = request.args.get("async", "0")
+            if later not in ("0", "1"):
+                raise InvalidRequest(400, ["Invalid field: async: must be 0 or 1"])
+            if later == "1":
                 return self._accepted(asked)
             return self._answered(asked, request.remote_addr or "", client_gone(request.environ))
 
@@ -207,6 +243,7 @@ class PredictService:
         obstacle = self._obstacle(name)
         if obstacle is not None:
             raise EngineUnavailable(f"The engine {name} cannot be used: {obstacle}")
+        self._desk(name).check_room()
         if asked.output == "dicom":
             return self._as_dicom(asked, name, prompt, client, is_gone)
         from inference.predict_inputs import decode
@@ -221,9 +258,9 @@ class PredictService:
             volume=inputs.volume,
             sampling=Sampling(**asked.hyperparams.model_dump()),
         )
-        answer = self._desk.ask(
+        answer = self._desk(name).ask(
             client,
-            lambda cancelled: self._work(name, question, inputs, cancelled),
+            Asking(registry=self._registry, engine=name, question=question, context=inputs.context),
             timeout_s=self._settings.timeout_s,
             is_gone=is_gone,
         )
@@ -237,14 +274,15 @@ class PredictService:
         if self._dicom is None:
             raise InvalidRequest(400, ["Invalid field: output: this service writes no DICOM"])
         from inference.predict_inputs import dicom_files
+        from inference.scratch import scratch
 
         make = self._dicom
-        with tempfile.TemporaryDirectory(prefix="voxgate-predict-") as folder:
-            files = dicom_files(asked, self._settings, Path(folder))
+        with scratch() as folder:
+            files = dicom_files(asked, self._settings, folder)
             options = _options(asked, prompt) if self._registry.prompts(name) else {}
-            written = self._desk.ask(
+            written = self._desk(name).ask(
                 client,
-                lambda cancelled: make(files, name, options, Path(folder) / "results"),
+                lambda cancelled: make(files, name, options, folder / "results", cancelled),
                 timeout_s=self._settings.timeout_s,
                 is_gone=is_gone,
             )
@@ -273,22 +311,6 @@ class PredictService:
         if not self._settings.enabled:
             return "[predict] enabled is false"
         return self._registry.obstacle(name)
-
-    def _work(self, name: str, question: Question, inputs: Inputs, cancelled: Callable[[], bool]) -> Answer:
-        """Answer in the worker thread; the first question there loads the weights."""
-        try:
-            engine = self._registry.engine(name)
-        except GatewayError as error:
-            log.warning("engine cannot be loaded", extra={"engine": name, "error": type(error).__name__})
-            raise EngineUnavailable(str(error)) from error
-        if isinstance(engine, Answering):
-            return engine.ask(question, cancelled)
-        if question.task != "segmentation" or question.volume is None:
-            raise InvalidRequest(400, [f"engine: {name} does segmentation of ct only"])
-        findings = engine.run(Case(volume=question.volume, context=inputs.context))
-        said = "; ".join(f"{m.segment}: {m.label} {m.value:.4g} {m.unit.value}" for m in findings.measurements)
-        masks = () if findings.labels is None else ((findings.labels > 0).astype("uint8"),)
-        return Answer(text=findings.narrative or said, volume_masks=masks)
 
 
 def _error(status: int, what: str, details: list[str], *, retry_after_s: int | None = None) -> Answered:
@@ -334,7 +356,11 @@ def _body(asked: PredictRequest, inputs: Inputs, answer: Answer) -> dict[str, ob
             masks = [_encoded(plane) for plane in _union(answer.volume_masks)]
             body |= {"segmentation_3d": masks, "segmentation_mask": masks, "is_3d": True}
         if inputs.slices:
-            body["slices"] = [{"sop_instance_uid": uid, "frame": 1} for uid in inputs.slices]
+            frames = inputs.volume.frame_numbers or (None,) * len(inputs.slices)
+            body["slices"] = [
+                {"sop_instance_uid": uid, "frame": frame or 1}
+                for uid, frame in zip(inputs.slices, frames, strict=True)
+            ]
         return body
     if segmented or answer.picture_masks:
         masks = [_encoded(_union(drawn)) for drawn in zip(*answer.picture_masks, strict=True)]

@@ -107,23 +107,23 @@ def computing(place: Placement) -> Iterator[None]:
         with torch.inference_mode():
             yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
         # Frames of the traceback hold tensors: without them the cache can be given back.
         traceback.clear_frames(error.__traceback__)
-        _empty_cache(place.device)
+        empty_cache(place.device)
         raise OutOfDeviceMemory(f"The device {place.device.type} is out of memory.") from None
     finally:
         torch.set_num_threads(before)
 
 
-def _is_full(error: BaseException) -> bool:
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error says that a device is out of memory."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
     # On a CPU PyTorch raises a plain RuntimeError, of which only the words tell.
-    return (
-        not isinstance(error, RuntimeError)
-        or isinstance(error, torch.OutOfMemoryError)
-        or any(words in str(error) for words in ("DefaultCPUAllocator", "MPS backend out of memory"))
-    )
+    words = ("DefaultCPUAllocator", "MPS backend out of memory")
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in words)
 
 
 def _limit(place: Placement) -> None:
@@ -135,7 +135,8 @@ def _limit(place: Placement) -> None:
     torch.cuda.set_per_process_memory_fraction(share, place.device)
 
 
-def _empty_cache(device: torch.device) -> None:
+def empty_cache(device: torch.device) -> None:
+    """Give back what the process holds of a device and does not use."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

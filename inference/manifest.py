@@ -111,6 +111,8 @@ class EngineDeclaration:
     """The weights are a folder, or a name in the hub's cache, instead of a file."""
     prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Default prompts by modality and task, for requests that bring none."""
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Settings of ``[engines.<name>]`` that mean something to it, with the texts that one may be; none: anything."""
     accept_license: str = ""
     """What the operator must write into the configuration to accept the licence of the weights; empty: nothing."""
 
@@ -166,9 +168,10 @@ def _declaration(read: _Reader, table: Mapping[str, Any]) -> EngineDeclaration:
         weights=weights,
         weights_folder=read.flag(requires, "requires.weights_folder"),
         prompts=_prompts(read, read.table(table, "prompts", optional=True)),
+        settings=_settings(read, read.table(table, "settings", optional=True), requires),
         accept_license=read.text(requires, "requires.accept_license") if "accept_license" in requires else "",
     )
-    read.refuse_unknown(table, ("engine", "inputs", "prompts", "requires", "segments", "weights"), "")
+    read.refuse_unknown(table, ("engine", "inputs", "prompts", "requires", "segments", "settings", "weights"), "")
     return declaration
 
 
@@ -249,6 +252,12 @@ def _prompts(read: _Reader, table: Mapping[str, Any]) -> dict[str, dict[str, str
         modality: {task: read.text(tasks, f"prompts.{modality}.{task}") for task in tasks}
         for modality, tasks in ((name, read.mapping(value, f"prompts.{name}")) for name, value in table.items())
     }
+
+
+def _settings(read: _Reader, table: Mapping[str, Any], requires: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return what is declared, with what follows from what the engine requires."""
+    implied = [name for name in ("weights", "accept_license") if requires.get(name)]
+    return {**dict.fromkeys(implied, ()), **{name: read.texts(table, f"settings.{name}") for name in table}}
 
 
 def _segment(read: _Reader, item: Mapping[str, Any], path: str) -> SegmentDescription:

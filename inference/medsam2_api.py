@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from domain.engine import Case
-from domain.errors import EngineUnavailable, GatewayError, InferenceError
+from domain.errors import EngineUnavailable, GatewayError, InferenceError, StorageError
 from domain.ports import Engine
 from domain.question import Withdrawn
 from inference.desk import Desk, TimedOut
@@ -62,9 +62,11 @@ class Medsam2Service:
     ----------
     registry
         Used for its engines by the desk's worker alone.
+    desk
+        Returns where questions to an engine wait.
     """
 
-    def __init__(self, registry: Engines, settings: PredictSettings, desk: Desk) -> None:
+    def __init__(self, registry: Engines, settings: PredictSettings, desk: Callable[[str], Desk]) -> None:
         self._registry = registry
         self._settings = settings
         self._desk = desk
@@ -83,7 +85,7 @@ class Medsam2Service:
             return _refused(error.status, error.details)
         except HTTPException as error:
             return _refused(error.code or 400, [error.description or error.name])
-        except EngineUnavailable as error:
+        except (EngineUnavailable, StorageError) as error:
             response = _refused(503, [str(error)])
             response.headers["Retry-After"] = str(self._settings.retry_after_s)
             return response
@@ -116,8 +118,9 @@ class Medsam2Service:
         return read
 
     def _answered(self, asked: Sequence[Asked]) -> list[_Answer]:
+        self._desk(ENGINE).check_room()
         read = self._read(asked)
-        return self._desk.ask(
+        return self._desk(ENGINE).ask(
             request.remote_addr or "",
             lambda cancelled: [self._segmented(*pair, cancelled) for pair in zip(asked, read, strict=True)],
             timeout_s=self._settings.timeout_s,
@@ -148,7 +151,7 @@ class Medsam2Service:
         try:
             labels = engine.run(case).labels
         except Withdrawn:
-            raise TimedOut from None
+            raise TimedOut("Nobody waits for the answer any more.") from None
         if labels is None:
             raise EngineUnavailable("The engine drew no mask.")
         return _Answer(mask=(labels == 1).view("uint8"), metadata=_metadata(asked, read), read=read)

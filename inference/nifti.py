@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import shutil
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ import numpy.typing as npt
 from domain.volume import Grid, Volume
 from inference.predict_request import InvalidRequest
 from inference.predict_settings import PredictSettings
+from inference.scratch import scratch
 
 _HEADER = 348
 _GZIP = b"\x1f\x8b"
@@ -97,8 +96,8 @@ def mask_nifti(mask: npt.NDArray[np.uint8], read: Nifti) -> bytes:
     image.SetSpacing(read.spacing)
     image.SetOrigin(read.origin)
     image.SetDirection(read.direction)
-    with tempfile.TemporaryDirectory(prefix="voxgate-predict-") as folder:
-        path = Path(folder) / "mask.nii.gz"
+    with scratch() as folder:
+        path = folder / "mask.nii.gz"
         sitk.WriteImage(image, str(path), useCompression=True)
         return path.read_bytes()
 
@@ -124,13 +123,10 @@ def _check(path: Path, settings: PredictSettings, where: str) -> None:
 
 @contextmanager
 def _unpacked(data: bytes, settings: PredictSettings, where: str, *, plain: bool) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="voxgate-predict-"))
-    try:
+    with scratch() as folder:
         path = folder / "volume.nii"
         path.write_bytes(data if plain and not data.startswith(_GZIP) else _inflated(data, settings, where))
         yield path
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _inflated(data: bytes, settings: PredictSettings, where: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the question side."""
+"""The question side's part of the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ _ERRORS = {
     500: "Unexpected fault, with its number in the log",
     503: "No model, or busy; see Retry-After",
 }
+_SLICE = {
+    "type": "object",
+    "description": "The source of an entry of segmentation_3d: an instance, and its frame from 1.",
+    "required": ["sop_instance_uid", "frame"],
+    "properties": {"sop_instance_uid": {"type": "string"}, "frame": {"type": "integer", "minimum": 1}},
+}
 
 
-def document() -> dict[str, Any]:
-    """Return the document (OpenAPI 3.1)."""
+def paths_and_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return paths and the schemas that they refer to (OpenAPI 3.1)."""
     request = schema()
     definitions = request.pop("$defs", {})
     error = {
@@ -49,7 +55,7 @@ def document() -> dict[str, Any]:
                 "items": {"type": "array", "items": {"type": "number"}},
                 "description": "x1, y1, x2, y2 in pixels of the first image.",
             },
-            "slices": {"type": "array", "items": {"type": "object"}},
+            "slices": {"type": "array", "items": _SLICE},
         },
     }
     accepted = {
@@ -62,24 +68,47 @@ def document() -> dict[str, Any]:
         "202": _json("With ?async=1: kept, and answered later", accepted),
     }
     responses |= {str(status): _json(said, error) for status, said in _ERRORS.items()}
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "Voxgate predict", "version": "1"},
-        "paths": {
-            "/predict": {
-                "post": {
-                    "parameters": [
-                        {"name": "async", "in": "query", "schema": {"type": "string", "enum": ["0", "1"]}}
-                    ],
-                    "requestBody": {"required": True, "content": {"application/json": {"schema": _moved(request)}}},
-                    "responses": responses,
-                }
-            },
-            "/models/medsam2/predict": {"post": _medsam2(definitions)},
-            "/health": {"get": {"responses": {"200": _json("Healthy", {"type": "object"})}}},
-            "/info": {"get": {"responses": {"200": _json("What is served", {"type": "object"})}}},
+    paths = {
+        "/predict": {
+            "post": {
+                "parameters": [{"name": "async", "in": "query", "schema": {"type": "string", "enum": ["0", "1"]}}],
+                "requestBody": {"required": True, "content": {"application/json": {"schema": _moved(request)}}},
+                "responses": responses,
+            }
         },
-        "components": {"schemas": _moved(definitions)},
+        "/models/medsam2/predict": {"post": _medsam2(definitions)},
+        **_later(answer, error),
+    }
+    return paths, _moved(definitions)
+
+
+def _later(answer: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
+    """Return the resources of a question that is answered later."""
+    elsewhere = {
+        "type": "object",
+        "required": ["url", "content_type"],
+        "properties": {"url": {"type": "string"}, "content_type": {"type": "string"}},
+    }
+    state = {
+        "type": "object",
+        "required": ["job_id", "state"],
+        "properties": {
+            "job_id": {"type": "string"},
+            "state": {"type": "string", "enum": ["queued", "running", "done", "failed"]},
+            "answer": {"anyOf": [answer, elsewhere]},
+            "fault": error,
+        },
+    }
+    unknown = {"404": _json("There is no such question", error)}
+    key = {"name": "key", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}
+    file = {"description": "The results", "content": {"application/zip": {}}}
+    about: dict[str, Any] = {"parameters": [key]}
+    return {
+        "/api/v1/jobs/predict-{key}": {
+            "get": about | {"responses": {"200": _json("How far it is, and the answer", state), **unknown}},
+            "delete": about | {"responses": {"204": {"description": "Withdrawn, or forgotten"}, **unknown}},
+        },
+        "/api/v1/jobs/predict-{key}/result": {"get": about | {"responses": {"200": file, **unknown}}},
     }
 
 

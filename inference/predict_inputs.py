@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,9 +21,10 @@ from domain.volume import Volume
 from inference.nifti import nifti_volume, read_nifti
 from inference.predict_request import ImagePart, InvalidRequest, PredictRequest
 from inference.predict_settings import PredictSettings
+from inference.scratch import scratch, unpack
 from volume.assembly import assemble
 from volume.context import read_context
-from volume.digest import inspect
+from volume.digest import read_header
 from volume.geometry import geometry
 from volume.priors import is_same_patient, priors_of
 from volume.repeats import group_stored
@@ -90,7 +88,7 @@ def dicom_files(request: PredictRequest, settings: PredictSettings, folder: Path
         place = folder / str(index)
         if part.is_series:
             place.mkdir()
-            room -= _unpack(_bytes(part, index), place, settings, room)
+            room -= unpack(_bytes(part, index), place, settings, room)
             files += sorted(place.iterdir())
         else:
             place.write_bytes(_bytes(part, index))
@@ -104,12 +102,12 @@ def dicom_files(request: PredictRequest, settings: PredictSettings, folder: Path
 def _pictures(parts: Sequence[ImagePart], files: Sequence[bytes], settings: PredictSettings) -> Inputs:
     pictures, uids = [], []
     sent: list[Path] = []
-    with tempfile.TemporaryDirectory(prefix="voxgate-predict-") as folder:
+    with scratch() as folder:
         for index, (part, data) in enumerate(zip(parts, files, strict=True)):
             if part.format != "dcm":
                 pictures.append(_picture(data, index, part.format, settings))
                 continue
-            path = Path(folder) / str(index)
+            path = folder / str(index)
             path.write_bytes(data)
             try:
                 found = read_picture(path, most_pixels=settings.most_pixels)
@@ -167,43 +165,13 @@ def _volume(parts: Sequence[ImagePart], files: Sequence[bytes], settings: Predic
         raise InvalidRequest(
             415, ["images: the modality ct takes one nii.gz, one zip of a DICOM series (is_series), or its dcm files"]
         )
-    with tempfile.TemporaryDirectory(prefix="voxgate-predict-") as folder:
+    with scratch() as folder:
         if parts[0].is_series:
-            _unpack(files[0], Path(folder), settings, settings.most_unpacked_mb << 20)
+            unpack(files[0], folder, settings, settings.most_unpacked_mb << 20)
         else:
             for index, data in enumerate(files):
-                (Path(folder) / str(index)).write_bytes(data)
-        return _series(Path(folder), settings)
-
-
-def _unpack(data: bytes, folder: Path, settings: PredictSettings, room: int) -> int:
-    """Write the entries under numbers of their own, no name of the archive; return how many bytes they have."""
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError):
-        raise InvalidRequest(422, ["images[0].data: not a zip archive"]) from None
-    with archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-        if len(entries) > settings.most_entries:
-            raise InvalidRequest(413, [f"images[0].data: more than {settings.most_entries} files in the archive"])
-        unpacked = 0
-        for index, entry in enumerate(entries):
-            unpacked += _extract(archive, entry, folder / str(index), room - unpacked)
-        return unpacked
-
-
-def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, room: int) -> int:
-    """Write one entry; return its size. What the directory says about it is the sender's word, so it is counted."""
-    written = 0
-    try:
-        with archive.open(entry) as source, path.open("wb") as target:
-            while written <= room and (chunk := source.read(1 << 20)):
-                written += target.write(chunk)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError):
-        raise InvalidRequest(422, ["images[0].data: a file of the archive cannot be unpacked"]) from None
-    if written > room:
-        raise InvalidRequest(413, ["images[0].data: unpacks to more than [predict] most_unpacked_mb"])
-    return written
+                (folder / str(index)).write_bytes(data)
+        return _series(folder, settings)
 
 
 def _series(folder: Path, settings: PredictSettings) -> Inputs:
@@ -237,7 +205,7 @@ def _instances(folder: Path) -> tuple[dict[str, Path], list[Header]]:
     headers: list[Header] = []
     for path in sorted(folder.iterdir(), key=lambda item: int(item.name)):
         try:
-            header, _ = inspect(path)
+            header = read_header(path)
         except GatewayError:
             continue  # a DICOMDIR, a viewer, a text: archives hold such things
         if header.sop_instance_uid not in paths:

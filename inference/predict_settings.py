@@ -20,6 +20,8 @@ class PredictSettings:
     """From arrival to answer, waiting included."""
     queue: int = 16
     """Requests that wait; further ones are told to come again."""
+    gather_ms: int = 0
+    """A question to a model that answers several at once waits so long for others; who waits already joins it."""
     retry_after_s: int = 10
     most_body_mb: int = 256
     most_pixels: int = 64_000_000

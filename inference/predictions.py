@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 
 REQUEST, ANSWER, RESULT = "request.json", "answer.json", "result.bin"
 
-
 _LONGEST_PAUSE_S = 60.0
+_LOOK_S = 600.0
+"""How often answers are looked for that are too old, while nobody asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ _UNREADABLE = Answered(
 
 
 class Predictions:
-    """Asks one question after the other, in the order of arrival, in a thread of its own.
+    """Asks questions in the order of arrival, in threads of its own.
 
     Parameters
     ----------
@@ -60,6 +61,8 @@ class Predictions:
         Questions without an answer that are kept; further ones are told to come again.
     keep_s
         How long an answer is kept.
+    at_once
+        Questions that are asked at the same time, and in memory.
     first_pause_s
         Before an answer for which there was no room is written again; the pause doubles, up to a minute.
     """
@@ -71,6 +74,7 @@ class Predictions:
         *,
         most: int,
         keep_s: float,
+        at_once: int = 1,
         clock: Callable[[], float] = time.time,
         first_pause_s: float = 1.0,
     ) -> None:
@@ -81,13 +85,14 @@ class Predictions:
         self._clock = clock
         self._first_pause_s = first_pause_s
         self._changed = threading.Condition()
-        self._running = ""
+        self._running: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in folder.iterdir():
             if (path / ANSWER).exists() and _read_answer(path / ANSWER) is None:
                 (path / ANSWER).unlink()  # what the disk has damaged is asked again
         self._waiting = [path.name for path in sorted(folder.iterdir(), key=_arrived) if not _is_answered(path)]
-        threading.Thread(target=self._work, name="predictions", daemon=True).start()
+        for _ in range(at_once):
+            threading.Thread(target=self._work, name="predictions", daemon=True).start()
 
     def accept(self, body: bytes) -> str:
         """Keep a question; return its id once it would survive a power cut.
@@ -119,7 +124,7 @@ class Predictions:
         if answered is not None:
             return "done" if answered.status == 200 else "failed"
         with self._changed:
-            if key and key == self._running:
+            if key in self._running:
                 return "running"
             return "queued" if key in self._waiting else None
 
@@ -146,19 +151,28 @@ class Predictions:
 
     def _work(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
-                key = self._running = self._waiting[0]
+            key = self._take()
             try:
                 self._work_on(key)
+                is_done = True
             except OSError as error:  # the disk is gone: the question stays
                 log.warning("question cannot be read", extra={"errno": error.errno})
                 time.sleep(_LONGEST_PAUSE_S)
-                continue
-            finally:
-                self._running = ""
+                is_done = False
             with self._changed:
-                self._waiting = [other for other in self._waiting if other != key]
+                self._running.discard(key)
+                if is_done:
+                    self._waiting = [other for other in self._waiting if other != key]
+                self._changed.notify()
+
+    def _take(self) -> str:
+        """Return the oldest question that nobody works on, once there is one."""
+        with self._changed:
+            while not (free := [key for key in self._waiting if key not in self._running]):
+                if not self._changed.wait(min(self._keep_s, _LOOK_S)):
+                    self._forget_old()
+            self._running.add(free[0])
+            return free[0]
 
     def _work_on(self, key: str) -> None:
         folder = self._place(key)

@@ -25,12 +25,12 @@ ENGINES = Path(__file__).parent
 
 def engine_names(folder: Path = ENGINES) -> tuple[str, ...]:
     """Return the names of the engines whose software is installed; weights and settings are not looked at."""
-    return tuple(name for name, known in _declarations(folder).items() if not _missing_modules(known))
+    return tuple(name for name, known in declarations(folder).items() if not _missing_modules(known))
 
 
 def not_installed(folder: Path = ENGINES) -> dict[str, str]:
     """Return what the other engines lack, by name."""
-    lacking = {name: _missing_modules(known) for name, known in _declarations(folder).items()}
+    lacking = {name: _missing_modules(known) for name, known in declarations(folder).items()}
     return {name: ", ".join(modules) for name, modules in lacking.items() if modules}
 
 
@@ -58,7 +58,7 @@ class Registry:
         self._settings = settings
         self._weights = weights
         self._checked: set[str] = set()
-        self._known = _declarations(folder)
+        self._known = declarations(folder)
         self._manifests: dict[str, EngineManifest] = {}
         self._engines: dict[str, Engine] = {}
         unknown = [name for name in settings if name not in self._known]
@@ -124,6 +124,16 @@ class Registry:
     def is_loaded(self, name: str) -> bool:
         """Tell whether an engine's weights have been read in this process."""
         return name in self._engines
+
+    def devices(self) -> dict[str, str]:
+        """Return where each engine that can be used computes: ``cpu``, ``cuda:0`` …; empty where it will find out."""
+        return {name: self._device(name) for name in self._known if self._obstacle(name) is None}
+
+    def _device(self, name: str) -> str:
+        if "torch" not in self._known[name].requires_modules:
+            return "cpu"
+        device = str(self._settings.get(name, {}).get("device") or "")
+        return {"cuda": "cuda:0", "auto": ""}.get(device, device)
 
     def _usable(self, name: str) -> EngineDeclaration:
         if name not in self._known:
@@ -200,7 +210,8 @@ class Registry:
         return replace(known.manifest, weights_digest=digest_of(file))
 
 
-def _declarations(folder: Path) -> dict[str, EngineDeclaration]:
+def declarations(folder: Path = ENGINES) -> dict[str, EngineDeclaration]:
+    """Return what every engine says of itself, installed or not, by name."""
     terms = Terminology()
     found = [read_declaration(path, terms) for path in sorted(folder.glob("*/manifest.toml"))]
     by_name = {declaration.manifest.name: declaration for declaration in found}

@@ -19,16 +19,18 @@ def json_body(request: Request, most_body_mb: int) -> object:
     Raises
     ------
     InvalidRequest
-        415 where it is not called JSON, 400 where it is none.
+        415 where it is not called JSON or is compressed, 400 where it is none.
     RequestEntityTooLarge
         It is larger than ``most_body_mb``; not more than that was read.
     """
     request.max_content_length = most_body_mb << 20
     if not request.is_json:
         raise InvalidRequest(415, ["Content-Type must be application/json"])
+    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        raise InvalidRequest(415, ["Content-Encoding: send the body as it is, not compressed"])
     try:
         body: object = request.get_json()
-    except BadRequest:
+    except (BadRequest, RecursionError):  # thousands of brackets deep
         raise InvalidRequest(400, ["The body is not JSON"]) from None
     return body
 

@@ -10,7 +10,7 @@ from domain.engine import Case
 from domain.errors import StorageError
 from domain.findings import Findings
 from domain.image import Image, Raster
-from domain.instance import Header, StoredInstance
+from domain.instance import Header, StoredInstance, Tile
 from domain.job import Job
 from domain.ports import Analysed
 from domain.prompt import Prompt
@@ -32,6 +32,7 @@ class Place:
     grid: Grid | Raster
     source_paths: tuple[Path, ...] = field(repr=False)
     source_frames: tuple[int | None, ...]
+    tiles: tuple[Tile, ...] = ()
     resampling: Resampling | None = None
     """How the volume that the engine saw was made of the slices; ``None`` where it saw the slices themselves."""
 
@@ -103,10 +104,12 @@ def place_of(stack: Stack, paths: Mapping[str, Path], allowed: Collection[Resamp
     """
     if stack.kind is StackKind.VOLUME:
         proven = geometry(stack, allowed)
+        tiles = tuple(header.tile for header in proven.headers if header.tile is not None)
         return Place(
             grid=proven.grid,
             source_paths=tuple(paths[header.sop_instance_uid] for header in proven.headers),
-            source_frames=frame_numbers(proven.headers),
+            source_frames=() if tiles else frame_numbers(proven.headers),
+            tiles=tiles,
             resampling=resampling_of(proven) if proven.resample else None,
         )
     raster = raster_of(stack.headers[0])

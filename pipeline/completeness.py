@@ -43,8 +43,14 @@ def readiness(
     if waited_s >= settings.max_wait_s:
         return Readiness(True, f"{arrived} instances after the maximum wait of {settings.max_wait_s:g} s")
     if arrival.expected is not None and arrived < arrival.expected:
-        return Readiness(False, f"{arrived} of {arrival.expected} announced instances are here")
+        return Readiness(
+            False,
+            f"{arrived} of {arrival.expected} announced instances are here: it waits for the others, at most "
+            f"{settings.max_wait_s:g} s after the first",
+        )
     silent_s = (now - arrival.last_arrival_at).total_seconds()
     if silent_s >= settings.quiet_s:
         return Readiness(True, f"{arrived} instances, then silence for {settings.quiet_s:g} s")
-    return Readiness(False, f"{arrived} instances, still arriving")
+    return Readiness(
+        False, f"{arrived} instances, still arriving: it is whole when nothing has come for {settings.quiet_s:g} s"
+    )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from domain.errors import DrawingRefused
+from domain.errors import DrawingRefused, GatewayError, StorageError
 from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
-from domain.ports import JobLog, SeriesIndex
 from domain.prompt import Prompt
-from domain.series import Stack
+from domain.series import SeriesArrival, Stack
 from pipeline.planning import Planner, StackPlan
 from volume.drawing_file import read_drawing
 from volume.drawings.placing import Slices, is_on, prompt_on
@@ -24,6 +24,28 @@ T = TypeVar("T")
 
 PROMPTS, WAITING, MISSING = "drawing", "waiting", "images-missing"
 REFUSED, SUPERSEDED = "drawing-refused", "superseded"
+
+
+class DrawingIndex(Protocol):
+    """What is looked up of stored instances; see ``domain.ports.SeriesIndex``."""
+
+    def instances(self, series_instance_uid: str) -> Sequence[StoredInstance]: ...
+
+    def instances_by_uid(self, sop_instance_uids: Sequence[str]) -> Sequence[StoredInstance]: ...
+
+    def arrivals(self) -> list[SeriesArrival]: ...
+
+    def sender(self, series_instance_uid: str) -> str | None: ...
+
+    def series_in_study(self, study_instance_uid: str) -> list[str]: ...
+
+
+class DrawnJobs(Protocol):
+    """The jobs that earlier drawings have started; see ``domain.ports.JobLog``."""
+
+    def find(self, *, series_instance_uid: str) -> list[Job]: ...
+
+    def get(self, job_id: str) -> Job | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +81,7 @@ class DrawingPlans:
     """
 
     def __init__(
-        self, *, index: SeriesIndex, jobs: JobLog, planner: Planner, clock: Callable[[], datetime], wait_s: float
+        self, *, index: DrawingIndex, jobs: DrawnJobs, planner: Planner, clock: Callable[[], datetime], wait_s: float
     ) -> None:
         self._index = index
         self._jobs = jobs
@@ -75,10 +97,10 @@ class DrawingPlans:
         """Return when to look again: within seconds at first, every half minute in the end."""
         return min(max(min(map(self._waited_s, drawings)) / 4, 1.0), 30.0)
 
-    def fate(self, instance: StoredInstance) -> DrawingFate:
-        """Return what becomes of a drawing now."""
+    def fate(self, instance: StoredInstance, *, planned: str = "") -> DrawingFate:
+        """Return what becomes of a drawing now; ``planned`` is a series that is about to be planned, and whole."""
         try:
-            return self._planned(instance, self._sketch(instance))
+            return self._planned(instance, self._sketch(instance), planned)
         except DrawingRefused as error:
             return DrawingFate(code=REFUSED, reason=f"It is no prompt. {error}")
         except _Waits as wait:
@@ -88,6 +110,18 @@ class DrawingPlans:
                 code=MISSING,
                 reason=f"{wait} It has waited {self._wait_s:g} s; when they come it is looked at again.",
             )
+
+    def brings_news(self, drawing: StoredInstance, planned: str, *, said: str = "") -> bool:
+        """Tell whether a drawing of another series is worth a plan of its own, now that ``planned`` is whole.
+
+        It is where something else than ``said`` becomes of it, or a job that is not known. To plan it in any other
+        case might have it and ``planned``, if that holds a drawing too, wake each other for ever.
+        """
+        try:
+            fate = self.fate(drawing, planned=planned)
+        except StorageError:
+            return True  # its own plan says so, and not that of the series that asks
+        return (said not in ("", fate.code)) or any(self._jobs.get(job.job_id) is None for job in fate.jobs)
 
     def prompt(self, job: Job, stack: Stack) -> Prompt:
         """Return the prompt of a job that comes from a drawing.
@@ -106,27 +140,33 @@ class DrawingPlans:
         wanted, _ = self._planner.drawn_objects(job.route, _objects(sketch, slices), self._sender(instance))
         if not wanted:
             raise DrawingRefused("The route takes nothing of the drawing any more.")
-        return prompt_on(sketch, wanted, slices)
+        return prompt_on(sketch, wanted, slices, self._planner.contours(job.route))
 
     # -- Planning -----------------------------------------------------------------------------------------------
 
-    def _planned(self, instance: StoredInstance, sketch: Sketch) -> DrawingFate:
+    def _planned(self, instance: StoredInstance, sketch: Sketch, planned: str) -> DrawingFate:
         jobs, said, answered = [], [], []
+        prompts: dict[str, Prompt] = {}
         sender = self._sender(instance)
-        for uid in self._series(sketch, self._is_overdue(instance)):
+        for uid in self._series(sketch, planned, is_overdue=self._is_overdue(instance)):
             for plan in self._planner.plan(self._index.instances(uid), sender=self._index.sender(uid)):
-                own, reasons = self._on_stack(plan, sketch, sender, self._index.sender(uid))
+                own, reasons = self._on_stack(plan, sketch, sender, self._index.sender(uid), prompts)
                 jobs += own
                 said += reasons
                 answered += [job for job in plan.jobs if own and job.state is JobState.NOT_RUN]
         if not jobs:
             raise DrawingRefused(" ".join(dict.fromkeys(said)) or "It is not drawn on the images that it names.")
-        return self._in_succession(instance, sketch, jobs, answered)
+        return self._in_succession(instance, sketch, jobs, answered, prompts)
 
     def _on_stack(
-        self, plan: StackPlan, sketch: Sketch, sender: str | None, images_sender: str | None
+        self,
+        plan: StackPlan,
+        sketch: Sketch,
+        sender: str | None,
+        images_sender: str | None,
+        prompts: dict[str, Prompt],
     ) -> tuple[list[Job], list[str]]:
-        """Return the jobs that a drawing starts on a stack, and what speaks against others."""
+        """Return the jobs that a drawing starts on a stack, and what speaks against others; notes their prompts."""
         uids = {header.sop_instance_uid for header in plan.stack.headers}
         named = bool(uids & sketch.images)
         if sketch.images and not named:
@@ -142,6 +182,8 @@ class DrawingPlans:
             ]
         slices = Slices(headers=plan.stack.headers, grid=plan.grid)
         objects = _objects(sketch, slices)
+        if not objects and plan.stack.headers[0].tile is not None:
+            return [], ["It is drawn on the pixels of a mosaic; draw in the frame of reference, or on single slices."]
         if not objects:
             return [], []
         jobs, said = [], []
@@ -151,13 +193,20 @@ class DrawingPlans:
                 said.append(f"route {route.name!r}: {verdict or chosen.reason}.")
                 continue
             try:
-                jobs.append(self._planner.drawn_job(plan, route, prompt_on(sketch, wanted, slices)))
+                prompt = prompt_on(sketch, wanted, slices, self._planner.contours(route.name))
+                jobs.append(self._planner.drawn_job(plan, route, prompt))
+                prompts[jobs[-1].job_id] = prompt
             except DrawingRefused as error:
                 said.append(str(error))
         return jobs, said
 
     def _in_succession(
-        self, instance: StoredInstance, sketch: Sketch, jobs: list[Job], answered: list[Job]
+        self,
+        instance: StoredInstance,
+        sketch: Sketch,
+        jobs: list[Job],
+        answered: list[Job],
+        prompts: dict[str, Prompt],
     ) -> DrawingFate:
         """Let the jobs follow those of earlier versions of the drawing, or stand back behind a later version."""
         own = {job.job_id for job in jobs}
@@ -175,7 +224,11 @@ class DrawingPlans:
                 if job.predecessor is None and other.state is not JobState.QUEUED and other.code != SUPERSEDED:
                     job = replace(job, generation=other.generation + 1, predecessor=other.job_id)
             named.append(job)
-        started = ", ".join(dict.fromkeys(f"{job.job_id[:12]} (route {job.route!r})" for job in named))
+        started = ", ".join(
+            dict.fromkeys(
+                f"{job.job_id[:12]} (route {job.route!r}, as {prompts[job.job_id].in_words})" for job in named
+            )
+        )
         return DrawingFate(
             code=PROMPTS,
             reason=f"It is the prompt of job {started} on the images that it is drawn on.",
@@ -219,7 +272,7 @@ class DrawingPlans:
             raise DrawingRefused("It refers to a segmentation that Voxgate made itself; own results never prompt.")
         return sketch.with_segments(tuple(read_drawing(item.path) for item in stored))
 
-    def _series(self, sketch: Sketch, is_overdue: bool) -> list[str]:
+    def _series(self, sketch: Sketch, planned: str, *, is_overdue: bool) -> list[str]:
         """Return the series that a drawing is about, all of them complete; when it is overdue those that came."""
         shown = {shape.image.sop_instance_uid for item in sketch.objects for shape in item.shapes if shape.image}
         named = self._index.instances_by_uid(sorted(sketch.images))
@@ -232,7 +285,7 @@ class DrawingPlans:
             raise _Waits("Some images that it is drawn on have not come.")
         arriving = {arrival.series_instance_uid for arrival in self._index.arrivals()}
         # Its own series, should it hold the images too, is the one that is being planned
-        if arriving & (set(found) - {sketch.drawing.series_instance_uid}):
+        if arriving & (set(found) - {sketch.drawing.series_instance_uid, planned}):
             raise _Waits("The images that it is drawn on are still arriving.")
         return found
 
@@ -252,6 +305,27 @@ class DrawingPlans:
 
     def _waited_s(self, instance: StoredInstance) -> float:
         return (self._clock() - instance.received_at).total_seconds()
+
+
+def unused_drawings(headers: Sequence[Header], paths: Mapping[str, Path], planner: Planner) -> str:
+    """Return a sentence about drawings where no route takes any; empty where there are none."""
+    if planner.takes_drawings:
+        return ""
+    drawn = [h for h in headers if h.sop_class_uid in DRAWING_CLASSES and not h.is_own_result]
+    count = sum(_is_drawn_in(paths[header.sop_instance_uid]) for header in drawn)
+    if not count:
+        return ""
+    return (
+        f"In {count} of them something is drawn that an engine could be pointed at; no route takes drawings "
+        "(prompts_from_dicom)."
+    )
+
+
+def _is_drawn_in(path: Path) -> bool:
+    try:
+        return bool(read_drawing(path).objects)
+    except GatewayError:
+        return False
 
 
 def _objects(sketch: Sketch, slices: Slices) -> tuple[SketchedObject, ...]:

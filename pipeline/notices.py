@@ -11,7 +11,7 @@ from pathlib import Path
 
 from domain.codes import Code
 from domain.engine import EngineManifest
-from domain.errors import DrawingRefused, EngineFailed, GatewayError, VerificationFailed
+from domain.errors import DrawingRefused, EngineFailed, GatewayError, InstanceDamaged, VerificationFailed
 from domain.findings import Evaluation, Findings
 from domain.image import Raster
 from domain.instance import Header
@@ -20,6 +20,8 @@ from domain.ports import Result, ResultWriter
 
 log = logging.getLogger(__name__)
 
+DAMAGED = "instance-damaged"
+"""A cause that is told to nobody: the report would be of whoever the damaged file names now."""
 _MARK = "notice "
 _SUMMARY = Code("111065", "DCM", "Summary of Analyses")
 _STATUS = {
@@ -37,6 +39,7 @@ _CODES: Mapping[type[GatewayError], str] = {
     VerificationFailed: "verification-failed",
     EngineFailed: "engine-failed",
     DrawingRefused: "drawing-refused",
+    InstanceDamaged: DAMAGED,
     GatewayError: "failed",
 }
 
@@ -91,7 +94,7 @@ def write_notice(
                 Evaluation(segment=None, concept=_COMMENT, value=reason),
             ),
         ),
-        grid=Raster(shape=(headers[0].number_of_frames or 1, headers[0].rows or 0, headers[0].columns or 0)),
+        grid=Raster(shape=_shape(headers[0])),
         source_paths=tuple(paths[uid] for uid in dict.fromkeys(header.sop_instance_uid for header in headers)),
         manifest=manifest,
         route=job.route,
@@ -114,3 +117,10 @@ def write_notice(
         )
         for item in objects
     )
+
+
+def _shape(header: Header) -> tuple[int, int, int]:
+    """Return frames, rows and columns of the instance that an image is, or is a frame or tile of."""
+    tile = header.tile
+    rows, columns = (header.rows, header.columns) if tile is None else (tile.image_rows, tile.image_columns)
+    return header.number_of_frames or 1, rows or 0, columns or 0

@@ -11,7 +11,8 @@ from domain.job import Job, JobState
 from domain.ports import JobLog, SeriesIndex
 from domain.series import Stack
 from pipeline.drawings import MISSING, DrawingFate, DrawingPlans
-from pipeline.planning import Planner, not_run, nothing_kept
+from pipeline.planning import Planner
+from pipeline.statements import not_run, nothing_kept
 from pipeline.task import Task
 
 log = logging.getLogger(__name__)
@@ -113,15 +114,16 @@ class PlanStep:
         """Have drawings planned again whose images came late, or whose series has grown."""
         if not images:
             return
+        here = images[0].header.series_instance_uid
         uids = {instance.header.sop_instance_uid for instance in images}
         grown = {job.drawing for job in prompted if uids > set(job.sop_instance_uids)}
-        stored = self._index.instances_by_uid(sorted(grown))
-        late = self._jobs.find(study_instance_uid=study, state=JobState.NOT_RUN) if study else []
-        concerned = {item.header.series_instance_uid for item in stored}
-        concerned |= {job.series_instance_uid for job in late if job.code == MISSING}
-        # Drawings in the images' own series are planned with it right now; to thaw that would never end
-        for uid in concerned - {images[0].header.series_instance_uid}:
-            self._index.thaw(uid)
+        stated = self._jobs.find(study_instance_uid=study, state=JobState.NOT_RUN) if study else []
+        late = {uid for job in stated if job.code == MISSING for uid in job.sop_instance_uids}
+        for drawing in self._index.instances_by_uid(sorted(grown | late)):
+            said = MISSING if drawing.header.sop_instance_uid in late else ""
+            series = drawing.header.series_instance_uid  # drawings in the images' own series are planned with it
+            if series != here and self._drawings.brings_news(drawing, here, said=said):
+                self._index.thaw(series)
 
     def record(self, job: Job, note: str) -> None:
         """Add a job; where it is known, bring its statement up to date, and start it again where it was withdrawn."""

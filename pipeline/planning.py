@@ -18,9 +18,11 @@ from domain.prompt import Prompt
 from domain.series import RefusalCode, Resample, SeriesFacts, Stack, StackKind
 from domain.volume import Grid
 from pipeline.rules import Route
+from pipeline.statements import PART_OF_STUDY, not_run, why_no_route
+from volume.drawings.placing import Contours
 from volume.drawings.sketch import SketchedObject
 from volume.facts import facts
-from volume.frames import frame_numbers
+from volume.frames import frame_numbers, image_names
 from volume.geometry import geometry
 from volume.grouping import received_order
 from volume.image_attributes import read_view
@@ -28,9 +30,6 @@ from volume.image_format import MOST_BYTES, bytes_needed, raster_of
 from volume.repeats import group_stored
 from volume.resample import resampling_of
 from volume.views import VIEW_POSITIONS
-
-PART_OF_STUDY = "part-of-study"
-"""Code of the statement about images that a route takes together with the rest of their study."""
 
 Sender = Callable[[str], str | None]
 """Calling AE title that a series came from."""
@@ -113,6 +112,11 @@ class Planner:
         """Return which objects of a drawing a route takes, and why it takes none."""
         rule = next((item.prompts_from_dicom for item in self._routes if item.name == route), None)
         return rule.chosen(objects, sender) if rule else ((), Verdict(Answer.NO, "it takes no drawings"))
+
+    def contours(self, route: str) -> Contours:
+        """Return what closed shapes become on a route."""
+        rule = next((item.prompts_from_dicom for item in self._routes if item.name == route), None)
+        return rule.contours if rule else "traced"
 
     def ask_drawn(self, plan: StackPlan, sender: str | None) -> list[tuple[Route, str | None]]:
         """Return the routes that take drawings, each with why it does not take this stack, if so."""
@@ -205,7 +209,7 @@ class Planner:
     def _why_not(self, stack: Stack, verdicts: Sequence[tuple[str, Verdict]]) -> Job:
         takers = [name for name, verdict in verdicts if verdict.answer is Answer.YES]
         if not takers:
-            return not_run(stack, "no-route", _why_no_route(verdicts))
+            return not_run(stack, "no-route", why_no_route(verdicts))
         reason = f"Part of the study's job on route {', '.join(map(repr, takers))}, with the study's other images."
         return not_run(stack, PART_OF_STUDY, reason)
 
@@ -283,7 +287,6 @@ class Planner:
 
     def _job(self, stack: Stack, route: Route, resample: frozenset[Resample], drawn: Prompt | None = None) -> Job:
         manifest = self._engines.manifest(route.engine)
-        uids = _uids(stack.headers)
         options = repr(sorted(route.options.items())) if route.options else ""
         if resample:  # a regular stack gives the same result, and so the same job, whatever a route allows
             options += f" resample {' '.join(sorted(resample))}"
@@ -293,11 +296,13 @@ class Planner:
             drawing = drawn.drawing.sop_instance_uid
             prompt = f"{drawn.digest} {drawing}"  # the result names its drawing, so that another one is another job
         return Job(
-            job_id=job_id(_images(stack.headers), route=route.name, engine=manifest, options=options, prompt=prompt),
+            job_id=job_id(
+                image_names(stack.headers), route=route.name, engine=manifest, options=options, prompt=prompt
+            ),
             series_instance_uid=stack.headers[0].series_instance_uid,
             study_instance_uid=stack.headers[0].study_instance_uid,
             stack=stack.name,
-            sop_instance_uids=uids,
+            sop_instance_uids=tuple(header.sop_instance_uid for header in stack.headers),
             frame_numbers=frame_numbers(stack.headers),
             route=route.name,
             engine=manifest.name,
@@ -345,58 +350,10 @@ def _with_joint_statements(plans: Sequence[StackPlan]) -> tuple[StackPlan, ...]:
     return tuple(replace(plan, jobs=tuple(joint.get(job.job_id, job) for job in plan.jobs)) for plan in plans)
 
 
-def not_run(stack: Stack, code: str, reason: str) -> Job:
-    """Return the statement why nothing runs on a stack, as a job without a route."""
-    uids = _uids(stack.headers)
-    return Job(
-        job_id=hashlib.sha256("\0".join(("not-run", *sorted(_images(stack.headers)))).encode()).hexdigest()[:40],
-        series_instance_uid=stack.headers[0].series_instance_uid,
-        study_instance_uid=stack.headers[0].study_instance_uid,
-        stack=stack.name,
-        sop_instance_uids=uids,
-        frame_numbers=frame_numbers(stack.headers),
-        state=JobState.NOT_RUN,
-        code=code,
-        reason=reason,
-    )
-
-
-def nothing_kept(series_instance_uid: str, reason: str) -> Job:
-    """Return the statement about a series of which no instance was kept."""
-    return Job(
-        job_id=hashlib.sha256(f"nothing-kept\0{series_instance_uid}".encode()).hexdigest()[:40],
-        series_instance_uid=series_instance_uid,
-        study_instance_uid="",
-        stack="",
-        sop_instance_uids=(),
-        state=JobState.NOT_RUN,
-        code="conflict",
-        reason=reason,
-    )
-
-
-def _why_no_route(verdicts: Sequence[tuple[str, Verdict]]) -> str:
-    if not verdicts:
-        return "No route is configured."
-    return "; ".join(f"route {name!r}: {verdict.reason}" for name, verdict in verdicts)
-
-
 def _setting(resample: frozenset[Resample]) -> str:
     """Return the setting as a configuration file has it."""
     words = ", ".join(f'"{word}"' for word in sorted(resample))
     return words if len(resample) == 1 else f"[{words}]"
-
-
-def _uids(headers: Sequence[Header]) -> tuple[str, ...]:
-    return tuple(header.sop_instance_uid for header in headers)
-
-
-def _images(headers: Sequence[Header]) -> tuple[str, ...]:
-    """Return what names each image: two stacks of one instance are two sets."""
-    return tuple(
-        header.sop_instance_uid if header.frame_number is None else f"{header.sop_instance_uid}#{header.frame_number}"
-        for header in headers
-    )
 
 
 def _requested_priority(headers: Sequence[Header]) -> int:

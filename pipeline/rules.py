@@ -10,6 +10,7 @@ from typing import Literal
 from domain.engine import Answer, Verdict
 from domain.prompt import Prompt
 from domain.series import Resample, SeriesFacts
+from volume.drawings.placing import Contours
 from volume.drawings.sketch import SketchedObject
 
 Unit = Literal["series", "study"]
@@ -27,6 +28,8 @@ class DrawingRule:
     """Patterns, one of which the name of an object (ROI, segment, finding, tracking identifier) must match."""
     finding_codes: tuple[str, ...] = ()
     """``scheme:value`` of an object's finding, type or category, e.g. ``SCT:108369006``."""
+    contours: Contours = "traced"
+    """What closed shapes become: masks or boxes."""
 
     def chosen(
         self, objects: Sequence[SketchedObject], sender: str | None

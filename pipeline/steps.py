@@ -26,26 +26,23 @@ from domain.errors import (
     VerificationFailed,
 )
 from domain.findings import Findings
-from domain.instance import StoredInstance
 from domain.job import DeliveryState, Job, JobState
 from domain.ports import EngineRegistry, JobLog, PatientHistory, Result, ResultWriter, SeriesIndex
-from domain.prompt import Prompt
-from domain.series import Stack
-from pipeline.cases import decoded, images_of, misplaced, place_of, placed_prompt
-from pipeline.context import ContextBuilder
+from pipeline.cases import misplaced, place_of
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.drawings import DrawingPlans
 from pipeline.findings_file import load_findings, save_findings
 from pipeline.guard import MAX_CRASHES, EngineGuard, Unguarded
-from pipeline.notices import code_of, is_notice, outcome, write_notice
+from pipeline.notices import DAMAGED, code_of, is_notice, outcome, write_notice
 from pipeline.plan_step import PlanStep
 from pipeline.planning import Planner
 from pipeline.result_folder import keep_only, newest_findings, storage
+from pipeline.sources import Sources
 from pipeline.study_step import StudyStep
 from pipeline.summary import summary
 from pipeline.task import Task
-from volume.kinds import kind_of
+from pipeline.unchanged import unchanged
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +78,9 @@ class Steps:
         self._results = results
         self._clock = clock
         self._progress = progress
-        self._context = ContextBuilder(history)
-        self._drawings = DrawingPlans(index=index, jobs=jobs, planner=planner, clock=clock, wait_s=drawing_wait_s)
-        self._plans = PlanStep(
-            index=index, jobs=jobs, planner=planner, next_task=self.next_task, drawings=self._drawings
-        )
+        drawings = DrawingPlans(index=index, jobs=jobs, planner=planner, clock=clock, wait_s=drawing_wait_s)
+        self._sources = Sources(index=index, planner=planner, drawings=drawings, history=history)
+        self._plans = PlanStep(index=index, jobs=jobs, planner=planner, next_task=self.next_task, drawings=drawings)
         self._studies = StudyStep(
             index=index,
             jobs=jobs,
@@ -181,18 +176,10 @@ class Steps:
         # The cause too: a process may have died between refusing the series and telling so, and this run may succeed
         self._jobs.update(job.job_id, state=JobState.RUNNING, code="", reason="")
         began, started_at = time.perf_counter(), self._clock()
-        stack, paths = self._stack(job)
-        allowed = self._planner.resample(job.route)
-        read = decoded(stack, paths, allowed)
-        assembled = time.perf_counter()
-        case = replace(
-            read,
-            context=self._context.of(stack, paths),
-            options=self._planner.options(job.route),
-            prompt=placed_prompt(self._prompt(job, stack), stack, allowed),
-            progress=self._progress,
-        )
-        findings = self._run_engine(job, case)
+        with unchanged((*self._sources.instances(job), *self._sources.drawing(job))):
+            case = self._sources.case(job, self._progress)
+            assembled = time.perf_counter()
+            findings = self._run_engine(job, case)
         finished = time.perf_counter()
         with self._own_folder(job, f"findings-{claim}") as mine:
             with storage("the findings"):
@@ -204,13 +191,9 @@ class Steps:
             )
         return [Task(step="encode", args=(job.job_id, job.attempt, 1), queue="cpu", priority=job.priority)]
 
-    def _prompt(self, job: Job, stack: Stack) -> Prompt | None:
-        """Return what the engine is pointed at on the source's slices: what was drawn, else the route's default."""
-        return self._drawings.prompt(job, stack) if job.drawing else self._planner.prompt(job.route)
-
     def _plan_again(self, job: Job) -> None:
         """Have the series planned again from which the job comes: that of its drawing, where it has one."""
-        drawing = self._index.instances_by_uid((job.drawing,)) if job.drawing else ()
+        drawing = self._sources.drawing(job)
         self._index.thaw(drawing[0].header.series_instance_uid if drawing else job.series_instance_uid)
 
     def _run_engine(self, job: Job, case: Case) -> Findings:
@@ -229,19 +212,6 @@ class Steps:
         if fault:
             raise EngineFailed(fault)
         return findings
-
-    def _stack(self, job: Job) -> tuple[Stack, dict[str, Path]]:
-        instances = self._instances(job)
-        paths = {instance.header.sop_instance_uid: instance.path for instance in instances}
-        headers = images_of(job, instances)
-        return Stack(name=job.stack, headers=headers, kind=kind_of(headers[0])), paths
-
-    def _instances(self, job: Job) -> tuple[StoredInstance, ...]:
-        instances = self._index.instances_by_uid(job.sop_instance_uids)
-        missing = len(job.sop_instance_uids) - len(instances)
-        if missing:
-            raise EngineFailed(f"{missing} instance(s) of the series are no longer stored; send the series again.")
-        return instances
 
     def _encode(self, job: Job, claim: int) -> list[Task]:
         """Write SEG and SR, decode them again and compare; then queue them for every destination."""
@@ -269,11 +239,12 @@ class Steps:
 
     def _write_objects(self, job: Job, findings: Findings, started_at: datetime, folder: Path) -> None:
         began = time.perf_counter()
-        result = self._result(job, findings, started_at)
-        with storage("the result objects"):
-            objects = self._writer.write(result, folder)
-        written = time.perf_counter()
-        self._writer.verify(result, objects)
+        with unchanged(self._sources.instances(job)[:1]):  # the file that says whose the result is
+            result = self._result(job, findings, started_at)
+            with storage("the result objects"):
+                objects = self._writer.write(result, folder)
+            written = time.perf_counter()
+            self._writer.verify(result, objects)
         verified = time.perf_counter()
         self._jobs.update(job.job_id, timings_s={"encode": written - began, "verify": verified - written})
         self._jobs.put_objects(objects)
@@ -293,7 +264,7 @@ class Steps:
             raise
 
     def _result(self, job: Job, findings: Findings, started_at: datetime) -> Result:
-        stack, paths = self._stack(job)
+        stack, paths = self._sources.stack(job)
         place = place_of(stack, paths, self._planner.resample(job.route))
         lying, analysed = place.findings_on_source(findings)
         return Result(
@@ -302,14 +273,15 @@ class Steps:
             grid=place.grid,
             source_paths=place.source_paths,
             source_frames=place.source_frames,
+            tiles=place.tiles,
             manifest=self._engines.manifest(job.engine),
             route=job.route,
             stack=job.stack,
             started_at=started_at,
-            context=self._context.of(stack, paths),
+            context=self._sources.context(stack, paths),
             generation=job.generation,
             predecessors=self._jobs.objects(job.predecessor) if job.predecessor else (),
-            prompt=self._prompt(job, stack),
+            prompt=self._sources.prompt(job, stack),
             destinations=job.destinations,
             analysed=analysed,
         )
@@ -336,11 +308,12 @@ class Steps:
 
     def _refuse(self, job: Job, claim: int, state: JobState, code: str, reason: str) -> list[Task]:
         """End a job without a result; where its route asks for it, when the reason has been delivered."""
-        if not job.destinations or job.state is JobState.DELIVERING or not self._planner.reports_refusals(job.route):
+        is_told = job.destinations and job.state is not JobState.DELIVERING and code != DAMAGED
+        if not is_told or not self._planner.reports_refusals(job.route):
             return self._end(job, state, code, reason)
         try:
             with self._own_folder(job, f"notice-{claim}") as mine, storage("the notice"):
-                stack, paths = self._stack(job)
+                stack, paths = self._sources.stack(job)
                 manifest = self._engines.manifest(job.engine)
                 objects = write_notice(
                     job, state, code, reason,

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Select, Update, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import Table
 from sqlalchemy.sql import Insert as AnyInsert
 
@@ -34,16 +34,26 @@ AnyRow = Row[*tuple[Any, ...]]
 Insert = sqlite.Insert | postgresql.Insert
 
 
+def database_fault(url: str) -> str | None:
+    """Return what is wrong with the URL of a database, which may hold a password; ``None`` where nothing is."""
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):
+        return "must be postgresql+psycopg://user:password@host/database"
+    if found.get_backend_name() == "postgresql" or (found.get_backend_name() == "sqlite" and found.database):
+        return None
+    return "only postgresql+psycopg:// and sqlite:/// with a file are known"
+
+
 def index_url(path: Path, database_url: str) -> URL:
     """Return the URL of the index; by default a file in the store at ``path``."""
     if not database_url:
         return URL.create("sqlite", database=str(path.resolve() / "index.sqlite"))
+    fault = database_fault(database_url)
+    if fault is not None:
+        raise ConfigurationError(f"database.url: {fault}")
     url = make_url(database_url)
-    if url.get_backend_name() == "postgresql":
-        return url.set(drivername="postgresql+psycopg")
-    if url.get_backend_name() != "sqlite" or not url.database:
-        raise ConfigurationError("database.url: only postgresql+psycopg:// and sqlite:/// with a file are known")
-    return url
+    return url.set(drivername="postgresql+psycopg") if url.get_backend_name() == "postgresql" else url
 
 
 class Database:
@@ -101,6 +111,10 @@ def translated() -> Iterator[None]:
         raise StorageError("The store's files could not be read or written") from error
     except SQLAlchemyError as error:
         if isinstance(error, DBAPIError) and _is_full(error.orig):
+            raise OutOfSpace("The disk of the index is full") from error
+        raise StorageError("The index could not be read or written") from error
+    except sqlite3.Error as error:
+        if _is_full(error):
             raise OutOfSpace("The disk of the index is full") from error
         raise StorageError("The index could not be read or written") from error
 

@@ -42,7 +42,6 @@ class StagedFile:
         self.path = path
         self._files = files
         self._lock = threading.Lock()
-        self.size = 0
         self._fd: int | None = None
         self._discarded = False
         self._unchecked = 0
@@ -69,7 +68,6 @@ class StagedFile:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
             self._files.opened(self)
         self._ahead += len(view)
-        self.size += len(view)
         while view:
             view = view[os.write(self._fd, view) :]
         if self._ahead >= _AHEAD:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain.errors import ConflictingInstance, StorageError
+from domain.errors import ConflictingInstance, MalformedInstance, StorageError
 from domain.instance import Disposition, Header, Outcome, Reception
 from domain.ports import Candidate
 from store import schema
@@ -22,7 +22,8 @@ from store.files import INSTANCES, QUARANTINE, Files, StagedFile
 from store.groups import Groups
 from store.secret import installation_secret
 from store.series import CHANGED, LOCKED, SeriesChange, created
-from volume.header import header_to_json
+from volume.digest import inspect
+from volume.header_json import header_to_json
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,10 @@ class Entry:
     outcome: Outcome | None = None
     owned: bool = False
     """An index row points to the file."""
+    twin: Path | None = None
+    """The file that the index has for the same dataset; this one waits until that is seen to hold it."""
+    damaged: Path | None = None
+    """A twin that does not hold it: this one takes its place."""
     patient_key: str | None = None
 
     @property
@@ -113,7 +118,7 @@ class Instances:
                 self._sync(candidates)
                 entries = [_entry(candidate, reception) for candidate in candidates]
                 self._name_patients(entries)
-            self._groups.run(entries)
+            self._index(entries)
         finally:
             for candidate in candidates:
                 candidate.staged.discard()
@@ -124,7 +129,21 @@ class Instances:
         with translated():
             self._name_patients([entry])
             self._files.sync([entry.path])
-        self._groups.run([entry])
+        self._index([entry])
+
+    def _index(self, entries: Sequence[Entry]) -> None:
+        """Write the rows; what is there already is read again, when nobody waits for the index."""
+        self._groups.run(entries)
+        again = []
+        for entry in entries:
+            if entry.twin is not None and _holds(entry.twin, entry.digest):
+                _remove([entry.path])
+            elif entry.twin is not None:
+                entry.damaged = entry.twin
+                again.append(entry)
+        if again:
+            self._groups.run(again)
+        _remove(entry.damaged for entry in entries if entry.damaged is not None and entry.owned)
 
     def _name_patients(self, entries: Sequence[Entry]) -> None:
         """Key who the patients are: from the index alone nobody can look up whose images are here."""
@@ -164,10 +183,7 @@ class Instances:
                     keeping = _Keeping(connection, self._files, self._statements)
                     keeping.decide(entries)
                     committing = True
-            for entry in entries:
-                if not entry.owned:
-                    with suppress(OSError):  # the next start removes it
-                        entry.path.unlink(missing_ok=True)
+            _remove(entry.path for entry in entries if not entry.owned and entry.twin is None)
         except IntegrityError:
             raise
         except Exception:
@@ -220,12 +236,12 @@ class _Keeping:
                 changes[uid] = self._begun(entry, uid)
         known = self._known(sorted({entry.uid for entry in entries}))
         for entry in entries:
-            entry.owned = False
+            entry.owned, entry.twin = False, None
             row = known.get(entry.uid)
             if row is None:
                 known[entry.uid] = self._store(entry)
             elif row.digest == entry.digest:
-                self._duplicate(entry, row)
+                known[entry.uid] = self._duplicate(entry, row)
             else:
                 self._conflict(entry, row)
         self._files.sync_folders(self._folders)
@@ -270,21 +286,26 @@ class _Keeping:
         entry.outcome = _outcome(entry, Disposition.STORED)
         return entry
 
-    def _duplicate(self, entry: Entry, row: AnyRow | Entry) -> None:
+    def _duplicate(self, entry: Entry, row: AnyRow | Entry) -> AnyRow | Entry:
         entry.outcome = _outcome(entry, Disposition.DUPLICATE)
         self._changes[entry.header.series_instance_uid].repeated(entry)
         if isinstance(row, Entry):
-            return
+            return row
         first = self._files.root / row.path
         entry.owned = first == entry.path
-        if first.exists() and first.stat().st_size == row.size:
-            return
-        # The first copy's file is gone or cut off (a disk was repaired, a backup restored): this one takes its place.
+        if entry.owned:
+            return row
+        if first != entry.damaged and first.exists() and first.stat().st_size == row.size:
+            entry.twin = first
+            return row
+        # The first copy's file is gone, cut off or changed (a disk rots, a backup is put back): this takes its place.
+        entry.damaged = first
         values = row_of(entry, self._move(entry, INSTANCES), revision=row.revision)
         self._connection.execute(
             update(schema.instances).where(schema.instances.c.sop_instance_uid == entry.uid).values(values)
         )
         log.warning("missing or damaged file of an instance replaced by its re-send")
+        return entry
 
     def _conflict(self, entry: Entry, row: AnyRow | Entry) -> None:
         entry.outcome = _outcome(entry, Disposition.REFUSED, ConflictingInstance())
@@ -304,10 +325,24 @@ class _Keeping:
             self._changes[uid].refused(entry)
 
 
+def _holds(path: Path, digest: str) -> bool:
+    """Tell whether a file still holds the dataset of which intake made the digest; costs as much as taking it in."""
+    try:
+        return inspect(path)[1] == digest
+    except (MalformedInstance, OSError):
+        return False
+
+
+def _remove(paths: Iterable[Path | None]) -> None:
+    for path in paths:
+        if path is not None:
+            with suppress(OSError):  # the next start removes it
+                path.unlink(missing_ok=True)
+
+
 def _entry(candidate: Candidate, reception: Reception) -> Entry:
-    staged = candidate.staged
-    size = staged.size if isinstance(staged, StagedFile) else staged.path.stat().st_size
-    return Entry(candidate.header, candidate.digest, reception, staged.path, size)
+    path = candidate.staged.path
+    return Entry(candidate.header, candidate.digest, reception, path, path.stat().st_size)
 
 
 def place(files: Files, entry: Entry, area: str) -> Path:

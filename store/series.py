@@ -14,7 +14,7 @@ from domain.series import SeriesArrival
 from store import schema
 from store.database import AnyRow, Database, translated
 from store.files import Files
-from volume.header import header_from_json
+from volume.header_json import header_from_json
 
 if TYPE_CHECKING:
     from store.instances import Entry
@@ -24,6 +24,8 @@ _INSTANCES = schema.instances.c
 _BATCH = 500
 # Made once: to build a statement takes longer than to execute it.
 LOCKED = select(schema.series).where(_SERIES.series_instance_uid == bindparam("uid")).with_for_update()
+_STORED = (_INSTANCES.header, _INSTANCES.path, _INSTANCES.received_at, _INSTANCES.digest)
+"""What a ``StoredInstance`` is made of."""
 _CHANGED = ("study_instance_uid", "revision", "instances", "conflicts", "related", "sender")
 _TIMES = ("first_arrival_at", "last_arrival_at")
 CHANGED = (
@@ -177,9 +179,7 @@ class SeriesTable:
 
     def instances(self, series_instance_uid: str, revision: int | None = None) -> tuple[StoredInstance, ...]:
         """See ``SeriesIndex.instances``."""
-        query = select(_INSTANCES.header, _INSTANCES.path, _INSTANCES.received_at).where(
-            _INSTANCES.series_instance_uid == series_instance_uid
-        )
+        query = select(*_STORED).where(_INSTANCES.series_instance_uid == series_instance_uid)
         if revision is not None:
             query = query.where(_INSTANCES.revision <= revision)
         with self._database.read() as connection:
@@ -188,7 +188,7 @@ class SeriesTable:
 
     def instances_by_uid(self, sop_instance_uids: Sequence[str]) -> tuple[StoredInstance, ...]:
         """See ``SeriesIndex.instances_by_uid``."""
-        query = select(_INSTANCES.sop_instance_uid, _INSTANCES.header, _INSTANCES.path, _INSTANCES.received_at)
+        query = select(_INSTANCES.sop_instance_uid, *_STORED)
         found: dict[str, StoredInstance] = {}
         with self._database.read() as connection:
             for start in range(0, len(sop_instance_uids), _BATCH):
@@ -199,9 +199,7 @@ class SeriesTable:
 
     def study(self, study_instance_uid: str) -> tuple[StoredInstance, ...]:
         """See ``SeriesIndex.study``."""
-        query = select(_INSTANCES.header, _INSTANCES.path, _INSTANCES.received_at).where(
-            _INSTANCES.study_instance_uid == study_instance_uid
-        )
+        query = select(*_STORED).where(_INSTANCES.study_instance_uid == study_instance_uid)
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(_INSTANCES.seq)).all()
         return tuple(self._stored(row) for row in rows)
@@ -234,7 +232,7 @@ class SeriesTable:
                 .where(_INSTANCES.study_instance_uid != study_instance_uid)
                 .group_by(_INSTANCES.series_instance_uid)
             )
-            query = select(_INSTANCES.header, _INSTANCES.path, _INSTANCES.received_at)
+            query = select(*_STORED)
             found = query.where(_INSTANCES.seq.in_(first_of_series)).order_by(_INSTANCES.seq)
             return tuple(self._stored(row) for row in connection.execute(found))
 
@@ -285,7 +283,10 @@ class SeriesTable:
 
     def _stored(self, row: AnyRow) -> StoredInstance:
         return StoredInstance(
-            header=header_from_json(row.header), path=self._files.root / row.path, received_at=row.received_at
+            header=header_from_json(row.header),
+            path=self._files.root / row.path,
+            received_at=row.received_at,
+            digest=row.digest,
         )
 
 

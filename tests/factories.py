@@ -122,6 +122,16 @@ def save(datasets: Sequence[Dataset], folder: Path) -> list[Path]:
     return paths
 
 
+def two_phases() -> list[Dataset]:
+    """Return a series of two stacks at the same places."""
+    early = ct_series(4)
+    late = copied(early, first_number=5)
+    for image in late:
+        image.AcquisitionNumber, image.ContentTime = 2, "101500"
+        image.PixelData = bytes(len(image.PixelData))
+    return [*early, *late]
+
+
 def mr_series(slices: int = 3, *, spacing_mm: float = 3.0, echo_time_ms: float = 5.0) -> list[Dataset]:
     """Return a regular MR series (PS3.3 A.4) without rescale attributes."""
     voxels = np.broadcast_to(np.arange(slices, dtype=np.int16)[:, None, None], (slices, 16, 20))

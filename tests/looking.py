@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 from results import ANATOMY, manifest, result_of
 
-from dicom_out.profile import Profile, Role
+from dicom_out.profile import Choice, Profile
 from dicom_out.writer import Writer
 from domain.codes import MILLILITRE, MILLIMETRE, Code
 from domain.engine import EngineManifest
@@ -208,11 +208,11 @@ def cine_result(folder: Path) -> Result:
     return image_result([cine()], folder, findings)
 
 
-def written(result: Result, folder: Path, *roles: Role) -> Written:
+def written(result: Result, folder: Path, *roles: Choice) -> Written:
     """Write a result's objects of some roles."""
     return result, writer(*roles).write(result, folder)
 
 
-def writer(*roles: Role) -> Writer:
+def writer(*roles: Choice) -> Writer:
     """Return a writer of objects of some roles."""
     return Writer(default=Profile(name="test", objects=roles))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from programs import module_at
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoModel
 
 from inference.device import Placement
@@ -29,12 +29,7 @@ CPU = Placement(device=torch.device("cpu"), dtype=torch.float32, threads=1)
 @cache
 def fill() -> Any:
     """Return the module that makes checkpoints and inputs from their recipes."""
-    spec = importlib.util.spec_from_file_location("golden_fill", FOLDER / "fill.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(FOLDER / "fill.py")
 
 
 @cache

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from boxes import MEDSAM2, BoxFiller
 from working import OneEngine, ThresholdEngine, Work, working
 
@@ -43,3 +45,12 @@ def settle(work: Work) -> None:
     """Let the images be planned, then the drawing, whichever was handed on first."""
     for _ in range(3):
         work.settle()
+
+
+def seen_from_within(outline: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Return the pixels from whose centres a polygon is all around: its sides' angles add up to a whole turn."""
+    towards = outline - np.moveaxis(np.indices(shape), 0, -1)[:, :, None].astype(float)
+    angles = np.arctan2(towards[..., 0], towards[..., 1])
+    steps = (np.roll(angles, -1, axis=-1) - angles + np.pi) % (2 * np.pi) - np.pi
+    turns: npt.NDArray[np.bool_] = np.abs(steps.sum(axis=-1)) > np.pi
+    return turns

@@ -72,6 +72,7 @@ class QuestionEngines:
     obstacles: dict[str, str] = field(default_factory=dict)
     fails: Exception | None = None
     loaded: set[str] = field(default_factory=set)
+    places: dict[str, str] = field(default_factory=dict)
 
     def names(self) -> tuple[str, ...]:
         return tuple(self.engines)
@@ -84,6 +85,9 @@ class QuestionEngines:
 
     def is_loaded(self, name: str) -> bool:
         return name in self.loaded
+
+    def devices(self) -> Mapping[str, str]:
+        return {name: self.places.get(name, "") for name in self.engines}
 
     def engine(self, name: str) -> Engine:
         if self.fails is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from factories import save
+from factories import ct_series, save
 from pydicom.dataset import Dataset
 
 from domain.codes import HOUNSFIELD_UNIT, LEFT, MILLILITRE, PERCENT, RIGHT, Code
@@ -135,3 +136,14 @@ def result_of(
         started_at=datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC),
         predecessors=predecessors,
     )
+
+
+def many_segments(folder: Path, count: int) -> Result:
+    """Return a result on an oblique series with up to 240 segments of four voxels each, measured."""
+    series = ct_series(voxels=np.zeros((9, 24, 40), np.int16), orientation=(0.8, 0.6, 0, -0.6, 0.8, 0))
+    labels = np.zeros((9, 24, 40), np.uint8)
+    for number in range(1, count + 1):
+        row, column = divmod(number - 1, 20)
+        labels[number % 9, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = number
+    segments = (replace(lung(LEFT if n % 2 else RIGHT), key=f"part_{n}", label=f"Part {n}") for n in range(count))
+    return result_of(series, folder, labels, engine=manifest(segments=tuple(segments)))

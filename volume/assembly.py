@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +25,12 @@ from volume.pixel_format import HOUNSFIELD, unit_of
 from volume.pixels import (
     Frame,
     LastDataset,
-    Stored,
     decodes_without_lock,
     read_frame,
     stored_range,
     unreadable,
 )
+from volume.plain import read_plain
 from volume.resample import resampled, resampling_of
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ AIR_HU = -1024
 _DECODERS = 8
 """Threads that decode compressed slices, at most; never more than there are processors to use."""
 
-_INT16 = np.iinfo(np.int16)
+_INT16 = range(-(1 << 15), 1 << 15)
 
 Voxels = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 
@@ -100,39 +99,46 @@ def assemble(stack: Stack, paths: Mapping[str, Path], allowed: Collection[Resamp
 def _read(
     headers: Sequence[Header], shape: tuple[int, int, int], paths: Mapping[str, Path], padding_value: int
 ) -> tuple[Voxels, bool]:
-    is_whole = all(_is_whole(header) for header in headers)
-    voxels: Voxels = np.empty(shape, np.int16) if is_whole else np.empty(shape, np.float32)
+    files = [_path_of(header, paths) for header in headers]
+    voxels: Voxels
+    if all(map(_is_whole, headers)):
+        voxels = np.empty(shape, np.int16)
+        remaining = read_plain(headers, files, voxels)
+    else:
+        voxels = np.empty(shape, np.float32)
+        remaining = list(range(len(headers)))
     is_padded = False
-    frames = _frames(headers, paths, voxels)
-    for k, (header, frame) in enumerate(zip(headers, frames, strict=True)):
+    for k, frame in zip(remaining, _frames(headers, files, voxels, remaining), strict=True):
+        header = headers[k]
         if voxels.dtype == np.int16 and not _rescale_in_place(header, frame, voxels[k]):
             voxels = voxels.astype(np.float32)
         if voxels.dtype == np.float32:
-            voxels[k] = _rescaled(header, _path_of(header, paths), frame)
+            voxels[k] = _rescaled(header, files[k], frame)
         if frame.padding is not None:
             np.copyto(voxels[k], padding_value, where=frame.padding)
             is_padded = True
     return voxels, is_padded
 
 
-def _frames(headers: Sequence[Header], paths: Mapping[str, Path], voxels: Voxels) -> Iterator[Frame]:
-    """Yield the stored values of each slice, decoded by several threads where that is faster.
+def _frames(
+    headers: Sequence[Header], files: Sequence[Path], voxels: Voxels, order: Sequence[int]
+) -> Iterator[Frame]:
+    """Yield the stored values of the slices in ``order``, decoded by several threads where that is faster.
 
     Whole numbers are read straight into their place in ``voxels`` and changed there.
     """
-    workers = min(len(headers), _DECODERS, len(os.sched_getaffinity(0)))
-    if workers < 2 or not all(map(decodes_without_lock, headers)):
+    workers = min(len(order), _DECODERS, len(os.sched_getaffinity(0)))
+    if workers < 2 or not all(decodes_without_lock(headers[k]) for k in order):
         last, scratch = LastDataset(), np.empty(voxels.shape[1:], np.int16)
-        for k, header in enumerate(headers):
-            buffer = voxels[k] if voxels.dtype == np.int16 else scratch
-            yield read_frame(header, _path_of(header, paths), buffer, last)
+        for k in order:
+            yield read_frame(headers[k], files[k], voxels[k] if voxels.dtype == np.int16 else scratch, last)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         ahead: deque[Future[Frame]] = deque()
         try:
-            for k, header in enumerate(headers):
+            for k in order:
                 buffer = voxels[k] if voxels.dtype == np.int16 else np.empty(voxels.shape[1:], np.int16)
-                ahead.append(pool.submit(read_frame, header, _path_of(header, paths), buffer))
+                ahead.append(pool.submit(read_frame, headers[k], files[k], buffer))
                 if len(ahead) > 2 * workers:
                     yield ahead.popleft().result()
             while ahead:
@@ -178,21 +184,16 @@ def _rescale_in_place(header: Header, frame: Frame, out: npt.NDArray[np.int16]) 
 
 def _fits(header: Header, frame: Frame, slope: int, intercept: int) -> bool:
     """Tell whether all rescaled values outside padding are int16; looks at the values only where they may not be."""
-
-    def is_int16(stored: int) -> bool:
-        return _INT16.min <= stored * slope + intercept <= _INT16.max
-
     # Rescaling is monotonic: the ends decide. What fits by BitsStored alone, or with padding, needs no closer look.
-    return all(
-        is_int16(bound) or is_int16(int(of(frame.values))) or is_int16(_end_outside_padding(frame, of))
-        for bound, of in zip(stored_range(header), (np.min, np.max), strict=True)
-    )
-
-
-def _end_outside_padding(frame: Frame, of: Callable[[Stored], Any]) -> int:
-    """Return the lowest or highest stored value outside padding, 0 where all is padding."""
-    values = frame.values if frame.padding is None else frame.values[~frame.padding]
-    return int(of(values)) if values.size else 0
+    for bound, end in zip(stored_range(header), (np.minimum, np.maximum), strict=True):
+        if bound * slope + intercept in _INT16:
+            continue
+        if int(end.reduce(frame.values, axis=None)) * slope + intercept in _INT16:
+            continue
+        values = frame.values[~frame.padding] if frame.padding is not None else frame.values
+        if values.size and int(end.reduce(values, axis=None)) * slope + intercept not in _INT16:
+            return False
+    return True
 
 
 def _rescaled(header: Header, path: Path, frame: Frame) -> npt.NDArray[np.float32]:

@@ -20,12 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGLSLossless, JPEGLSNearLossless
 
+from volume.codestream import is_cut_off
+
 _HEAD: Final = struct.Struct(">HHHHIIIIIIIIHBBB")
 """SOC, then the image and tile size up to the first component (ITU-T T.800, A.5.1)."""
 _START_OF_CODESTREAM, _SIZE_MARKER = 0xFF4F, 0xFF51
 _CODESTREAM = 0  # OPJ_CODEC_J2K
 _SOF_LS = b"\xff\xf7"
-_END_LS = b"\xff\xd9"
 _BUFFER = 1 << 20
 
 
@@ -82,8 +83,8 @@ class _JpegLs:
         frame = data.find(_SOF_LS, 2, 4096)
         if data[:2] != b"\xff\xd8" or frame < 0 or len(data) < frame + 10:
             return False
-        if not data.endswith((_END_LS, _END_LS + b"\0")):
-            return False  # cut off: CharLS may look for seconds for what is not there
+        if is_cut_off(data):
+            return False
         bits, rows, columns, components = struct.unpack_from(">BHHB", data, frame + 4)
         if (bits, rows, columns, components) != (wanted.bits, wanted.rows, wanted.columns, 1) or bits <= 8:
             return False

@@ -1,6 +1,7 @@
-"""What size a compressed frame says it has, read from its first bytes, before a decoder believes it.
+"""What a compressed frame says of itself, before a decoder believes it.
 
-A codestream may claim another size than the header of its instance; a decoder allocates what it claims.
+A codestream may claim another size than the header of its instance; a decoder allocates what it claims. It may be
+cut off; a decoder may look for the rest for seconds.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import struct
 from typing import Final
 
 _START_OF_IMAGE: Final = b"\xff\xd8"
+_END_OF_IMAGE: Final = b"\xff\xd9"
+_START_OF_FRAME_LS: Final = b"\xff\xf7"
 _J2K: Final = b"\xff\x4f\xff\x51"
 _JP2: Final = b"\x00\x00\x00\x0cjP  "
 # Start of frame of JPEG (ITU-T T.81 Table B.1, without DHT, JPG and DAC) and of JPEG-LS (T.87 C.1.1).
@@ -23,6 +26,18 @@ def size_of(codestream: bytes) -> tuple[int, int] | None:
     if codestream.startswith(_J2K):
         return _j2k(codestream)
     return _jpeg(codestream) if codestream.startswith(_START_OF_IMAGE) else None
+
+
+def is_cut_off(codestream: bytes) -> bool:
+    """Tell whether a JPEG-LS frame lacks its end, which no decoder forgives and CharLS takes seconds to miss.
+
+    Compressed data never holds the marker: a bit 0 follows each byte of ones (ITU-T T.87 A.1).
+    """
+    return (
+        codestream.startswith(_START_OF_IMAGE)
+        and codestream.find(_START_OF_FRAME_LS, 2, 4096) > 0
+        and _END_OF_IMAGE not in codestream
+    )
 
 
 def _j2k(data: bytes) -> tuple[int, int] | None:

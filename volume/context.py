@@ -1,9 +1,8 @@
-"""The context of a stack, from the header of one of its instances. What is not named here never reaches a model."""
+"""The context of a stack, from the header of one of its instances; ``volume.allowed`` says what is read of it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,82 +10,10 @@ from typing import Any
 from domain.codes import Code
 from domain.context import Source, StudyContext
 from domain.instance import Header
+from volume.allowed import ALLOWED, DISTANCES, IDENTIFIERS, NAMES, PLACES, READ
 from volume.attributes import Attributes
 from volume.body_parts import from_code, from_term, from_words
 from volume.scrub import Identity, Scrubber
-
-_SHARED = "SharedFunctionalGroupsSequence"
-_REQUEST = "RequestAttributesSequence"
-
-ALLOWED: Mapping[str, tuple[str, ...]] = {
-    "patient_age_y": ("PatientAge",),
-    "patient_sex": ("PatientSex",),
-    "patient_height_m": ("PatientSize",),
-    "patient_weight_kg": ("PatientWeight",),
-    "indication": (
-        "ReasonForStudy",
-        "ReasonForTheRequestedProcedure",
-        f"{_REQUEST}.ReasonForTheRequestedProcedure",
-        "RequestedProcedureDescription",
-        f"{_REQUEST}.RequestedProcedureDescription",
-        "AdmittingDiagnosesDescription",
-        "AdditionalPatientHistory",
-    ),
-    "indication_codes": (
-        "ReasonForRequestedProcedureCodeSequence",
-        f"{_REQUEST}.ReasonForRequestedProcedureCodeSequence",
-        "AdmittingDiagnosesCodeSequence",
-    ),
-    "modality": ("Modality",),
-    "body_part_examined": ("BodyPartExamined",),
-    "body_part": ("AnatomicRegionSequence", f"{_SHARED}.FrameAnatomySequence.AnatomicRegionSequence"),
-    "laterality": ("ImageLaterality", "Laterality", f"{_SHARED}.FrameAnatomySequence.FrameLaterality"),
-    "view_position": ("ViewPosition",),
-    "view": ("ViewCodeSequence",),
-    "patient_position": ("PatientPosition",),
-    "contrast_agent": ("ContrastBolusAgent",),
-    "contrast_agent_codes": ("ContrastBolusAgentSequence",),
-    "contrast_phase": (f"{_SHARED}.ContrastBolusUsageSequence.ContrastBolusAgentPhase",),
-    "convolution_kernel": ("ConvolutionKernel", f"{_SHARED}.CTReconstructionSequence.ConvolutionKernel"),
-    "tube_voltage_kv": ("KVP", f"{_SHARED}.CTXRayDetailsSequence.KVP"),
-    "slice_thickness_mm": ("SliceThickness", f"{_SHARED}.PixelMeasuresSequence.SliceThickness"),
-    "magnetic_field_strength_t": ("MagneticFieldStrength",),
-    "manufacturer": ("Manufacturer",),
-    "manufacturer_model_name": ("ManufacturerModelName",),
-    "pixel_spacing_mm": (
-        "PixelSpacing",
-        f"{_SHARED}.PixelMeasuresSequence.PixelSpacing",
-        "ImagerPixelSpacing",
-        "NominalScannedPixelSpacing",
-    ),
-    "pixel_spacing_origin": ("PixelSpacingCalibrationType",),
-    "series_description": ("SeriesDescription",),
-    "study_description": ("StudyDescription",),
-    "instance": ("InstanceNumber",),
-}
-"""Everything of which something reaches a model, by what it is read for. Text passes the scrubber besides."""
-
-DISTANCES = ("PatientBirthDate", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
-"""Read for the distance between two of them."""
-
-NAMES = (
-    "PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson",
-    "ReferringPhysicianName", "ConsultingPhysicianName", "RequestingPhysician", "PerformingPhysicianName",
-    "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "OperatorsName",
-)  # fmt: skip
-IDENTIFIERS = (
-    "PatientID", "OtherPatientIDs", "OtherPatientIDsSequence.PatientID", "AccessionNumber", "AdmissionID",
-    "ServiceEpisodeID", "StudyID", "RequestedProcedureID", f"{_REQUEST}.RequestedProcedureID",
-    f"{_REQUEST}.ScheduledProcedureStepID", f"{_REQUEST}.AccessionNumber", "PerformedProcedureStepID",
-    "PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest", "MedicalRecordLocator",
-    "PatientTelephoneNumbers",
-)  # fmt: skip
-PLACES = ("InstitutionName", "InstitutionAddress", "PatientAddress")
-"""Read so that they can be taken out of free text."""
-
-_WANTED = frozenset(
-    {*(path for paths in ALLOWED.values() for path in paths), *DISTANCES, *NAMES, *IDENTIFIERS, *PLACES}
-)
 
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _OLDEST_Y = 125
@@ -128,7 +55,7 @@ def read_context(path: Path, header: Header | None = None) -> StudyContext:
         Of this instance, or of the frame of it that belongs to the stack: says what stands in the functional groups
         of that frame.
     """
-    read = Attributes(path, _WANTED)
+    read = Attributes(path, READ)
     reader = _Reader(read)
     reader.patient()
     reader.question()
@@ -272,7 +199,8 @@ class _Reader:
 
     def frame(self, header: Header) -> None:
         """What stands in the functional groups of one frame alone."""
-        how = "" if header.frame_number is None else f"functional groups of frame {header.frame_number}"
+        is_frame = header.frame_number is not None and header.tile is None
+        how = f"functional groups of frame {header.frame_number}" if is_frame else ""
         for name, keyword, value in (
             ("modality", "Modality", header.modality),
             ("convolution_kernel", "ConvolutionKernel", header.convolution_kernel),

@@ -16,7 +16,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from domain.errors import AssemblyError, StorageError
 from domain.instance import Header
 from domain.series import RefusalCode
-from volume.codestream import size_of
+from volume.codestream import is_cut_off, size_of
 from volume.numbers import instance_numbers, listed
 from volume.part10 import opened
 from volume.pixels import AS_STORED, PREFERRED, unreadable
@@ -116,6 +116,8 @@ def _of_one_size(header: Header, ds: Any, frames: Sequence[int]) -> Iterator[int
         size = size_of(codestream)
         if size is not None and size != (header.rows, header.columns):
             raise unreadable(header, "a frame has another size than Rows and Columns say")
+        if is_cut_off(codestream):
+            raise unreadable(header, "a frame is cut off")
         yield index
         wanted.discard(index)
         if not wanted:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from array import array
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 
 from domain.errors import MalformedInstance
 from domain.instance import Header
+from volume.canonical import TEXT_VRS, WORD_BYTES, canonical, digest_of, swapped
+from volume.csa import read_mosaic
 from volume.functional_groups import PER_FRAME, SHARED, SHARED_KEY
 from volume.functional_groups import is_wanted as is_wanted_of_frame
 from volume.header import (
@@ -29,12 +29,23 @@ from volume.header import (
     RADIOPHARMACEUTICAL,
     WANTED,
     header_from_values,
+    is_mosaic,
     is_uid,
     is_wanted,
     values_of_bytes,
     values_of_group,
 )
-from volume.part10 import EXPLICIT_LE, IMPLICIT_LE, LONG_VRS, DatasetBytes, Encoding, Window, opened
+from volume.part10 import (
+    CHUNK,
+    EXPLICIT_LE,
+    IMPLICIT_LE,
+    LONG_VRS,
+    SHORT_VRS,
+    DatasetBytes,
+    Encoding,
+    Window,
+    opened,
+)
 from volume.private import Encoded
 
 _UNDEFINED: Final = 0xFFFFFFFF
@@ -44,24 +55,20 @@ _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
 _ITEM_BYTES = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _DEEPEST = 64
-_WORD_CODES = {2: "H", 4: "I", 8: "Q"}
-"""Type codes of ``array`` by bytes a word."""
+_HEADS = (
+    (struct.Struct("<HH2sH").unpack_from, struct.Struct("<I").unpack_from),
+    (struct.Struct(">HH2sH").unpack_from, struct.Struct(">I").unpack_from),
+)
+"""Little endian and big endian: group, element, VR and short length; long length."""
+_HEADER_CHUNK = 1 << 14
+"""Most headers fit into one."""
 _WHOLE = 1 << 16
 """Values up to this many bytes are handled in memory, longer ones in pieces."""
 _BRIEF = 256
 """Values up to this many bytes go into the digest as they are, longer ones as their own digest."""
 # Length to End, Data Set Trailing Padding; the offset tables follow from the fragments (PS3.3 C.7.6.3.1.8).
 _IGNORED = frozenset({0x00080001, 0xFFFCFFFC, 0x7FE00001, 0x7FE00002})
-_TEXT_VRS = frozenset(
-    ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
-)
 _KNOWN_VRS: dict[int, str] = {tag: entry[0] for tag, entry in DicomDictionary.items()}
-_PRINTABLE = bytes((9, 10, 12, 13, 27, *range(32, 256)))
-_WORDS = {
-    **dict.fromkeys((b"AT", b"OW", b"SS", b"US"), 2),
-    **dict.fromkeys((b"FL", b"OF", b"OL", b"SL", b"UL"), 4),
-    **dict.fromkeys((b"FD", b"OD", b"OV", b"SV", b"UV"), 8),
-}
 
 
 def inspect(path: Path) -> tuple[Header, str]:
@@ -77,10 +84,19 @@ def inspect(path: Path) -> tuple[Header, str]:
     OSError
         The file cannot be read.
     """
-    with opened(path) as source:
+    return _walked(path, digests=True)
+
+
+def read_header(path: Path) -> Header:
+    """Return the header that ``inspect`` returns, or raise what it raises, without reading the pixels."""
+    return _walked(path, digests=False)[0]
+
+
+def _walked(path: Path, *, digests: bool) -> tuple[Header, str]:
+    with opened(path, CHUNK if digests else _HEADER_CHUNK) as source:
         if not is_uid(source.transfer_syntax_uid):
             raise MalformedInstance("TransferSyntaxUID is not a UID", attribute="TransferSyntaxUID")
-        reader = _Reader(source.window)
+        reader = _Reader(source.window, digests=digests)
         try:
             digest = reader.dataset(source.start, source.window.size, source.encoding, depth=0).digest.hex()
             header = _header(reader.found, source)
@@ -88,6 +104,8 @@ def inspect(path: Path) -> tuple[Header, str]:
         except MalformedInstance as error:
             _identify(error, reader.found)
             raise
+    if is_mosaic(header):
+        header = replace(header, mosaic=read_mosaic(path))
     return header, digest
 
 
@@ -117,9 +135,8 @@ class _Found:
     """Functional groups, by frame from 0; the shared ones under ``SHARED_KEY``."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
-    """Head of one attribute."""
+class _Element(NamedTuple):
+    """Head of one attribute; a tuple, since one is made for each."""
 
     tag: int
     vr: bytes
@@ -165,10 +182,11 @@ def _name(tag: int) -> str:
 
 
 class _Reader:
-    """Walks a dataset and computes the digest of what it says."""
+    """Walks a dataset and computes the digest of what it says, where that is wanted."""
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, *, digests: bool) -> None:
         self._window = window
+        self._digests = digests
         self.found = _Found()
         self._frame: int | None = None
 
@@ -182,30 +200,30 @@ class _Reader:
         while position < limit:
             element = self._element(position, limit, encoding)
             if element.tag == _ITEM_END and delimited:
-                return _Walked(element.start, _digest(parts))
+                return _Walked(element.start, digest_of(parts) if self._digests else b"")
             position, token = self._token(element, limit, encoding, depth, parent)
             if token is not None:
                 parts.append((element.tag, token))
         if delimited:
             raise MalformedInstance("The file ends inside a sequence")
-        return _Walked(position, _digest(parts))
+        return _Walked(position, digest_of(parts) if self._digests else b"")
 
     def _element(self, position: int, limit: int, encoding: Encoding) -> _Element:
         if limit - position < 8:
             raise MalformedInstance("The file ends in the middle of an attribute")
         index = self._window.ensure(position, 12)
-        data, endian = self._window.data, "<>"[encoding.big_endian]
-        group, number = struct.unpack_from(endian + "HH", data, index)
+        data = self._window.data
+        head, long_length = _HEADS[encoding.big_endian]
+        group, number, vr, length = head(data, index)
         tag = group << 16 | number
-        vr = data[index + 4 : index + 6]
-        if group == 0xFFFE or not encoding.explicit or not (vr.isalpha() and vr.isupper()):
+        if group == 0xFFFE or not encoding.explicit or not (vr in SHORT_VRS or (vr.isalpha() and vr.isupper())):
             # An attribute without a VR amid explicit ones was written as implicit: seen from old converters.
-            return _Element(tag, b"", struct.unpack_from(endian + "I", data, index + 4)[0], position + 8)
+            return _Element(tag, b"", long_length(data, index + 4)[0], position + 8)
         if vr not in LONG_VRS:
-            return _Element(tag, vr, struct.unpack_from(endian + "H", data, index + 6)[0], position + 8)
+            return _Element(tag, vr, length, position + 8)
         if limit - position < 12:
             raise MalformedInstance("The file ends in the middle of an attribute")
-        return _Element(tag, vr, struct.unpack_from(endian + "I", data, index + 8)[0], position + 12)
+        return _Element(tag, vr, long_length(data, index + 8)[0], position + 12)
 
     def _token(
         self, element: _Element, limit: int, encoding: Encoding, depth: int, parent: int
@@ -221,17 +239,16 @@ class _Reader:
             if end > limit:
                 raise MalformedInstance(f"{_name(tag)} runs past the end of the file or of its sequence")
             token = self._defined(element, encoding, depth, parent)
-        if depth == 0:
+        if depth == 0 and tag in PIXEL_DATA:
             self._note(element, end)
         return end, None if tag & 0xFFFF == 0 or tag in _IGNORED else token
 
     def _note(self, element: _Element, end: int) -> None:
-        if element.tag in PIXEL_DATA:
-            if element.tag == _PIXEL_DATA:
-                self.found.pixel_data_offset = element.start
-            self.found.raw[element.tag] = (b"present" if end > element.start else b"", None, True)
-            if element.length != _UNDEFINED:
-                self.found.pixel_bytes = element.length
+        if element.tag == _PIXEL_DATA:
+            self.found.pixel_data_offset = element.start
+        self.found.raw[element.tag] = (b"present" if end > element.start else b"", None, True)
+        if element.length != _UNDEFINED:
+            self.found.pixel_bytes = element.length
 
     def _undefined(self, element: _Element, limit: int, encoding: Encoding, depth: int) -> tuple[int, bytes]:
         if element.tag in PIXEL_DATA or (element.vr and element.vr not in (b"SQ", b"UN")):
@@ -258,19 +275,23 @@ class _Reader:
         if element.length > _WHOLE:
             return self._long_value(element, encoding)
         value = self._window.read(element.start, element.length)
-        word = _WORDS.get(element.vr, 1) if encoding.big_endian else 1
-        value = _swapped(value, word) if word > 1 else value
+        word = WORD_BYTES.get(element.vr, 1) if encoding.big_endian else 1
+        value = swapped(value, word) if word > 1 else value
         self._keep(element, value, encoding, depth, parent)
-        value = _canonical(value, known)
+        if not self._digests:
+            return b""
+        value = canonical(value, known)
         return b"V" + value if len(value) <= _BRIEF else b"L" + hashlib.sha256(value).digest()
 
     def _keep(self, element: _Element, value: bytes, encoding: Encoding, depth: int, parent: int) -> None:
         """Note a value that the header needs; it is little endian by now."""
+        if depth == 0 and not is_wanted(element.tag):
+            return
         encoded: Encoded = (value, element.vr.decode("ascii") or None, True)
         if self._frame is not None:
             if is_wanted_of_frame(parent, element.tag):
                 self.found.groups[self._frame][element.tag] = encoded
-        elif depth == 0 and is_wanted(element.tag):
+        elif depth == 0:
             self.found.raw[element.tag] = encoded
         elif depth == 1 and parent == RADIOPHARMACEUTICAL and element.tag in ISOTOPE_WANTED:
             # Two tracers that differ give no dose rather than the first one's.
@@ -281,16 +302,18 @@ class _Reader:
 
     def _long_value(self, element: _Element, encoding: Encoding) -> bytes:
         """Digest a value in pieces: its end is looked at first, for the padding."""
+        if not self._digests:
+            return b""
         known = _KNOWN_VRS.get(element.tag)
         length = element.length
-        if known in _TEXT_VRS:
+        if known in TEXT_VRS:
             tail = self._window.read(element.start + length - _WHOLE, _WHOLE) if length > _WHOLE else b""
             length -= len(tail) - len(tail.rstrip(b" \0"))
-        word = _WORDS.get(element.vr, 1) if encoding.big_endian else 1
+        word = WORD_BYTES.get(element.vr, 1) if encoding.big_endian else 1
         digest = hashlib.sha256()
         for chunk in self._window.chunks(element.start, length):
-            digest.update(_swapped(chunk, word) if word > 1 else chunk)
-        if length % 2 and known not in _TEXT_VRS:
+            digest.update(swapped(chunk, word) if word > 1 else chunk)
+        if length % 2 and known not in TEXT_VRS:
             digest.update(b"\0")
         return b"L" + digest.digest()
 
@@ -346,38 +369,8 @@ class _Reader:
                 return item.start, b"F" + digest.digest()
             if item.tag != _ITEM or item.length == _UNDEFINED or position > limit:
                 raise MalformedInstance(f"The fragments of {_name(element.tag)} are cut off or damaged")
-            if not first:
+            if self._digests and not first:
                 digest.update(item.length.to_bytes(4, "little"))
                 for chunk in self._window.chunks(item.start, item.length):
                     digest.update(chunk)
             first = False
-
-
-def _digest(parts: list[tuple[int, bytes]]) -> bytes:
-    """Digest the attributes in the order of their tags, which some writers do not keep."""
-    if any(before > after for (before, _), (after, _) in pairwise(parts)):
-        parts.sort(key=lambda part: part[0])
-    digest = hashlib.sha256()
-    for tag, token in parts:
-        digest.update(struct.pack("<II", tag, len(token)) + token)
-    return digest.digest()
-
-
-def _canonical(value: bytes, known: str | None) -> bytes:
-    """Return a value without its padding (PS3.5 6.2)."""
-    if known in _TEXT_VRS:
-        return value.rstrip(b" \0")
-    if known is None:
-        stripped = value.rstrip(b" \0")
-        # A private attribute's VR is lost in Implicit VR: what looks like text is padded like text.
-        if stripped and not stripped.translate(None, _PRINTABLE):
-            return stripped
-    return value + b"\0" if len(value) % 2 else value
-
-
-def _swapped(value: bytes | memoryview, word: int) -> bytes:
-    whole = len(value) // word * word
-    words = array(_WORD_CODES[word])
-    words.frombytes(value[:whole])
-    words.byteswap()
-    return words.tobytes() + bytes(value[whole:])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pydicom.uid import UID
 
 from domain.instance import Header
 from domain.series import RefusalCode
+from volume import mosaic
 from volume.kinds import (
     ENHANCED_CLASSES,
     FOR_PROCESSING_CLASSES,
@@ -47,10 +49,6 @@ _REASONS = {
     RefusalCode.LOCALIZER: (
         "These are localizer images (ImageType says LOCALIZER), not slices of a volume. Send the diagnostic series."
     ),
-    RefusalCode.SIEMENS_MOSAIC: (
-        "ImageType says MOSAIC: each image holds all slices of a volume side by side, and where they lie is only in "
-        "private attributes. Have the scanner save the series without mosaic, or as Enhanced MR."
-    ),
     RefusalCode.DERIVED_IMAGE: (
         "ImageType says that these are projections, renderings or screenshots. Send the images that "
         "they were made from."
@@ -87,6 +85,8 @@ def exclusion(header: Header) -> tuple[RefusalCode, str] | None:
         return None
     if code is RefusalCode.UNSUPPORTED_SOP_CLASS:
         return code, _unsupported(header)
+    if code is RefusalCode.SIEMENS_MOSAIC:
+        return code, _not_taken_apart(header)
     return code, _REASONS[code]
 
 
@@ -95,7 +95,7 @@ def _code(header: Header) -> RefusalCode | None:
         return RefusalCode.OWN_RESULT
     if header.sop_class_uid in IMAGE_CLASSES:
         # Of these only captures can be localizers and renderings; elsewhere the words mean other things.
-        return _by_image_type(header) if header.sop_class_uid in SECONDARY_CAPTURE_CLASSES else None
+        return _by_image_type(header.image_type) if header.sop_class_uid in SECONDARY_CAPTURE_CLASSES else None
     if header.sop_class_uid in ENHANCED_CLASSES:
         if header.frame_number is None:
             return RefusalCode.NO_FUNCTIONAL_GROUPS
@@ -103,17 +103,26 @@ def _code(header: Header) -> RefusalCode | None:
         return RefusalCode.UNSUPPORTED_SOP_CLASS if header.has_pixel_data else RefusalCode.NOT_AN_IMAGE
     elif (header.number_of_frames or 1) > 1:
         return RefusalCode.UNSUPPORTED_SOP_CLASS
-    return _by_image_type(header)
+    return _by_image_type(header.image_type, header.tile is not None)
 
 
-def _by_image_type(header: Header) -> RefusalCode | None:
-    if "MOSAIC" in header.image_type:
+@lru_cache
+def _by_image_type(image_type: tuple[str, ...], is_tile: bool = False) -> RefusalCode | None:
+    if mosaic.WORD in image_type and not is_tile:
         return RefusalCode.SIEMENS_MOSAIC
-    if "LOCALIZER" in header.image_type:
+    if "LOCALIZER" in image_type:
         return RefusalCode.LOCALIZER
-    if _RENDERED & {word for value in header.image_type for word in re.split(r"[\W_]+", value.upper())}:
+    if _RENDERED & {word for value in image_type for word in re.split(r"[\W_]+", value.upper())}:
         return RefusalCode.DERIVED_IMAGE
     return None
+
+
+def _not_taken_apart(header: Header) -> str:
+    return (
+        "ImageType says MOSAIC: each image holds all slices of a volume side by side, and they are not taken apart "
+        f"unless it is proven where they lie. {mosaic.cause(header)} Have the scanner save the series without "
+        "mosaic, or as Enhanced MR."
+    )
 
 
 def _unsupported(header: Header) -> str:

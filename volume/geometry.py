@@ -14,7 +14,7 @@ from domain.volume import FloatArray, Grid
 from volume.numbers import instance_numbers
 from volume.pixel_format import check_pixel_format
 from volume.planes import ORIENTATION_TOLERANCE, Plane, planes_of
-from volume.spacing import check_lattice
+from volume.spacing import check_lattice, median
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,9 +77,7 @@ def geometry(stack: Stack, allowed: Collection[Resample] = ()) -> StackGeometry:
 
 def common_orientation(orientations: Sequence[Sequence[float]]) -> FloatArray:
     """Return the median of ImageOrientationPatient, shape ``(6,)``: what all agree on within tolerance."""
-    ordered = np.sort(np.asarray(orientations, np.float64), axis=0)  # numpy's own median imports masked arrays
-    median: FloatArray = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    return median
+    return median(np.asarray(orientations, np.float64))
 
 
 def normal_of(orientation: FloatArray) -> FloatArray:

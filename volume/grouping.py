@@ -30,7 +30,7 @@ def group(headers: Sequence[Header]) -> tuple[Stack, ...]:
     Images without coordinates in the patient are a stack each (``volume.kinds``). Slices are divided by orientation,
     and by another attribute only where that leaves whole stacks: slices collide (or show different things) and each
     value of the attribute forms a set of its own over the same range of positions. What remains ambiguous is refused
-    and names the instances.
+    and names the instances. A mosaic is one stack, of its tiles.
 
     Every stack has its ``refusal`` set, or has passed ``volume.geometry.geometry`` and is sorted by position, or,
     where it is no volume, has passed ``volume.image_format.check_image_format``. Each image is in exactly one stack.
@@ -38,11 +38,14 @@ def group(headers: Sequence[Header]) -> tuple[Stack, ...]:
     """
     excluded: dict[tuple[RefusalCode, str], list[Header]] = defaultdict(list)
     slices: list[Header] = []
+    tiles: dict[str, list[Header]] = defaultdict(list)
     images: list[Stack] = []
     for header in sorted(with_frames(headers), key=received_order):
         cause = exclusion(header)
         if cause is not None:
             excluded[cause].append(header)
+        elif header.tile is not None:
+            tiles[header.sop_instance_uid].append(header)
         elif kind_of(header) is StackKind.VOLUME:
             slices.append(header)
         else:
@@ -50,7 +53,9 @@ def group(headers: Sequence[Header]) -> tuple[Stack, ...]:
     refused = [
         _refused(code.replace("-", " "), members, code, reason) for (code, reason), members in excluded.items()
     ]
-    stacks = _by_stack_id(slices) + images + sorted(refused, key=lambda stack: stack.name)
+    stacks = (
+        _by_stack_id(slices) + _mosaics(list(tiles.values())) + images + sorted(refused, key=lambda stack: stack.name)
+    )
     return _with_distinct_names(stacks)
 
 
@@ -86,6 +91,20 @@ def _name_alone(header: Header) -> str:
     number = "" if header.instance_number is None else f" {header.instance_number}"
     view = f", {header.view_position}" if header.view_position in VIEW_POSITIONS else ""
     return f"{kind_of(header)}{number}{view}"
+
+
+def _mosaics(mosaics: Sequence[Sequence[Header]]) -> list[Stack]:
+    """Return the stack of each mosaic, named by what tells it from the others: attributes until no two are alike."""
+    names: list[tuple[str, ...]] = [(_plane_name(tiles),) for tiles in mosaics]
+    for splitter in SPLITTERS:
+        if len(set(names)) == len(names):
+            break
+        values = [splitter.key(tiles[0]) for tiles in mosaics]
+        ordered = sorted(set(values), key=lambda value: (value is None, value))
+        if len(ordered) > 1:
+            named = zip(names, values, strict=True)
+            names = [(*name, splitter.label(value, ordered)) for name, value in named]
+    return [_judged(", ".join(name), tiles) for name, tiles in zip(names, mosaics, strict=True)]
 
 
 def _by_stack_id(slices: Sequence[Header]) -> list[Stack]:
@@ -178,7 +197,7 @@ def _parts(
     splitter: Splitter, members: Sequence[Header], places: Sequence[int]
 ) -> dict[Hashable, list[Header]] | None:
     """Return the members by value where ``splitter`` separates whole stacks, otherwise ``None``."""
-    values = [splitter.key(header) for header in members]
+    values = splitter.keys(members)
     if len(set(values)) < 2:
         return None
     collides = len(set(places)) < len(places)
@@ -228,7 +247,7 @@ def _undivided(name: str, members: Sequence[Header], places: Sequence[int]) -> S
         )
         return _refused(name, members, RefusalCode.AMBIGUOUS_STACK, reason, crowded)
     stack = _judged(name, members)
-    mixed = next((s for s in SPLITTERS if s.never_mixed and len({s.key(h) for h in members}) > 1), None)
+    mixed = next((s for s in SPLITTERS if s.never_mixed and len(set(s.keys(members))) > 1), None)
     if mixed is not None and (stack.refusal is None or stack.refusal.code in RESAMPLABLE):
         values = Counter(mixed.key(h) for h in members)
         usual = max(values, key=lambda value: (values[value], str(value)))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import struct
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import replace
 from typing import Any
 
 from pydicom import Dataset
@@ -20,17 +19,16 @@ from pydicom.tag import Tag
 from domain.engine import OWN_MANUFACTURER
 from domain.errors import MalformedInstance
 from domain.instance import Header
+from volume import csa
 from volume.functional_groups import (
     SHARED_KEY,
     VRS,
     Groups,
-    frame_as_json,
-    frame_from_json,
     frame_values,
     frames_from,
     groups_of,
 )
-from volume.kinds import ENHANCED_CLASSES
+from volume.kinds import ENHANCED_CLASSES, SLICE_CLASSES
 from volume.patient import patient_digest
 from volume.pet import seconds_between
 from volume.private import PHILIPS_ACTIVITY, PHILIPS_SUV, Encoded, private_values
@@ -118,6 +116,8 @@ _REQUIRED = {
     "study_instance_uid": "StudyInstanceUID",
     "series_instance_uid": "SeriesInstanceUID",
 }
+TUPLES = frozenset(("image_type", "corrected_image", *_NUMBERS))
+"""Fields of ``Header`` that are tuples."""
 _OTHER = ("ImageType", "LossyImageCompression", "ModalityLUTSequence", "SpecificCharacterSet", "CorrectedImage")
 _PATIENT = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
 _MOMENTS = ("SeriesDate", "SeriesTime", "AcquisitionDate")
@@ -192,7 +192,14 @@ def header_of(ds: Dataset, transfer_syntax_uid: str) -> Header:
                 raw[tag] = ("\\".join(values[tag]).encode("latin-1", "replace"), "LO", True)
     values = values_of_bytes(raw) | {tag: value for tag, value in values.items() if value} | _isotope(ds)
     values[CONTRIBUTING_EQUIPMENT] = tuple(_equipment(ds))
-    return header_from_values(values, transfer_syntax_uid, groups_of(ds, _texts))
+    header = header_from_values(values, transfer_syntax_uid, groups_of(ds, _texts))
+    return replace(header, mosaic=csa.mosaic_of(ds)) if is_mosaic(header) else header
+
+
+def is_mosaic(header: Header) -> bool:
+    """Tell whether private attributes say what is in an instance: it is a Siemens mosaic."""
+    is_slice = header.sop_class_uid in SLICE_CLASSES and header.number_of_frames in (None, 1)
+    return is_slice and "MOSAIC" in header.image_type
 
 
 def _texts(tag: int, element: DataElement) -> tuple[str, ...]:
@@ -259,8 +266,9 @@ _CONTROLS = dict.fromkeys((*range(32), 127), " ")
 
 
 def _split(text: str) -> tuple[str, ...]:
-    text = text.strip(" \0").translate(_CONTROLS)
-    return tuple(part.strip(" \0") for part in text.split("\\")) if text else ()
+    text = text.strip(" \0")
+    text = text if text.isprintable() else text.translate(_CONTROLS)
+    return tuple([part.strip(" \0") for part in text.split("\\")]) if text else ()
 
 
 def _decode(value: bytes, charset: str) -> str:
@@ -339,9 +347,7 @@ def _identity(values: Values) -> dict[str, str]:
 
 
 def _is_own(values: Values) -> bool:
-    said = (
-        *values.get(_MANUFACTURER, ()), *values.get(_MODEL, ()), *values.get(CONTRIBUTING_EQUIPMENT, ()),
-    )  # fmt: skip
+    said = [text for tag in (_MANUFACTURER, _MODEL, CONTRIBUTING_EQUIPMENT) for text in values.get(tag, ())]
     return any(text.strip().casefold() == OWN_MANUFACTURER.casefold() for text in said)
 
 
@@ -371,31 +377,3 @@ def _number(text: str | None) -> float | None:
 def _numbers(texts: tuple[str, ...], count: int) -> tuple[float, ...] | None:
     numbers = tuple(number for number in map(_number, texts) if number is not None)
     return numbers if len(numbers) == len(texts) == count else None
-
-
-_DEFAULTS = {field.name: field.default for field in fields(Header)}
-_TUPLES = frozenset(name for name in ("image_type", "corrected_image", *_NUMBERS))
-
-
-def header_to_json(header: Header) -> str:
-    """Return a stable JSON text that leaves out what has its default value, and who the patient is."""
-    said = {
-        name: getattr(header, name)
-        for name, default in _DEFAULTS.items()
-        if getattr(header, name) != default and name != "patient"
-    }
-    if header.frames:
-        said["frames"] = [frame_as_json(frame) for frame in header.frames]
-    return json.dumps(said, sort_keys=True, separators=(",", ":"))
-
-
-def header_from_json(text: str) -> Header:
-    """Return the header that ``header_to_json`` wrote; names of newer or older versions are passed over."""
-    said: dict[str, Any] = json.loads(text)
-    known: dict[str, Any] = {
-        name: said[name] for name, default in _DEFAULTS.items() if name in said or default is MISSING
-    }
-    for name in _TUPLES & known.keys():
-        known[name] = tuple(known[name])
-    known["frames"] = tuple(map(frame_from_json, known.get("frames", ())))
-    return Header(**known)

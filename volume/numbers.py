@@ -15,9 +15,11 @@ def instance_numbers(headers: Iterable[Header]) -> tuple[int, ...]:
 
 
 def listed(headers: Iterable[Header]) -> str:
-    """Return ``InstanceNumber 3, 7 to 12`` for a sentence, or ``frame 3, 7 to 12`` where these are frames."""
+    """Return ``InstanceNumber 3, 7 to 12`` for a sentence, or ``frame 3, 7 to 12``, or ``tile 3``, for these."""
     members = list(headers)
-    what = "frame" if any(h.frame_number is not None for h in members) else "InstanceNumber"
+    what = "InstanceNumber"
+    if any(h.frame_number is not None for h in members):
+        what = "frame" if any(h.tile is None for h in members) else "tile"
     runs: list[list[int]] = []
     for number in sorted({n for h in members if (n := _number(h)) is not None}):
         if runs and number == runs[-1][1] + 1:
@@ -31,7 +33,7 @@ def listed(headers: Iterable[Header]) -> str:
 
 
 def _number(header: Header) -> int | None:
-    """Return what an image is called by: InstanceNumber, or the number of a frame in its instance."""
+    """Return what an image is called by: InstanceNumber, or the number of a frame or tile in its instance."""
     return header.instance_number if header.frame_number is None else header.frame_number
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from domain.errors import MalformedInstance
 
-CHUNK = 1 << 20
+CHUNK = 1 << 17
 """Bytes held at a time; nothing larger is read whole."""
 
 # PS3.5 7.1.2: these have two reserved bytes and a 32-bit length.
@@ -56,11 +56,12 @@ class Window:
     ``data`` holds what is in memory and ``start`` is its offset in the file; ``ensure`` moves it.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, chunk: int = CHUNK) -> None:
         self._fd = fd
+        self._chunk = chunk
         self.size = os.fstat(fd).st_size
         self.start = 0
-        self.data = os.pread(fd, CHUNK, 0)
+        self.data = os.pread(fd, chunk, 0)
 
     def ensure(self, position: int, length: int) -> int:
         """Return the index in ``data`` of ``position``, with ``length`` bytes (at most ``CHUNK``) after it.
@@ -69,7 +70,7 @@ class Window:
         """
         index = position - self.start
         if index < 0 or index + length > len(self.data):
-            self.data = os.pread(self._fd, CHUNK, position)
+            self.data = os.pread(self._fd, max(self._chunk, length), position)
             self.start = position
             return 0
         return index
@@ -103,8 +104,10 @@ class DatasetBytes:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[DatasetBytes]:
+def opened(path: Path, chunk: int = CHUNK) -> Iterator[DatasetBytes]:
     """Open a Part 10 file at its dataset; a deflated one is inflated into an unnamed file beside it.
+
+    ``chunk`` is how many bytes are read at a time.
 
     Raises
     ------
@@ -114,14 +117,14 @@ def opened(path: Path) -> Iterator[DatasetBytes]:
         The file cannot be read, or there is no room to inflate it.
     """
     with path.open("rb", buffering=0) as file:
-        window = Window(file.fileno())
+        window = Window(file.fileno(), chunk)
         start, syntax = _file_meta(window)
         if syntax not in _DEFLATED:
             yield DatasetBytes(window, start, _encoding(window, start, syntax), syntax)
             return
         with tempfile.TemporaryFile(dir=path.parent, buffering=0) as inflated:
             _inflate(window, start, inflated.fileno())
-            yield DatasetBytes(Window(inflated.fileno()), 0, EXPLICIT_LE, syntax)
+            yield DatasetBytes(Window(inflated.fileno(), chunk), 0, EXPLICIT_LE, syntax)
 
 
 def _file_meta(window: Window) -> tuple[int, str]:

@@ -29,6 +29,18 @@ class PixelSpan:
     length: int
 
 
+def read_recorded(fd: int, offset: int, buffer: memoryview, *, implicit: bool) -> bool:
+    """Fill ``buffer`` from the start of native PixelData whose value begins at ``offset``, as intake found it.
+
+    ``False`` where that is not so, or there is less than ``buffer`` holds, which may have been written to then.
+    """
+    head = bytearray(_HEADS[implicit].size)
+    if offset < len(head) or os.preadv(fd, [head, buffer], offset - len(head)) < len(head) + len(buffer):
+        return False
+    length = _length_in(head, implicit=implicit)
+    return length is not None and len(buffer) <= length < _UNDEFINED
+
+
 def recorded_span(fd: int, offset: int, *, implicit: bool) -> PixelSpan | None:
     """Return the span of native PixelData whose value begins at ``offset``, as intake found it.
 
@@ -86,11 +98,14 @@ def sole_frame(fd: int, offset: int | None) -> bytes | None:
 
 def _length_before(fd: int, offset: int, *, implicit: bool) -> int | None:
     """Return the length in the head of PixelData that ends at ``offset``; ``None`` where there is none."""
-    head = _HEADS[implicit]
-    found = os.pread(fd, head.size, offset - head.size) if offset > head.size else b""
-    if len(found) < head.size:
-        return None
-    group, element, *vr, length = head.unpack(found)
+    size = _HEADS[implicit].size
+    found = os.pread(fd, size, offset - size) if offset > size else b""
+    return _length_in(found, implicit=implicit) if len(found) == size else None
+
+
+def _length_in(head: bytes | bytearray, *, implicit: bool) -> int | None:
+    """Return the length in the head of PixelData; ``None`` where it is another's."""
+    group, element, *vr, length = _HEADS[implicit].unpack(head)
     is_head = group << 16 | element == _PIXEL_DATA and vr in ([], [b"OW", 0], [b"OB", 0])
     return int(length) if is_head else None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     UID,
@@ -23,22 +25,25 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGExtended12Bit,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
 import volume.jpeg12
 from domain.errors import AssemblyError, StorageError
-from domain.instance import Header
+from domain.instance import Header, Tile
 from domain.series import RefusalCode
 from volume.codecs import Wanted, decoders
+from volume.codestream import is_cut_off
 from volume.numbers import instance_numbers, listed
-from volume.pixel_span import PixelSpan, pixel_span, recorded_span, sole_frame
+from volume.pixel_span import pixel_span, read_recorded, recorded_span, sole_frame
 
 Stored = npt.NDArray[np.signedinteger | np.unsignedinteger]
 
 _NATIVE = frozenset(
     {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
 )
+_JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
 _IN_PLACE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian})
 
 # The first decoder that pydicom would try is the slow one (RLE in Python) or needs more memory (GDCM).
@@ -56,6 +61,15 @@ PREFERRED = {
 # pydicom would drop the unused bits, which may hold padding. (Its annotation of the keywords is not the one meant.)
 AS_STORED: Any = {"correct_unused_bits": False}
 """Options of pydicom's decoders that leave unused bits as they are."""
+
+
+_DTYPES: dict[tuple[bool, bool], np.dtype[np.signedinteger | np.unsignedinteger]] = {
+    (True, True): np.dtype(np.int8),
+    (True, False): np.dtype(np.int16),
+    (False, True): np.dtype(np.uint8),
+    (False, False): np.dtype(np.uint16),
+}
+"""By signedness, and whether there are 8 bits instead of 16."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,11 +90,12 @@ class Frame:
 
 
 class LastDataset:
-    """Keeps the dataset that was read last: frames of one instance are usually read one after the other."""
+    """Keeps what was read last: frames and tiles of one instance are usually read one after the other."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
         self._dataset = Dataset()
+        self._mosaic: tuple[Path, Stored] | None = None
 
     def read(self, path: Path) -> Dataset:
         """Return the dataset of a Part 10 file with its pixel data, not decoded."""
@@ -88,6 +103,12 @@ class LastDataset:
             self._path = None
             self._dataset, self._path = pydicom.dcmread(path), path
         return self._dataset
+
+    def mosaic(self, path: Path, read: Callable[[], Stored]) -> Stored:
+        """Return the pixels of a mosaic, which ``read`` decodes where they are not at hand."""
+        if self._mosaic is None or self._mosaic[0] != path:
+            self._mosaic = path, read()
+        return self._mosaic[1]
 
 
 def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset | None = None) -> Frame:
@@ -110,16 +131,52 @@ def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: 
     AssemblyError
         ``PIXELS_UNREADABLE``: truncated, damaged, or no decoder knows the transfer syntax.
         ``UNSUPPORTED_PIXELS``: the pixels are not what the header says.
+        ``SIEMENS_MOSAIC``: the mosaic holds something beside its tiles.
     StorageError
         The file cannot be read.
     """
-    is_native = header.transfer_syntax_uid in _NATIVE
+    last = last or LastDataset()
     try:
-        read = _native_words if is_native else _decoded
-        words = read(header, path, buffer, last or LastDataset())
+        words = _words(header, path, buffer, last) if header.tile is None else _tile(header, header.tile, path, last)
     except OSError as error:
         raise StorageError("The stored file of an instance cannot be read") from error
     return frame_of(header, words)
+
+
+def _words(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset) -> Stored:
+    """Return the pixels of an instance or frame, unused bits included."""
+    read = _native_words if header.transfer_syntax_uid in _NATIVE else _decoded
+    return read(header, path, buffer, last)
+
+
+def _tile(header: Header, tile: Tile, path: Path, last: LastDataset) -> Stored:
+    """Return a copy of the pixels of one tile, unused bits included."""
+
+    def read() -> Stored:
+        size = tile.image_rows, tile.image_columns
+        whole = replace(header, tile=None, frame_number=None, rows=size[0], columns=size[1])
+        words = _words(whole, path, np.empty(size, np.int16), last)
+        _check_left_over(header, tile, words)
+        return words
+
+    return last.mosaic(path, read)[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns].copy()
+
+
+def _check_left_over(header: Header, tile: Tile, words: Stored) -> None:
+    """Raise unless the places of a mosaic behind its last tile are empty: zero, or padding."""
+    across = tile.image_columns // tile.columns
+    for k in range(tile.count, across * (tile.image_rows // tile.rows)):
+        row, column = k // across * tile.rows, k % across * tile.columns
+        left = words[row : row + tile.rows, column : column + tile.columns].copy()
+        padding = frame_of(header, left).padding
+        if left[~padding if padding is not None else ...].any():
+            raise AssemblyError(
+                RefusalCode.SIEMENS_MOSAIC,
+                "ImageType says MOSAIC, and the image holds something behind the last of the slices that "
+                f"NumberOfImagesInMosaic says ({listed([replace(header, frame_number=None)])}). Have the scanner "
+                "save the series without mosaic, or as Enhanced MR.",
+                instance_numbers([header]),
+            )
 
 
 def frame_of(header: Header, words: Stored) -> Frame:
@@ -127,11 +184,16 @@ def frame_of(header: Header, words: Stored) -> Frame:
 
     ``words`` are overwritten; BitsStored and the others are those that ``volume.pixel_format`` accepts.
     """
-    if _is_padding_stored(header):
+    if header.pixel_padding_value is None:
+        is_full = header.bits_stored == header.bits_allocated
+        return Frame(words if is_full else _without_unused_bits(header, words), None)
+    bounds = _padding_range(header, header.pixel_padding_value)
+    lowest, highest = stored_range(header)
+    if lowest <= bounds[0] and bounds[1] <= highest:
         values = _without_unused_bits(header, words)
-        return Frame(values, _padding(header, values))
+        return Frame(values, _padding(values, *bounds))
     # A padding value that needs more than BitsStored can only have been written into the unused bits.
-    padding = _padding(header, words)
+    padding = _padding(words, *bounds)
     return Frame(_without_unused_bits(header, words), padding)
 
 
@@ -150,8 +212,7 @@ def unreadable(header: Header, why: str) -> AssemblyError:
 
 def stored_dtype(header: Header) -> np.dtype[np.signedinteger | np.unsignedinteger]:
     """Return the type of the stored values, by BitsAllocated and PixelRepresentation."""
-    kind = "i" if header.pixel_representation == 1 else "u"
-    return np.dtype(f"{kind}{(header.bits_allocated or 16) // 8}")
+    return _DTYPES[header.pixel_representation == 1, header.bits_allocated == 8]
 
 
 def _index(header: Header) -> int:
@@ -165,29 +226,32 @@ def _native_words(header: Header, path: Path, buffer: npt.NDArray[np.int16], las
     if header.transfer_syntax_uid in _IN_PLACE and dtype.itemsize == 2:
         fd = os.open(path, os.O_RDONLY)
         try:
-            span = _span(header, fd)
-            if span is not None:
-                start = _index(header) * buffer.nbytes
-                end = start + buffer.nbytes
-                if span.length < end or _fill(fd, buffer, span.offset + start) < buffer.nbytes:
-                    raise unreadable(header, "PixelData is shorter than Rows and Columns say")
+            if _is_read_in_place(header, fd, buffer.data.cast("B")):
                 return buffer.view(dtype)
         finally:
             os.close(fd)
     return _native_words_by_pydicom(header, path, buffer.shape, dtype, last)
 
 
-def _span(header: Header, fd: int) -> PixelSpan | None:
-    """Return where PixelData lies: where intake saw it, or else where a look at the file finds it."""
+def _is_read_in_place(header: Header, fd: int, view: memoryview) -> bool:
+    """Read uncompressed pixels from where intake saw them or a look at the file finds them; ``False``: neither."""
     implicit = header.transfer_syntax_uid == ImplicitVRLittleEndian
     offset = header.pixel_data_offset
+    is_first = header.frame_number in (None, 1)
+    if offset is not None and is_first and read_recorded(fd, offset, view, implicit=implicit):
+        return True
     span = None if offset is None else recorded_span(fd, offset, implicit=implicit)
-    return span or pixel_span(fd, implicit=implicit)
+    span = span or pixel_span(fd, implicit=implicit)
+    if span is None:
+        return False
+    start = _index(header) * len(view)
+    if span.length < start + len(view) or _fill(fd, view, span.offset + start) < len(view):
+        raise unreadable(header, "PixelData is shorter than Rows and Columns say")
+    return True
 
 
-def _fill(fd: int, buffer: npt.NDArray[np.int16], offset: int) -> int:
-    """Read into ``buffer``; return how many bytes there were."""
-    view = buffer.data.cast("B")
+def _fill(fd: int, view: memoryview, offset: int) -> int:
+    """Read into ``view``; return how many bytes there were."""
     done = 0
     while done < len(view):
         count = os.preadv(fd, [view[done:]], offset + done)
@@ -254,6 +318,8 @@ def _decoded(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: La
     try:
         decoder = get_decoder(syntax)
         ds = last.read(path)
+        if syntax in _JPEG_LS:
+            _require_end(ds, _index(header))
         plugin = PREFERRED.get(syntax, "")
         try:
             values, _ = decoder.as_array(ds, index=_index(header), raw=True, decoding_plugin=plugin, **AS_STORED)
@@ -270,6 +336,15 @@ def _decoded(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: La
     if values.shape != (header.rows, header.columns) or values.dtype.kind not in "iu":
         raise unreadable(header, "the decoded image has another size than Rows and Columns say")
     return values.astype(stored_dtype(header), copy=not values.flags.writeable)
+
+
+def _require_end(ds: Dataset, index: int) -> None:
+    """Raise ``ValueError`` where a frame of JPEG-LS is cut off."""
+    offsets = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
+    extended = offsets if all(offsets) else None
+    count = int(ds.get("NumberOfFrames") or 1)
+    if is_cut_off(get_frame(ds.PixelData, index, number_of_frames=count, extended_offsets=extended)):
+        raise ValueError("a frame is cut off")
 
 
 def _without_unused_bits(header: Header, words: Stored) -> Stored:
@@ -297,14 +372,12 @@ def _is_within(words: Stored, lowest: int, highest: int) -> bool:
     return bool((words.dtype.kind == "u" or words.min() >= lowest) and words.max() <= highest)
 
 
-def _padding_range(header: Header) -> tuple[int, int] | None:
+def _padding_range(header: Header, padding_value: int) -> tuple[int, int]:
     """Return the lowest and highest stored value that is padding (PS3.3 C.7.5.1.1.2).
 
     The VR of PixelPaddingValue should follow PixelRepresentation, but an unsigned 63536 stands for -2000 beside
     signed pixels in images of a large manufacturer: only its bits count.
     """
-    if header.pixel_padding_value is None:
-        return None
     size = 1 << (header.bits_allocated or 16)
     is_signed = header.pixel_representation == 1
 
@@ -312,22 +385,12 @@ def _padding_range(header: Header) -> tuple[int, int] | None:
         value %= size
         return value - size if is_signed and value >= size // 2 else value
 
-    one = as_stored(header.pixel_padding_value)
+    one = as_stored(padding_value)
     limit = header.pixel_padding_range_limit
     other = one if limit is None else as_stored(limit)
     return min(one, other), max(one, other)
 
 
-def _is_padding_stored(header: Header) -> bool:
-    """Tell whether BitsStored bits can hold the padding values."""
-    bounds, (lowest, highest) = _padding_range(header), stored_range(header)
-    return bounds is None or (lowest <= bounds[0] and bounds[1] <= highest)
-
-
-def _padding(header: Header, values: Stored) -> npt.NDArray[np.bool_] | None:
-    bounds = _padding_range(header)
-    if bounds is None:
-        return None
-    low, high = bounds
+def _padding(values: Stored, low: int, high: int) -> npt.NDArray[np.bool_] | None:
     found = values == low if low == high else (values >= low) & (values <= high)
     return found if found.any() else None

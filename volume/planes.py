@@ -56,7 +56,7 @@ def planes_of(headers: Sequence[Header]) -> list[Plane]:
 
 def same_orientation(one: Sequence[float], other: Sequence[float]) -> bool:
     """Tell whether two slices are parallel and turned alike, within ``ORIENTATION_TOLERANCE``."""
-    return all(abs(a - b) <= ORIENTATION_TOLERANCE for a, b in zip(one, other, strict=True))
+    return one == other or all(abs(a - b) <= ORIENTATION_TOLERANCE for a, b in zip(one, other, strict=True))
 
 
 def _plane_of(header: Header) -> Plane | RefusalCode:
@@ -67,7 +67,7 @@ def _plane_of(header: Header) -> Plane | RefusalCode:
         return RefusalCode.NO_ORIENTATION
     if position is None or not all(map(math.isfinite, position)):
         return RefusalCode.NO_POSITION
-    if spacing is None or not all(0 < length < math.inf for length in spacing):
+    if spacing is None or not all(map(math.isfinite, spacing)) or min(spacing) <= 0:
         return RefusalCode.NO_PIXEL_SPACING
     if not header.frame_of_reference_uid:
         return RefusalCode.NO_FRAME_OF_REFERENCE
@@ -92,6 +92,8 @@ def _check_agreement(
     said: str,
 ) -> None:
     counts = Counter(map(value, planes))
+    if len(counts) == 1:
+        return
     usual = max(planes, key=lambda plane: counts[value(plane)])
     offenders = [plane.header for plane in planes if not agree(plane, usual)]
     if offenders:

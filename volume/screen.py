@@ -18,6 +18,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, p
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from domain.errors import StorageError
+from domain.instance import Tile
 from volume.display import Picture
 
 LUNG, BRAIN, BONE, SOFT_TISSUE = (-600.0, 1500.0), (40.0, 80.0), (500.0, 2000.0), (40.0, 400.0)
@@ -71,13 +72,15 @@ class Frame:
         return str(self.header.get("Modality") or "")
 
 
-def read_frame(path: Path, frame: int | None = None) -> Frame:
-    """Return one frame of a Part 10 file.
+def read_frame(path: Path, frame: int | None = None, tile: Tile | None = None) -> Frame:
+    """Return one frame of a Part 10 file, or a tile of it.
 
     Parameters
     ----------
     frame
         From 1; ``None`` is the first.
+    tile
+        Of a mosaic; ``None`` for all of the frame.
 
     Raises
     ------
@@ -89,9 +92,13 @@ def read_frame(path: Path, frame: int | None = None) -> Frame:
         header = pydicom.dcmread(path, stop_before_pixels=True)
         deflated = header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
         stored = pixel_array(pydicom.dcmread(path) if deflated else path, index=number - 1)
-        return _frame(stored, header, number)
+        return _frame(stored if tile is None else _cut_out(stored, tile), header, number)
     except Exception as error:  # each decoder raises whatever a damaged file leads to
         raise StorageError("The pixels of a source instance cannot be read again") from error
+
+
+def _cut_out(stored: npt.NDArray[Any], tile: Tile) -> npt.NDArray[Any]:
+    return stored[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns]
 
 
 def _frame(stored: npt.NDArray[Any], header: Dataset, number: int) -> Frame:

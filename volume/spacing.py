@@ -40,6 +40,13 @@ _SMOOTH = 1.5
 """Neighbouring gaps whose ratio is below this vary smoothly; above it one spacing ends and another begins."""
 
 
+def median(values: FloatArray) -> FloatArray:
+    """Return the median along the first axis; numpy's own imports masked arrays when it is first called."""
+    ordered = np.sort(values, axis=0)
+    middle: FloatArray = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    return middle
+
+
 def tolerance_mm(spacing_mm: float) -> float:
     """Return by how much a distance between two slices, each within tolerance of its place, may be off."""
     return 2.0 * max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE * spacing_mm)
@@ -71,7 +78,7 @@ def check_lattice(
     along = offsets @ normal
     gaps = np.diff(along)
     _check_distinct(gaps, headers)
-    spacing = float(np.median(gaps))
+    spacing = float(median(gaps))
     in_plane = offsets - np.outer(along, normal)
     slope = along @ in_plane / (along @ along)
     if np.linalg.norm(in_plane - np.outer(along, slope), axis=1).max() > tolerance_mm(spacing):
@@ -131,9 +138,9 @@ def _is_sheared(slope: FloatArray, row: FloatArray, headers: Sequence[Header], a
 
 def _refuse_shifted(along: FloatArray, in_plane: FloatArray, spacing_mm: float, headers: Sequence[Header]) -> None:
     """Raise the error that names the slices off the common line, which medians find whatever single slices do."""
-    slope = np.median(np.diff(in_plane, axis=0), axis=0) / spacing_mm
+    slope = median(np.diff(in_plane, axis=0)) / spacing_mm
     deviations = in_plane - np.outer(along, slope)
-    off = np.linalg.norm(deviations - np.median(deviations, axis=0), axis=1) > tolerance_mm(spacing_mm)
+    off = np.linalg.norm(deviations - median(deviations), axis=1) > tolerance_mm(spacing_mm)
     offenders = [headers[k] for k in _where(off)]
     raise AssemblyError(
         RefusalCode.IN_PLANE_DRIFT,
@@ -176,7 +183,7 @@ def _refuse_gaps(gaps: FloatArray, headers: Sequence[Header]) -> None:
     multiples = _lost(gaps)
     if multiples is not None:
         _refuse_missing(multiples, headers)
-    spacing = float(np.median(gaps))
+    spacing = float(median(gaps))
     off = _where(np.abs(gaps - spacing) > tolerance_mm(spacing))
     offenders = [h for k in off for h in (headers[k], headers[k + 1])] or list(headers)
     raise AssemblyError(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from domain.instance import Header
 
-Key = Callable[[Header], Hashable]
+Raw = tuple[str, ...]
+"""Names of the attributes of a header that are looked at."""
+Shape = Callable[[Any], Hashable]
+"""Makes one value of what a header says; of several attributes it takes a tuple."""
 Label = Callable[[Any, Sequence[Any]], str]
 """Words for one value, given all values in order."""
 
@@ -21,10 +25,23 @@ class Splitter:
     stack that holds two values of it and cannot be split is refused.
     """
 
-    key: Key
+    raw: Raw
+    shape: Shape
     label: Label
     what: str
     never_mixed: bool = False
+
+    def key(self, header: Header) -> Hashable:
+        """Return the value of one header."""
+        return self.shape(attrgetter(*self.raw)(header))
+
+    def keys(self, headers: Iterable[Header]) -> list[Hashable]:
+        """Return the values of several headers, in order."""
+        said = list(map(attrgetter(*self.raw), headers))
+        shaped = {value: self.shape(value) for value in set(said)}
+        if len(shaped) == 1:  # as nearly always: all slices of a series say the same
+            return [*shaped.values()] * len(said)
+        return [shaped[value] for value in said]
 
 
 def _number(what: str, unit: str = "") -> Label:
@@ -65,49 +82,58 @@ _COMPONENTS = {
 }  # fmt: skip
 
 
-def _component(header: Header) -> str:
+def _component(said: tuple[tuple[str, ...], str | None]) -> str:
     """Return what part of the signal an MR image shows, by the defined terms of ImageType from value 3 on."""
-    words = (*header.image_type[2:], header.complex_component)
+    image_type, complex_component = said
+    words = (*image_type[2:], complex_component)
     found = dict.fromkeys(_COMPONENTS[word] for word in words if word in _COMPONENTS)
     return " ".join(found)
 
 
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
+def _as_said(value: Hashable) -> Hashable:
+    return value
+
+
+def _rounded(digits: int) -> Shape:
+    def shape(value: float | tuple[float, ...] | None) -> Hashable:
+        if isinstance(value, tuple):
+            return tuple(round(number, digits) for number in value)
+        return None if value is None else round(value, digits)
+
+    return shape
 
 
 SPLITTERS: tuple[Splitter, ...] = (
-    Splitter(_component, lambda value, _: value or "other images", "ImageType", never_mixed=True),
-    Splitter(lambda h: _rounded(h.echo_time_ms, 2), _number("echo time", " ms"), "EchoTime", never_mixed=True),
-    Splitter(lambda h: h.echo_number, _number("echo"), "EchoNumbers", never_mixed=True),
-    Splitter(lambda h: _rounded(h.inversion_time_ms, 0), _number("inversion time", " ms"), "InversionTime", True),
-    Splitter(lambda h: _rounded(h.diffusion_b_value, 0), _number("b-value"), "DiffusionBValue", never_mixed=True),
     Splitter(
-        lambda h: h.diffusion_direction and tuple(round(x, 3) for x in h.diffusion_direction),
-        _ordinal("diffusion direction"),
-        "DiffusionGradientOrientation",
+        ("image_type", "complex_component"),
+        _component,
+        lambda value, _: value or "other images",
+        "ImageType",
+        never_mixed=True,
     ),
-    Splitter(lambda h: h.convolution_kernel, _text("kernel"), "ConvolutionKernel", never_mixed=True),
-    Splitter(lambda h: h.temporal_position, _number("temporal position"), "TemporalPositionIdentifier"),
-    Splitter(lambda h: _rounded(h.trigger_time_ms, 0), _number("trigger time", " ms"), "TriggerTime"),
-    Splitter(lambda h: _rounded(h.frame_reference_time_ms, 0), _number("frame time", " ms"), "FrameReferenceTime"),
-    Splitter(lambda h: h.image_type, _tokens, "ImageType"),
-    Splitter(lambda h: h.kvp, _number("tube voltage", " kV"), "KVP"),
-    Splitter(lambda h: _rounded(h.flip_angle_deg, 1), _number("flip angle", " degrees"), "FlipAngle"),
-    Splitter(lambda h: (h.rows, h.columns), lambda value, _: f"matrix {value[0]}x{value[1]}", "Rows and Columns"),
+    Splitter(("echo_time_ms",), _rounded(2), _number("echo time", " ms"), "EchoTime", never_mixed=True),
+    Splitter(("echo_number",), _as_said, _number("echo"), "EchoNumbers", never_mixed=True),
+    Splitter(("inversion_time_ms",), _rounded(0), _number("inversion time", " ms"), "InversionTime", True),
+    Splitter(("diffusion_b_value",), _rounded(0), _number("b-value"), "DiffusionBValue", never_mixed=True),
+    Splitter(("diffusion_direction",), _rounded(3), _ordinal("diffusion direction"), "DiffusionGradientOrientation"),
+    Splitter(("convolution_kernel",), _as_said, _text("kernel"), "ConvolutionKernel", never_mixed=True),
+    Splitter(("temporal_position",), _as_said, _number("temporal position"), "TemporalPositionIdentifier"),
+    Splitter(("trigger_time_ms",), _rounded(0), _number("trigger time", " ms"), "TriggerTime"),
+    Splitter(("frame_reference_time_ms",), _rounded(0), _number("frame time", " ms"), "FrameReferenceTime"),
+    Splitter(("image_type",), _as_said, _tokens, "ImageType"),
+    Splitter(("kvp",), _as_said, _number("tube voltage", " kV"), "KVP"),
+    Splitter(("flip_angle_deg",), _rounded(1), _number("flip angle", " degrees"), "FlipAngle"),
+    Splitter(("rows", "columns"), _as_said, lambda value, _: f"matrix {value[0]}x{value[1]}", "Rows and Columns"),
+    Splitter(("pixel_spacing_mm",), _rounded(4), _ordinal("field of view"), "PixelSpacing"),
+    Splitter(("slice_thickness_mm",), _rounded(2), _number("slice thickness", " mm"), "SliceThickness"),
     Splitter(
-        lambda h: h.pixel_spacing_mm and tuple(round(x, 4) for x in h.pixel_spacing_mm),
-        _ordinal("field of view"),
-        "PixelSpacing",
-    ),
-    Splitter(lambda h: _rounded(h.slice_thickness_mm, 2), _number("slice thickness", " mm"), "SliceThickness"),
-    Splitter(
-        lambda h: h.contrast_bolus_agent is None,
+        ("contrast_bolus_agent",),
+        lambda value: value is None,
         lambda value, _: "without contrast agent" if value else "with contrast agent",
         "ContrastBolusAgent",
     ),
-    Splitter(lambda h: h.frame_of_reference_uid, _ordinal("frame of reference"), "FrameOfReferenceUID"),
-    Splitter(lambda h: h.acquisition_number, _number("acquisition"), "AcquisitionNumber"),
-    Splitter(lambda h: h.acquisition_time, _ordinal("acquisition time"), "AcquisitionTime"),
+    Splitter(("frame_of_reference_uid",), _as_said, _ordinal("frame of reference"), "FrameOfReferenceUID"),
+    Splitter(("acquisition_number",), _as_said, _number("acquisition"), "AcquisitionNumber"),
+    Splitter(("acquisition_time",), _as_said, _ordinal("acquisition time"), "AcquisitionTime"),
 )
 """In the order in which they are tried: what is seen in the image first, bookkeeping last."""

@@ -7,6 +7,13 @@ from gateway.config import Config
 from gateway.terminal import print_json, print_table, quiet_logs
 
 
+def unusable_engines(config: Config) -> dict[str, str]:
+    """Return why the engines of routes cannot be used, by route."""
+    registry = wiring.engine_registry(config)
+    obstacles = {route.name: registry.obstacle(route.engine) for route in config.routes}
+    return {name: obstacle for name, obstacle in obstacles.items() if obstacle is not None}
+
+
 def list_engines(config: Config, *, as_json: bool) -> None:
     """List name, version, device and licence of every engine, and why others cannot be used."""
     quiet_logs()

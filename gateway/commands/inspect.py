@@ -8,11 +8,12 @@ from pathlib import Path
 
 from domain.image import UltrasoundRegion
 from gateway.commands.context import print_contexts
+from gateway.commands.outputs import require_picture
 from gateway.config import Config
 from gateway.file_intake import LeftOut
 from gateway.inspection import Inspection, StackReport, inspected
 from gateway.logs import silence_leaky_libraries
-from gateway.terminal import DONE, FAILED, print_json, print_table, quiet_logs, say, steps_shown
+from gateway.terminal import DONE, FAILED, print_json, print_table, printable, quiet_logs, say, steps_shown
 
 _SHOWN = 20
 """More files left out for one reason than this are counted and not listed."""
@@ -22,6 +23,8 @@ def inspect_files(
     paths: Sequence[Path], *, config: Config, png: Path | None, as_json: bool, context: bool = False
 ) -> int:
     """Print one row a stack and what was left out; return 0 where there is any DICOM instance."""
+    if png is not None:
+        require_picture("--png", png)
     quiet_logs()
     silence_leaky_libraries()
     with steps_shown() as on_step, inspected(paths, config, on_step) as found:
@@ -35,7 +38,7 @@ def inspect_files(
             from gateway.contact_sheet import write_contact_sheet
 
             write_contact_sheet(found.stacks, png)
-            say(f"picture: {png}")
+            say(f"picture: {printable(png)}")
     return DONE if found.stacks else FAILED
 
 
@@ -48,7 +51,7 @@ def _print(found: Inspection) -> None:
         say(f"{count} file(s) left out: {reason}")
         same = [item for item in found.left_out if item.reason == reason]
         for item in same[:_SHOWN]:
-            say(f"  {item.path}")
+            say(f"  {printable(item.path)}")
         if count > _SHOWN:
             say(f"  and {count - _SHOWN} more")
 

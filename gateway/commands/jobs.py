@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from domain.errors import ConfigurationError
@@ -11,10 +12,15 @@ from gateway import operator, wiring
 from gateway.commands.offline import segment_line
 from gateway.config import Config
 from gateway.job_view import job_as_json, waiting_as_json
-from gateway.standing import Standing, standing_of
+from gateway.standing import Standing, standing_of, without_jobs
 from gateway.terminal import DONE, FAILED, print_json, print_table, quiet_logs, say
 from pipeline.completeness import CompletenessSettings
 from store.store import Store
+
+_MOST_JOBS = 1_000_000
+"""A database counts no further than its integers go."""
+_SHOWN = 20
+"""More sentences than this about series without a job are too many to read."""
 
 
 @contextmanager
@@ -30,12 +36,17 @@ def _store(config: Config) -> Iterator[Store]:
 def list_jobs(
     config: Config, *, series: str | None, study: str | None, state: str | None, limit: int, as_json: bool
 ) -> int:
-    """Print jobs, newest first, and how far ``series`` is; return 1 where nothing of it was ever received."""
+    """Print jobs, newest first, and how far ``series``, or every series without a job, is.
+
+    Return 1 where nothing of ``series`` was ever received.
+    """
     wanted = _state(state)
     with _store(config) as store:
         log = store.jobs
-        jobs = log.find(series_instance_uid=series, study_instance_uid=study, state=wanted, limit=limit)
+        most = min(limit, _MOST_JOBS)
+        jobs = log.find(series_instance_uid=series, study_instance_uid=study, state=wanted, limit=most)
         standing = _standing(config, store, series) if series else None
+        without = [] if series or wanted else _without_jobs(config, store, study)
         if as_json:
             found = [job_as_json(job, log.deliveries(job.job_id), log.objects(job.job_id)) for job in jobs]
             waiting = (
@@ -45,11 +56,24 @@ def list_jobs(
             )
             print_json([*waiting, *found])
     if not as_json:
-        if jobs or standing is None or not standing.sentence:
+        if jobs:
             print_table(("Job", "Instances", "Stack", "Route", "State", "Cause", "Reason"), map(_row, jobs))
         if standing is not None and standing.sentence:
             print(standing.sentence)
+        elif without:
+            _tell_without_jobs(without)
+        elif not jobs:
+            print("no jobs")
     return FAILED if standing is not None and standing.state == "unknown" else DONE
+
+
+def _tell_without_jobs(standings: Sequence[Standing]) -> None:
+    print(f"{len(standings)} series {'has' if len(standings) == 1 else 'have'} no job yet")
+    said = Counter(standing.sentence for standing in standings)
+    for sentence, count in said.most_common(_SHOWN):
+        print(f"  {sentence}" + (f" ({count} series)" if count > 1 else ""))
+    if len(said) > _SHOWN:
+        print("  and more: voxgate jobs list --series UID tells of one")
 
 
 def _standing(config: Config, store: Store, series: str) -> Standing:
@@ -58,8 +82,16 @@ def _standing(config: Config, store: Store, series: str) -> Standing:
         series,
         has_jobs=bool(store.jobs.find(series_instance_uid=series, limit=1)),
         now=wiring.now(),
-        settings=CompletenessSettings(**config.completeness.model_dump()),
+        settings=_completeness(config),
     )
+
+
+def _without_jobs(config: Config, store: Store, study: str | None) -> list[Standing]:
+    return without_jobs(store.series, store.jobs, study=study, now=wiring.now(), settings=_completeness(config))
+
+
+def _completeness(config: Config) -> CompletenessSettings:
+    return CompletenessSettings(**config.completeness.model_dump())
 
 
 def _state(state: str | None) -> JobState | None:

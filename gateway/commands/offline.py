@@ -9,6 +9,7 @@ from pathlib import Path
 from domain.errors import ConfigurationError
 from domain.job import JobState
 from domain.series import Resample
+from gateway.commands.outputs import require_picture, require_writable
 from gateway.config import Config
 from gateway.file_intake import FilesReport
 from gateway.logs import silence_leaky_libraries
@@ -39,15 +40,12 @@ def run_offline(
     """Analyse; return 0 unless a job failed or an instance was refused."""
     if (prompt or resample) and not engine:
         raise ConfigurationError("--engine is required beside --box, --point and --resample")
-    if preview is not None and preview.is_dir():
-        raise ConfigurationError(f"--preview: {printable(preview)} is a folder; name the file")
-    if preview is not None and not preview.absolute().parent.is_dir():
-        raise ConfigurationError(f"--preview: there is no folder {printable(preview.absolute().parent)}")
+    # Before the work, which may take long; and where nothing comes out, a folder that cannot be is wrong all the same
+    require_writable("--out", out)
+    if preview is not None:
+        require_picture("--preview", preview)
     wanted = profile_called(config, profile)
-    quiet_logs()
-    silence_leaky_libraries()
-    # What it says of a refused instance is said below, with the path that the log must not name
-    logging.getLogger("pipeline.intake").setLevel(logging.ERROR)
+    _quiet()
     with steps_shown() as on_step:
         analysis = analyse(
             paths, out, config=config, engine=engine, prompt=prompt, resample=resample,
@@ -65,6 +63,13 @@ def run_offline(
     _tell_files(files)
     failed = any(report.state is JobState.FAILED for report in reports)
     return FAILED if failed or files.refused else DONE
+
+
+def _quiet() -> None:
+    quiet_logs()
+    silence_leaky_libraries()
+    # What it says of a refused instance is said by the command, with the path that the log must not name
+    logging.getLogger("pipeline.intake").setLevel(logging.ERROR)
 
 
 def _tell_files(files: FilesReport) -> None:
@@ -146,8 +151,7 @@ def _number(value: float, unit: str) -> str:
 
 def test_routes(paths: Sequence[Path], *, config: Config, as_json: bool) -> None:
     """Print each route's answer to each stack."""
-    quiet_logs()
-    silence_leaky_libraries()
+    _quiet()
     reports = explain_routes(paths, config)
     if as_json:
         print_json([_answers_as_json(report) for report in reports])

@@ -8,7 +8,7 @@ from pydicom.uid import UID
 
 from dicom_out.kinds import KINDS
 from dicom_out.package import kind_name
-from dicom_out.profile import Options, Profile
+from dicom_out.profile import Options, Profile, Role
 from gateway.config import Config
 from gateway.profiles import profiles
 from gateway.terminal import print_json, print_table, quiet_logs
@@ -28,7 +28,7 @@ def list_profiles(config: Config, *, as_json: bool) -> None:
         [
             (
                 profile.name,
-                "\n".join(_sentence(item) for item in _objects(profile)),
+                _listed(profile),
                 "\n".join(f"{name} = {value}" for name, value in _changed(profile).items()) or "-",
                 ", ".join(users[profile.name]) or "-",
                 profile.why or "-",
@@ -41,17 +41,25 @@ def list_profiles(config: Config, *, as_json: bool) -> None:
 def _as_json(profile: Profile, users: list[str]) -> dict[str, object]:
     return {
         "name": profile.name,
-        "objects": _objects(profile),
+        "objects": _objects(profile, profile.objects),
+        "pictures": None if profile.pictures is None else _objects(profile, profile.pictures),
         "options": asdict(profile.options),
         "destinations": users,
         "why": profile.why,
     }
 
 
-def _objects(profile: Profile) -> list[dict[str, object]]:
+def _listed(profile: Profile) -> str:
+    lines = [_sentence(item) for item in _objects(profile, profile.objects)]
+    if profile.pictures is not None:
+        lines += ["on pictures and cine:", *(f"  {_sentence(item)}" for item in _objects(profile, profile.pictures))]
+    return "\n".join(lines)
+
+
+def _objects(profile: Profile, roles: tuple[Role, ...]) -> list[dict[str, object]]:
     """Return the kinds that serve a profile; which of them a result has depends on what was found."""
     kinds = {kind.name: kind for kind in KINDS}
-    wanted = [kinds[kind_name(role, profile.options)] for role in profile.objects]
+    wanted = [kinds[kind_name(role, profile.options)] for role in roles]
     return [
         {
             "kind": kind.name,

@@ -6,12 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dicom_out.destinations import Sent, make_destination, send_files
 from dicom_out.settings import DimseSettings, StowSettings
 from domain.errors import ConfigurationError
 from domain.ports import Destination
 from gateway.logs import silence_leaky_libraries
+from gateway.offline import files_below
 from gateway.terminal import DONE, FAILED, quiet_logs, say, steps_shown
 
 _HOST_PORT = re.compile(r"(?P<host>\[[^]]+\]|[^:/]+):(?P<port>\d{1,5})")
@@ -21,11 +23,9 @@ def send(paths: Sequence[Path], destination: Destination) -> int:
     """Send every DICOM file below ``paths``; return 0 when the peer said for each that it is stored."""
     quiet_logs()
     silence_leaky_libraries()
-    for path in paths:
-        if not path.exists():
-            raise ConfigurationError(f"{path}: there is no such file or folder")
-    with steps_shown() as on_step:
-        sent = send_files(paths, destination, lambda done, total: on_step("sending", done / max(total, 1)))
+    with TemporaryDirectory(prefix="voxgate-") as unpacked, steps_shown() as on_step:
+        files = list(files_below(paths, Path(unpacked) / "unpacked"))
+        sent = send_files(files, destination, lambda done, total: on_step("sending", done / max(total, 1)))
     if not sent.reports:
         raise ConfigurationError(f"no DICOM instance among {sent.skipped} file(s)")
     tell_sent(sent)

@@ -21,7 +21,7 @@ from inference.device import Placement, computing, fallback_of, fitted, placemen
 from inference.medsam2.areas import area_measurements, area_statements, traced
 from inference.medsam2.checkpoint import read_weights
 from inference.medsam2.frames import the_image, windowed_frames
-from inference.medsam2.measure import cut_off, measurements, shared_with_earlier
+from inference.medsam2.measure import cut_off, measurements, pointed_at, shared_with_earlier
 from inference.medsam2.network import Features, Network, network_of, placed
 from inference.medsam2.options import Options, options_of, window_of
 from inference.medsam2.prompts import slice_prompts
@@ -98,7 +98,11 @@ class MedSam2:
             labels=labels,
             segments=segments,
             measurements=measurements(volume, labels, segments, case.context),
-            evaluations=(*cut_off(labels, segments), *shared_with_earlier(shared, segments, "voxels")),
+            evaluations=(
+                *cut_off(labels, segments),
+                *shared_with_earlier(shared, segments, "voxels"),
+                *pointed_at(prompt, segments),
+            ),
         )
 
     def _in_frames(self, image: Image, drawn: Prompt, options: Options, segments: Segments, case: Case) -> Findings:
@@ -122,6 +126,7 @@ class MedSam2:
             evaluations=(
                 *area_statements(found, image, len(options.slices(shape[0]))),
                 *shared_with_earlier(shared, segments, "pixels"),
+                *pointed_at(prompt, segments),
             ),
         )
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from domain.codes import HOUNSFIELD_UNIT, Code
 from domain.context import StudyContext
 from domain.findings import Evaluation, Measurement, SegmentDescription
+from domain.prompt import Prompt
 from domain.volume import Volume
 from inference.measures import diameters, intensities, volume_ml
 
@@ -20,6 +21,8 @@ ARBITRARY = Code("[arb'U]", "UCUM", "arbitrary unit")
 COMMENT = Code("121106", "DCM", "Comment")
 
 CUT = "Reaches the first or the last slice; what lies beyond is not imaged."
+
+SEEDED = "The prompt was a mask, which is the result on its own slice or frame."
 
 Labels = npt.NDArray[np.uint8]
 
@@ -53,6 +56,13 @@ def cut_off(labels: Labels, segments: Sequence[SegmentDescription]) -> Iterator[
     for number, segment in enumerate(segments, start=1):
         if any((labels[end] == number).any() for end in (0, -1)):
             yield Evaluation(segment=segment.key, concept=COMMENT, value=CUT)
+
+
+def pointed_at(prompt: Prompt, segments: Sequence[SegmentDescription]) -> Iterator[Evaluation]:
+    """Yield what each segment was made from: with a mask its own slice shows what was drawn, not what was found."""
+    for item, segment in zip(prompt.objects, segments, strict=True):
+        text = SEEDED if item.masks else f"The prompt was {item.in_words}."
+        yield Evaluation(segment=segment.key, concept=COMMENT, value=text)
 
 
 def shared_with_earlier(

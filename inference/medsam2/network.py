@@ -13,7 +13,7 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoModel
 
 from domain.errors import EngineFailed
 from inference.medsam2.checkpoint import EXPECTED, Tensors
-from inference.medsam2.economy import economise
+from inference.medsam2.economy import economised
 
 IMAGE_SIZE = 512
 _NAMED = 3
@@ -70,9 +70,7 @@ def _faults(wanted: Tensors, found: Tensors) -> list[str]:
 
 def placed(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
     """Return a loaded network where it is to compute; call it once."""
-    network = network.to(device, dtype)
-    economise(network)
-    return network
+    return economised(network, device, dtype)
 
 
 class Features:

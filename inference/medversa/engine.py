@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from domain.codes import MILLILITRE
 from domain.engine import Case, EngineManifest
 from domain.errors import ConfigurationError, EngineFailed, EngineUnavailable, NotApplicable
 from domain.findings import Findings, Measurement, SegmentDescription
-from domain.question import Answer, Answering, Question, Sampling
+from domain.question import Answer, Answering, AnsweringTogether, Question, Sampling
 from domain.volume import Volume
 from inference.context import context_used
 from inference.manifest import read_declaration
@@ -63,13 +63,31 @@ class MedVersaEngine:
         except ConfigurationError as error:
             raise EngineFailed(str(error)) from error
 
+    @property
+    def most_together(self) -> int:
+        """See ``AnsweringTogether.most_together``."""
+        return self._model.most_together if isinstance(self._model, AnsweringTogether) else 1
+
     def ask(self, question: Question, cancelled: Callable[[], bool] = lambda: False) -> Answer:
         """See ``Answering.ask``."""
-        if self._model is None:
+        return _only(self.answers([(question, cancelled)]))
+
+    def answers(
+        self, asked: Sequence[tuple[Question, Callable[[], bool]]]
+    ) -> Iterator[tuple[int, Answer | Exception]]:
+        """See ``AnsweringTogether.answers``."""
+        model = self._model
+        if model is None:
             raise EngineUnavailable("The model is not loaded.")
-        if question.volume is not None and question.volume.unit != "HU":
-            raise NotApplicable("The values are not in Hounsfield units.")
-        return self._model.ask(question, cancelled)
+        fit = [number for number, (question, _) in enumerate(asked) if _is_in_hounsfield_units(question)]
+        for number in sorted({*range(len(asked))} - {*fit}):
+            yield number, NotApplicable("The values are not in Hounsfield units.")
+        if isinstance(model, AnsweringTogether):
+            for place, answer in model.answers([asked[number] for number in fit]):
+                yield fit[place], answer
+            return
+        for number in fit:
+            yield number, _tried(model, *asked[number])
 
     def run(self, case: Case) -> Findings:
         """Do what the route's options say on a CT, a radiograph or a photograph.
@@ -89,7 +107,20 @@ class MedVersaEngine:
             context=context_used(str(case.options.get("context", "")), case.context, modality),
             sampling=Sampling(do_sample=False, max_new_tokens=_tokens(case.options)),
         )
-        return self._on_images(question, case) if case.images else self._on_volume(question, case.the_volume())
+        return self._on_images(question, case) if case.images else self._on_volume(question, case)
+
+    def _ask_all(self, case: Case, questions: Sequence[Question]) -> list[Answer]:
+        """Return the answers to questions about one case, of which the first fault is raised."""
+        answers: dict[int, Answer | Exception] = {}
+
+        def going_on() -> bool:
+            if case.progress is not None:
+                case.progress(len(answers) / len(questions))  # raises where nobody wants the case any more
+            return False
+
+        for number, answer in self.answers([(question, going_on) for question in questions]):
+            answers[number] = answer
+        return [_only([(number, answers[number])]) for number in range(len(questions))]
 
     def _on_images(self, question: Question, case: Case) -> Findings:
         return image_findings(
@@ -98,26 +129,28 @@ class MedVersaEngine:
             tasks_of(case, question.modality),
             prompts=self._prompts.get(question.modality, {}),
             segments=self.manifest.segments,
-            ask=self.ask,
+            ask=lambda questions: self._ask_all(case, questions),
         )
 
-    def _on_volume(self, question: Question, volume: Volume) -> Findings:
-        question = replace(question, volume=volume)
+    def _on_volume(self, question: Question, case: Case) -> Findings:
+        question = replace(question, volume=case.the_volume())
         prompt = question.prompt or self._prompts.get("ct", {}).get(question.task, "")
         if not prompt:
             raise EngineFailed(f"The route's options name no prompt, and {question.task} of ct has none.")
         question = replace(question, prompt=prompt)
         if question.task == "segmentation":
-            return self._organs(question, volume)
-        text, impression = sections(self.ask(question).text)
+            return self._organs(question, case)
+        (answer,) = self._ask_all(case, [question])
+        text, impression = sections(answer.text)
         return Findings(labels=None, narrative=text, impression=impression)
 
-    def _organs(self, question: Question, volume: Volume) -> Findings:
+    def _organs(self, question: Question, case: Case) -> Findings:
+        volume = case.the_volume()
         asked = asked_segments(question.prompt, self.manifest.segments)
         labels = np.zeros(volume.grid.shape, np.uint8)
         segments, texts = [], []
-        for prompt, segment in asked:
-            answer = self.ask(replace(question, prompt=prompt))
+        answers = self._ask_all(case, [replace(question, prompt=prompt) for prompt, _ in asked])
+        for (_, segment), answer in zip(asked, answers, strict=True):
             if not answer.volume_masks:
                 # It was asked for a mask and wrote only words: no statement that the organ is absent.
                 texts.append(f"{segment.label}: no mask was drawn.")
@@ -166,6 +199,24 @@ def _tokens(options: Mapping[str, object]) -> int:
     if not isinstance(given, int) or isinstance(given, bool) or given < 1:
         raise EngineFailed("The route's option max_new_tokens is no number from 1.")
     return given
+
+
+def _only(answers: Iterable[tuple[int, Answer | Exception]]) -> Answer:
+    ((_, answer),) = answers
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _tried(model: Answering, question: Question, cancelled: Callable[[], bool]) -> Answer | Exception:
+    try:
+        return model.ask(question, cancelled)
+    except Exception as error:
+        return error
+
+
+def _is_in_hounsfield_units(question: Question) -> bool:
+    return question.volume is None or question.volume.unit == "HU"
 
 
 def _volume(labels: npt.NDArray[np.uint8], number: int, segment: SegmentDescription, volume: Volume) -> Measurement:

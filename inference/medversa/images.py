@@ -80,14 +80,16 @@ def image_findings(
     *,
     prompts: Mapping[str, str],
     segments: Sequence[SegmentDescription],
-    ask: Callable[[Question], Answer],
+    ask: Callable[[Sequence[Question]], Sequence[Answer]],
 ) -> Findings:
-    """Ask for each task and return all that was said and drawn; masks and boxes lie on the first image.
+    """Ask for all tasks and return what was said and drawn; masks and boxes lie on the first image.
 
     Parameters
     ----------
     question
         With modality, context and sampling; its prompt, where it has one, is asked for every task.
+    ask
+        Answers questions about the same pictures, in their order.
     prompts
         Of the manifest, by task.
 
@@ -98,21 +100,34 @@ def image_findings(
     """
     question = replace(question, pictures=tuple(displayed(image, percentiles=WHOLE) for image in case.images))
     names = "".join(f"<img{number}>" for number in range(len(case.images)))
-    found = Findings(labels=None)
+    parts: list[tuple[Question, SegmentDescription | None]] = []
     for task in tasks:
         prompt = question.prompt or prompts.get(task, "")
         if not prompt:
             raise EngineFailed(f"The route's options name no prompt, and {task} of {question.modality} has none.")
         asked = replace(question, task=task, prompt=prompt.replace("{images}", names))
-        if task == "segmentation":
-            found = _segmented(found, asked, case.images[0], segments, ask)
-        elif task == "detection":
-            found = _detected(found, ask(asked), case.images[0], segments)
+        parts += _structures(asked, segments) if task == "segmentation" else [(asked, None)]
+    answers = ask([asked for asked, _ in parts])
+    found = Findings(labels=None)
+    drawn: list[tuple[SegmentDescription, Answer]] = []
+    for (asked, structure), answer in zip(parts, answers, strict=True):
+        if structure is not None:
+            drawn.append((structure, answer))
+        elif asked.task == "detection":
+            found = _detected(found, answer, case.images[0], segments)
         else:
-            found = _said(found, ask(asked).text)
+            found = _said(found, answer.text)
+    found = _segmented(found, case.images[0], drawn)
     if tasks == ("segmentation",) and found.labels is None:
         raise NotApplicable("The model drew no mask for any prompt of the route.")
     return found
+
+
+def _structures(
+    question: Question, known: Sequence[SegmentDescription]
+) -> list[tuple[Question, SegmentDescription | None]]:
+    """Return one question for each structure that is to be segmented."""
+    return [(replace(question, prompt=prompt), segment) for prompt, segment in asked_segments(question.prompt, known)]
 
 
 def _said(found: Findings, text: str) -> Findings:
@@ -124,24 +139,17 @@ def _said(found: Findings, text: str) -> Findings:
     )
 
 
-def _segmented(
-    found: Findings,
-    question: Question,
-    image: Image,
-    known: Sequence[SegmentDescription],
-    ask: Callable[[Question], Answer],
-) -> Findings:
+def _segmented(found: Findings, image: Image, drawn: Sequence[tuple[SegmentDescription, Answer]]) -> Findings:
     labels = np.zeros((1, *image.raster.shape[1:]), np.uint8)
     segments: list[SegmentDescription] = []
-    for prompt, segment in asked_segments(question.prompt, known):
-        answer = ask(replace(question, prompt=prompt))
+    for segment, answer in drawn:
         if not answer.picture_masks:
             # It was asked for a mask and wrote only words: no statement that the structure is absent.
             found = _said(found, f"{segment.label}: no mask was drawn.")
             continue
         segments.append(segment)
-        drawn = np.any([masks[0] for masks in answer.picture_masks], axis=0)
-        labels[0][drawn & (labels[0] == 0)] = len(segments)
+        mask = np.any([masks[0] for masks in answer.picture_masks], axis=0)
+        labels[0][mask & (labels[0] == 0)] = len(segments)
     if not segments:
         return found
     areas = tuple(_area(labels, number, segment, image) for number, segment in enumerate(segments, start=1))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from domain.errors import ConfigurationError, EngineUnavailable
 from inference.checkpoints import folder_of
 from inference.medversa.checkpoint import Checkpoint, open_checkpoint, read_json
+from inference.medversa.language import LanguageModel, even_widths
 from inference.medversa.layout import Source, layout, sizes
 from inference.medversa.memory import check_memory, free_bytes, needed_bytes
 from inference.medversa.network import Network
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LANGUAGE = "llama_model."
 _LORA_ALPHA = 16
+_LEAST_ROWS_ON_CPU = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Loaded:
     device: torch.device
     longest_prefix: int
     """``max_txt_len`` of the checkpoint: tokens that the images may take."""
+    together: int
+    """Questions that are worth answering at once."""
     unused: tuple[str, ...]
     """Groups of newer checkpoints that were seen and are not used."""
 
@@ -74,14 +78,35 @@ def load(settings: MedVersaSettings) -> Loaded:
         else:
             _put(network, name, value.to(device, dtype))
     network.to(device).eval().requires_grad_(False)
-    log.info("medversa loaded", extra={"device": str(device), "precision": str(precision), "unused": plan.unused})
+    together = _joined(network.llama_model, settings, device)
+    log.info(
+        "medversa loaded",
+        extra={
+            "device": str(device), "precision": str(precision), "together": together, "unused": plan.unused
+        },
+    )  # fmt: skip
     return Loaded(
         network=network,
         tokens=tokens,
         device=device,
         longest_prefix=int(checkpoint.config.get("max_txt_len", 256)),
+        together=together,
         unused=plan.unused,
     )
+
+
+def _joined(model: LanguageModel, settings: MedVersaSettings, device: torch.device) -> int:
+    """Let the model make passes for several answers where no answer changes by it; return for how many."""
+    # Packed matrices are multiplied by what else is there; random numbers of other devices are not kept apart.
+    if settings.batch == 1 or settings.precision in BITS or device.type not in ("cpu", "cuda"):
+        return 1
+    widths = even_widths(model)
+    # Empty rows cost a GPU nothing. On a CPU every answer that is written alone would pay for more than one.
+    if not widths or (device.type == "cpu" and widths[0] > _LEAST_ROWS_ON_CPU):
+        log.info("answers are written one by one: this device rounds by the number of rows")
+        return 1
+    model.widths = widths
+    return settings.batch
 
 
 def merged(checkpoint: Checkpoint, source: Source, alpha: float) -> Tensor:

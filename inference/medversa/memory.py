@@ -22,7 +22,8 @@ def needed_bytes(weights: int, *, has_volumes: bool) -> int:
 def free_bytes(device: torch.device) -> int:
     """Return how much memory can still be had on a device."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + kept)
     return min(_available(Path("/proc/meminfo")), *_cgroup(Path("/sys/fs/cgroup")))
 
 

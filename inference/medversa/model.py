@@ -1,8 +1,10 @@
-"""MedVersa on pictures and volumes: one question, one answer."""
+"""MedVersa on pictures and volumes: questions, and their answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,12 +13,19 @@ import torch
 from torch import Tensor
 
 from domain.errors import EngineFailed, EngineUnavailable
-from domain.question import Answer, Question
+from domain.question import Answer, Question, Sampling, Withdrawn
+from inference.device import empty_cache, is_full
 from inference.medversa.generation import generate, states
 from inference.medversa.loading import Loaded
+from inference.medversa.memory import free_bytes
 from inference.medversa.orientation import turned
 from inference.medversa.preprocess import Bytes, image_input, image_mask, volume_input, volume_mask
 from inference.medversa.settings import Orientation
+from inference.medversa.writers import Ended, side_by_side
+
+log = logging.getLogger(__name__)
+
+Asked = tuple[Question, Callable[[], bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,7 +43,11 @@ class MedVersa:
         self._network = loaded.network
         self._orientation = orientation
 
-    @torch.inference_mode()
+    @property
+    def most_together(self) -> int:
+        """See ``AnsweringTogether.most_together``."""
+        return self._loaded.together
+
     def ask(self, question: Question, cancelled: Callable[[], bool] = lambda: False) -> Told:
         """Answer one question; ``cancelled`` is asked between tokens.
 
@@ -47,17 +60,105 @@ class MedVersa:
         Withdrawn
             ``cancelled`` said so.
         """
-        try:
-            return self._ask(question, cancelled)
-        except torch.OutOfMemoryError as error:
-            raise EngineUnavailable("The device ran out of memory on this question.") from error
+        answer: Told | Exception
+        ((_, answer),) = self.answers([(question, cancelled)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    def _ask(self, question: Question, cancelled: Callable[[], bool]) -> Told:
-        seen = self._look(question)
-        embeddings = self._embeddings(question, seen)
+    @torch.inference_mode()
+    def answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Told | Exception]]:
+        """See ``AnsweringTogether.answers``.
+
+        Pictures or a volume that several questions are about are encoded once. Questions that have no room in memory
+        beside each other are asked one after the other.
+        """
+        seen: _Pictures = {}
+        left = list(range(len(asked)))
+        while left:
+            begun, failed, left = self._begin(asked, left, seen)
+            yield from failed.items()
+            again = []
+            for number, answer in self._written(asked, begun):
+                if len(begun) > 1 and isinstance(answer, EngineUnavailable):
+                    again.append(number)
+                else:
+                    yield number, answer
+            for number in again:
+                log.warning("no room for several questions at once", extra={"questions": len(begun)})
+                yield from self._alone(asked, number, seen)
+
+    def _alone(self, asked: Sequence[Asked], number: int, seen: _Pictures) -> Iterator[tuple[int, Told | Exception]]:
+        begun, failed, _ = self._begin(asked, [number], seen)
+        yield from failed.items()
+        yield from self._written(asked, begun)
+
+    def _begin(
+        self, asked: Sequence[Asked], numbers: Sequence[int], seen: _Pictures
+    ) -> tuple[dict[int, _Begun], dict[int, Exception], list[int]]:
+        """Look and read for as many questions as go together; return them, what failed, and who is left."""
+        begun: dict[int, _Begun] = {}
+        failed: dict[int, Exception] = {}
+        room = free_bytes(self._loaded.device) // 2
+        for place, number in enumerate(numbers):
+            if len(begun) == self.most_together:
+                return begun, failed, [*numbers[place:]]
+            try:
+                start = self._start(*asked[number], seen)
+            except Exception as error:
+                if begun and is_full(error):
+                    return begun, failed, [*numbers[place:]]
+                failed[number] = self._told_fault(error)
+                continue
+            room -= self._past_bytes(start)
+            if begun and room < 0:
+                return begun, failed, [*numbers[place:]]
+            begun[number] = start
+        return begun, failed, []
+
+    def _start(self, question: Question, cancelled: Callable[[], bool], seen: _Pictures) -> _Begun:
+        if cancelled():
+            raise Withdrawn
+        key = tuple(map(id, question.pictures)) if question.volume is None else (id(question.volume),)
+        if key not in seen:
+            seen[key] = self._look(question)
+        embeddings = self._embeddings(question, seen[key])
         room = self._network.sizes.positions - embeddings.shape[1]
         sampling = replace(question.sampling, max_new_tokens=min(question.sampling.max_new_tokens, room))
-        ids = generate(self._network, embeddings, sampling, self._loaded.tokens.stops, cancelled)
+        return _Begun(seen=seen[key], embeddings=embeddings, sampling=sampling)
+
+    def _past_bytes(self, begun: _Begun) -> int:
+        """Return how much the keys and values of an answer may take."""
+        sizes, tokens = self._network.sizes, begun.embeddings.shape[1] + begun.sampling.max_new_tokens
+        width = sizes.hidden // sizes.heads * sizes.key_value_heads
+        values = 2 * sizes.layers * width * tokens * begun.sampling.num_beams
+        return int(values * begun.embeddings.element_size())
+
+    def _written(self, asked: Sequence[Asked], begun: dict[int, _Begun]) -> Iterator[tuple[int, Told | Exception]]:
+        works = {number: self._writing(start, asked[number][1]) for number, start in begun.items()}
+        for number, ended in side_by_side(works, self._network.llama_model, self._loaded.device):
+            yield number, self._told(asked[number][0], begun[number], ended)
+
+    def _writing(self, begun: _Begun, cancelled: Callable[[], bool]) -> Callable[[], list[int]]:
+        stops = self._loaded.tokens.stops
+        return lambda: generate(self._network, begun.embeddings, begun.sampling, stops, cancelled)
+
+    def _told(self, question: Question, begun: _Begun, ended: Ended[list[int]]) -> Told | Exception:
+        """Return the answer that was written, with what its tokens announce."""
+        try:
+            return self._drawn(question, begun.seen, begun.embeddings, ended.result())
+        except Exception as error:
+            return self._told_fault(error)
+
+    def _told_fault(self, error: Exception) -> Exception:
+        if not is_full(error):
+            return error
+        # Frames of the traceback hold tensors: without them the memory can be given back.
+        traceback.clear_frames(error.__traceback__)
+        empty_cache(self._loaded.device)
+        return EngineUnavailable("The device ran out of memory on this question.")
+
+    def _drawn(self, question: Question, seen: _Seen, embeddings: Tensor, ids: list[int]) -> Told:
         text = self._loaded.tokens.answer(ids)
         read = self._states(embeddings, ids)
         return Told(
@@ -134,12 +235,25 @@ class MedVersa:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Begun:
+    """A question that was looked at and read, and how its answer is to be written."""
+
+    seen: _Seen
+    embeddings: Tensor
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Seen:
     """What the encoders made of pictures or a volume."""
 
     soft: Tensor
     images: Tensor | None = None
     levels: list[Tensor] | None = None
+
+
+_Pictures = dict[tuple[int, ...], _Seen]
+"""What was seen already, by the identities of the arrays."""
 
 
 def _mask(logits: Tensor) -> npt.NDArray[np.bool_]:

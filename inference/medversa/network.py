@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM, SwinConfig, SwinModel
+from transformers import LlamaConfig, SwinConfig, SwinModel
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from inference.medversa import unet2d, unet3d
+from inference.medversa.language import LanguageModel
 from inference.medversa.preprocess import IMAGE_SIZE
 
 _GROUPS = 16
@@ -133,7 +134,7 @@ def _swin_config(sizes: Sizes) -> SwinConfig:
     )
 
 
-def _language_model(sizes: Sizes) -> LlamaForCausalLM:
+def _language_model(sizes: Sizes) -> LanguageModel:
     """Return the language model without memory for its weights: they are taken over as they are read."""
     config = LlamaConfig(
         vocab_size=sizes.vocabulary,
@@ -151,7 +152,7 @@ def _language_model(sizes: Sizes) -> LlamaForCausalLM:
         tie_word_embeddings=False,
     )
     with torch.device("meta"):
-        model = LlamaForCausalLM(config)
+        model = LanguageModel(config)
     # Its tables of frequencies are computed, not loaded, and stay in float32: bfloat16 costs 4e-3 in the states.
     model.model.rotary_emb = LlamaRotaryEmbedding(config)
     return model

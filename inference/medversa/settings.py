@@ -12,6 +12,8 @@ from inference.manifest import licence_sentence
 LICENCE = "non-commercial research"
 LICENCE_SENTENCE = licence_sentence("medversa", LICENCE)
 
+MOST_BATCH = 8
+"""Rows of one pass through the language model."""
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"]
 Orientation = Literal["LPS", "RAS"]
 
@@ -35,6 +37,8 @@ class MedVersaSettings:
     orientation
         Along which patient axes the array of a CT grows when the model sees it. It is not documented for the
         training data; LPS is how DICOM and SimpleITK order it.
+    batch
+        Answers that are written at the same time, from 1 to 8.
     """
 
     weights: str
@@ -42,6 +46,7 @@ class MedVersaSettings:
     device: str = ""
     precision: Precision = "auto"
     orientation: Orientation = "LPS"
+    batch: int = MOST_BATCH
 
 
 def settings_from(section: Mapping[str, object]) -> MedVersaSettings:
@@ -63,6 +68,9 @@ def settings_from(section: Mapping[str, object]) -> MedVersaSettings:
         faults.append(f"engines.medversa.precision: one of {', '.join(get_args(Precision))}")
     if orientation not in get_args(Orientation):
         faults.append(f"engines.medversa.orientation: one of {', '.join(get_args(Orientation))}")
+    batch = section.get("batch", MOST_BATCH)
+    if not isinstance(batch, int) or isinstance(batch, bool) or not 1 <= batch <= MOST_BATCH:
+        faults.append(f"engines.medversa.batch: a number from 1 to {MOST_BATCH}")
     if faults:
         raise ConfigurationError("\n".join(faults))
     return MedVersaSettings(
@@ -71,4 +79,5 @@ def settings_from(section: Mapping[str, object]) -> MedVersaSettings:
         device=str(section.get("device") or ""),
         precision=cast(Precision, precision),
         orientation=cast(Orientation, orientation),
+        batch=cast(int, batch),
     )

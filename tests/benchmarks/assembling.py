@@ -22,14 +22,11 @@ from typing import Any
 import numpy as np
 import SimpleITK
 from factories import ct_slice
-from pydicom import dcmread
 from pydicom.uid import UID, generate_uid
 
-from domain.instance import Header
 from volume.assembly import assemble
-from volume.digest import inspect
+from volume.digest import inspect, read_header
 from volume.grouping import group
-from volume.header import header_of
 
 SYNTAXES = {"raw": "", "JPEG-LS": "1.2.840.10008.1.2.4.80", "JPEG 2000": "1.2.840.10008.1.2.4.90"}
 READERS = ("ours", "indexed", "SimpleITK")
@@ -112,17 +109,10 @@ def _prepared(reader: str, folder: Path) -> Callable[[], object]:
 
         return by_simple_itk
 
-    def headers() -> list[Header]:
-        found = []
-        for path in files:
-            ds = dcmread(path, defer_size=1024)  # that there are pixels must be seen, not what they are
-            found.append(header_of(ds, str(ds.file_meta.TransferSyntaxUID)))
-        return found
-
     known = [inspect(path)[0] for path in files] if reader == "indexed" else None
 
     def ours() -> object:
-        read = known or headers()
+        read = known or list(map(read_header, files))
         (stack,) = group(read)
         return assemble(stack, {header.sop_instance_uid: path for header, path in zip(read, files, strict=True)})
 

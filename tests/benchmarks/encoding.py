@@ -1,9 +1,13 @@
-"""Segmentations written and read back beside highdicom in the same run: CPU, memory, and whether frames are equal.
+"""Segmentations and reports written and read back beside highdicom in the same run: CPU, memory, equal frames.
 
 ``PYTHONPATH=.:tests python tests/benchmarks/encoding.py [--slices 300] [--size 512] [--labels 1,104] [--repeat 3]``
 prints one line a case. Each measurement is a process of its own. Both begin with the headers of the source and the
 array of labels in memory, and end with a synced file; reading begins with the file and ends with every pixel compared
 (ours: with the whole check before sending; highdicom: with the label array rebuilt).
+
+Both reports have the same content (``tests/unit/dicom_out/test_report_beside_highdicom.py``): measurements and a
+line for each segment, beginning with the findings and the lines, and ending with a file. Reading ours ends with every
+number and reference compared, highdicom's with its content parsed.
 """
 
 from __future__ import annotations
@@ -22,24 +26,36 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from factories import ct_slice
+from highdicom_report import highdicom_report
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from results import lung, manifest, result_of
+from results import lung, manifest, measured, result_of
 
+from dicom_out import codes
 from dicom_out.files import write_durably
-from dicom_out.kind import Order, Work, WriterSettings
+from dicom_out.kind import Check, Order, Segmented, Work, WriterSettings
 from dicom_out.kinds import KINDS
 from dicom_out.profile import Options
 from dicom_out.source import read_source
 from dicom_out.verify import DEFERRED, read_slices
+from dicom_out.verify_frames import voxel_counts
 from dicom_out.verify_seg import check_seg
+from dicom_out.verify_sr import check_sr
 from domain.codes import LEFT
 from domain.findings import Findings
 from domain.ports import Result
 
 OURS = {"binary": "SEG", "labelmap": "SEG-LABELMAP", "labelmap rle": "SEG-LABELMAP"}
 _SEGMENT = "SegmentIdentificationSequence"
-CASES = ("ours binary", "ours labelmap", "ours labelmap rle", "highdicom binary", "highdicom labelmap")
+CASES = (
+    "ours binary",
+    "ours labelmap",
+    "ours labelmap rle",
+    "highdicom binary",
+    "highdicom labelmap",
+    "ours report",
+    "highdicom report",
+)
 
 
 def main() -> None:
@@ -65,7 +81,8 @@ def _compare(folder: Path, count: int, repeat: int) -> None:
             best[case] = {key: min(known[key], found[key]) for key in found}
     for case, found in best.items():
         what = case.split()[0]
-        ratio = best[f"{what} highdicom binary"]["cpu_s"] / found["cpu_s"]
+        beside = "report" if case.endswith("report") else "binary"
+        ratio = best[f"{what} highdicom {beside}"]["cpu_s"] / found["cpu_s"]
         print(
             f"{count:4} {case:24} cpu {found['cpu_s']:7.3f} s (x {ratio:5.1f})  "
             f"over the start {found['peak_mib']:6.0f} MiB"
@@ -127,21 +144,23 @@ def _labels(count: int, slices: int, size: int) -> npt.NDArray[np.uint8]:
     return labels
 
 
-def _result(folder: Path, count: int) -> Result:
+def _result(folder: Path, count: int, *, is_measured: bool = False) -> Result:
     paths = sorted((folder / "source").iterdir())
     segments = tuple(replace(lung(LEFT), key=f"part_{n}", label=f"Part {n}") for n in range(1, count + 1))
     engine = manifest(segments=segments)
-    findings = Findings(labels=np.load(folder / "labels.npy"), segments=segments)
+    labels = np.load(folder / "labels.npy")
+    findings = Findings(labels=labels, segments=segments)
     headers = [dcmread(path) for path in paths]
     result = result_of(headers, folder / "again", findings=findings, engine=engine)
+    if is_measured:
+        result = replace(result, findings=measured(labels, result.patient_grid, segments))
     return replace(result, source_paths=tuple(paths))
 
 
 def _measured(case: str, folder: Path, count: int) -> dict[str, float]:
     what, who, kind = case.split(maxsplit=2)
     path = folder / f"{who} {kind}.dcm"
-    work = (_write_ours if what == "write" else _read_ours) if who == "ours" else _theirs(what)
-    run = work(folder, count, kind, path)
+    run = WORK[what, who, kind == "report"](folder, count, kind, path)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew (proc(5))
     before, start = _memory_mib("VmRSS"), time.process_time()
     run()
@@ -174,26 +193,22 @@ def _write_ours(folder: Path, count: int, kind: str, path: Path) -> Callable[[],
 def _read_ours(folder: Path, count: int, kind: str, path: Path) -> Callable[[], object]:
     result = _result(folder, count)
     _, slices = read_slices(result)
-    return lambda: check_seg(dcmread(path, defer_size=DEFERRED), result, slices)
-
-
-def _theirs(what: str) -> Callable[[Path, int, str, Path], Callable[[], object]]:
-    return _write_theirs if what == "write" else _read_theirs
+    return lambda: check_seg(dcmread(path, defer_size=DEFERRED), result, slices, voxel_counts(result.findings))
 
 
 def _write_theirs(folder: Path, count: int, kind: str, path: Path) -> Callable[[], object]:
     import highdicom as hd
-    from pydicom.sr.codedict import codes
+    from pydicom.sr.codedict import codes as concepts
 
     sources: list[Dataset] = [dcmread(item) for item in sorted((folder / "source").iterdir())]
     labels = np.load(folder / "labels.npy")
-    family = hd.AlgorithmIdentificationSequence(name="x", family=codes.DCM.ArtificialIntelligence, version="1")
+    family = hd.AlgorithmIdentificationSequence(name="x", family=concepts.DCM.ArtificialIntelligence, version="1")
     described: list[Any] = [
         hd.seg.SegmentDescription(
             segment_number=number,
             segment_label=f"Part {number}",
-            segmented_property_category=codes.SCT.Organ,
-            segmented_property_type=codes.SCT.Lung,
+            segmented_property_category=concepts.SCT.Organ,
+            segmented_property_type=concepts.SCT.Lung,
             algorithm_type="AUTOMATIC",
             algorithm_identification=family,
             tracking_uid=hd.UID(),
@@ -225,6 +240,77 @@ def _read_theirs(folder: Path, count: int, kind: str, path: Path) -> Callable[[]
     import highdicom as hd
 
     return lambda: hd.seg.segread(path).get_volume(combine_segments=True, dtype=np.uint8)
+
+
+def _write_our_report(folder: Path, count: int, kind: str, path: Path) -> Callable[[], object]:
+    result = _result(folder, count, is_measured=True)
+    seg = dcmread(folder / "ours binary.dcm", stop_before_pixels=True)
+    work = Work(result, read_source(result.source_paths), WriterSettings())
+    chosen = next(item for item in KINDS if item.name == "SR")
+    segmented = {
+        number: Segmented(
+            sop_class_uid=str(seg.SOPClassUID),
+            sop_instance_uid=str(seg.SOPInstanceUID),
+            series_instance_uid=str(seg.SeriesInstanceUID),
+            number=number,
+            of=number,
+        )
+        for number in work.lines
+    }
+
+    def run() -> None:
+        order = Order(kind=chosen, variant="SR", work=work, options=Options(), segmented=segmented)
+        (encoded,) = chosen.encode(order)
+        write_durably(path, encoded.pieces)
+
+    return run
+
+
+def _write_their_report(folder: Path, count: int, kind: str, path: Path) -> Callable[[], object]:
+    result = _result(folder, count, is_measured=True)
+    seg = dcmread(folder / "ours binary.dcm", stop_before_pixels=True)
+    lines = Work(result, read_source(result.source_paths), WriterSettings()).lines
+    headers = [dcmread(item) for item in result.source_paths]
+
+    def run() -> None:
+        report = highdicom_report(
+            result, headers, seg, lines, procedure=codes.PROCEDURES["CT"], language=codes.ENGLISH
+        )
+        report.save_as(path)
+
+    return run
+
+
+def _read_our_report(folder: Path, count: int, kind: str, path: Path) -> Callable[[], object]:
+    result = _result(folder, count, is_measured=True)
+    _, slices = read_slices(result)
+    voxels = voxel_counts(result.findings)
+    seg = check_seg(dcmread(folder / "ours binary.dcm", defer_size=DEFERRED), result, slices, voxels)
+
+    def run() -> None:
+        check_sr(
+            Check(result=result, slices=slices, objects=[dcmread(path)], options=Options(), seg=seg, voxels=voxels)
+        )
+
+    return run
+
+
+def _read_their_report(folder: Path, count: int, kind: str, path: Path) -> Callable[[], object]:
+    import highdicom as hd
+
+    return lambda: hd.sr.srread(path).content
+
+
+WORK: dict[tuple[str, str, bool], Callable[[Path, int, str, Path], Callable[[], object]]] = {
+    ("write", "ours", False): _write_ours,
+    ("write", "highdicom", False): _write_theirs,
+    ("read", "ours", False): _read_ours,
+    ("read", "highdicom", False): _read_theirs,
+    ("write", "ours", True): _write_our_report,
+    ("write", "highdicom", True): _write_their_report,
+    ("read", "ours", True): _read_our_report,
+    ("read", "highdicom", True): _read_their_report,
+}
 
 
 def _frames(path: Path) -> dict[tuple[int, str], bytes]:

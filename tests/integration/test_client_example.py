@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +11,8 @@ import pytest
 from factories import ct_series, save
 from flask import Flask
 from PIL import Image
+from programs import REPOSITORY, module_at, served
 from questions import QuestionEngines, QuestionModel, grey
-from werkzeug.serving import make_server
 
 from inference.api import PredictService
 from inference.predict_settings import PredictSettings
@@ -22,13 +20,7 @@ from inference.predict_settings import PredictSettings
 
 @pytest.fixture(scope="module")
 def client() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "examples" / "client.py"
-    spec = importlib.util.spec_from_file_location("example_client", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(REPOSITORY / "examples" / "client.py")
 
 
 @pytest.fixture
@@ -36,13 +28,8 @@ def url() -> Iterator[str]:
     app = Flask("test")
     engines = QuestionEngines({"medversa": QuestionModel(text="No acute findings.")})
     app.register_blueprint(PredictService(engines, PredictSettings(enabled=True)).blueprint())
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(app) as address:
+        yield address
 
 
 def test_a_report_on_a_radiograph(

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from drawn import in_patient, presentation, rectangle, report, scoord, scoord3d, segmentation, structure_set
-from factories import copied, ct_series
+from factories import ct_series, two_phases
 from pointing import pointing, settle
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -322,14 +322,11 @@ def test_a_damaged_drawing_is_a_reason_and_no_fault(tmp_path: Path) -> None:
 
 
 def test_the_second_phase_of_a_series_is_not_taken_for_the_first(tmp_path: Path) -> None:
-    series = ct_series(4)
-    late = copied(series, first_number=5)
-    for image in late:
-        image.AcquisitionNumber, image.ContentTime = 2, "101500"
-        image.PixelData = bytes(len(image.PixelData))
+    series = two_phases()
+    late = series[4:]
     with pointing(tmp_path) as (work, _):
         ds = sr(late)
-        work.receive([*series, *late, ds])
+        work.receive([*series, ds])
         settle(work)
         (job,) = jobs(work)
         assert set(job.sop_instance_uids) == {image.SOPInstanceUID for image in late}
@@ -346,26 +343,3 @@ def test_no_drawing_goes_before_the_result_that_it_asked_for_has_arrived(tmp_pat
         work.keep_for(days=1.0)
         assert work.watch.remove_old_series() == 0
         assert work.store.series.instances_by_uid((job.drawing,))
-
-
-@pytest.mark.parametrize("late", [1, 0])
-def test_a_drawing_in_the_series_of_its_images_is_planned_once_a_change(tmp_path: Path, late: int) -> None:
-    series = ct_series(5)
-    ds = sr(series)
-    ds.SeriesInstanceUID = series[0].SeriesInstanceUID
-    with pointing(tmp_path) as (work, _engine):
-        work.receive([*series[: 5 - late], ds])
-        settle(work)
-        if late:
-            work.receive(series[-late:])
-            settle(work)
-        settled = revision(work, str(ds.StudyInstanceUID))
-        for _ in range(3):
-            settle(work)
-        assert revision(work, str(ds.StudyInstanceUID)) == settled
-        assert len(jobs(work)) == 1 + late
-
-
-def revision(work: Work, study: str) -> int:
-    (arrival,) = work.store.series.study_arrivals(study)
-    return arrival.revision

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from drawn import in_patient, num, presentation, rectangle, report, scoord, scoord3d
-from pointing import Pointed, pointing, settle
+from pointing import Pointed, pointing, seen_from_within, settle
 from working import Work
 
 from domain.instance import Reception
@@ -19,6 +19,7 @@ from domain.job import Job, JobState
 from domain.prompt import ObjectPrompt
 from domain.series import Stack
 from domain.volume import Grid
+from pipeline.rules import DrawingRule
 from volume.digest import inspect
 from volume.drawings.placing import Slices, prompt_on
 from volume.drawings.reading import read_sketch
@@ -68,20 +69,55 @@ def below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def test_contours_without_images_give_a_box_around_the_largest(pair: Pair, unpacked: Callable[[str], Path]) -> None:
-    files = below(unpacked("ct/IBSI_PAT2_lungCT_RTSTRUCT"))
-    drawing = next(path for path in files if "_RS_" in path.name)
-    item, grid = drawn_on(pair, [path for path in files if path != drawing], drawing)
-    roi = pydicom.dcmread(drawing).ROIContourSequence[0]
-    contours = [np.array(contour.ContourData, float).reshape(-1, 3) for contour in roi.ContourSequence]
-    assert len(contours) == 7
-    areas = [abs(np.sum(p[:, 0] * np.roll(p[:, 1], -1) - np.roll(p[:, 0], -1) * p[:, 1])) / 2 for p in contours]
-    largest = contours[int(np.argmax(areas))]
+def test_contours_without_images_give_the_pixels_within_the_largest(
+    pair: Pair, unpacked: Callable[[str], Path]
+) -> None:
+    images, drawing, contours, largest = contoured(unpacked)
+    item, grid = drawn_on(pair, images, drawing)
+    (seed,) = item.masks
+    assert not item.boxes
+    # Angles that the vertices are seen under add up to a whole turn within; another way than the product's
+    corners = grid.to_index(largest)
+    assert np.abs(corners[:, 0] - seed.slice).max() < 0.01 / grid.spacing_mm[0]
+    low, high = np.array([edge(seed.pixels, axis) for axis in (0, 1)]).T
+    np.testing.assert_array_equal(seed.pixels, seen_from_within(corners[:, 1:], seed.pixels.shape))
+    # The outermost centres lie within half a pixel of the contour
+    assert (np.abs(low - corners[:, 1:].min(axis=0)) < 1).all()
+    assert (np.abs(high - corners[:, 1:].max(axis=0)) < 1).all()
+    area = seed.pixels.sum() * grid.spacing_mm[1] * grid.spacing_mm[2]
+    assert area == pytest.approx(max(map(area_mm2, contours)), rel=0.01)
+    assert item.label == "GTV-1"
+
+
+def test_contours_without_images_give_a_box_around_the_largest(
+    tmp_path: Path, unpacked: Callable[[str], Path]
+) -> None:
+    images, drawing, _, largest = contoured(unpacked)
+    with pointing(tmp_path, DrawingRule(contours="box")) as pair:
+        item, grid = drawn_on(pair, images, drawing)
     corners = grid.to_lps(item.boxes[0].corners)
     assert np.abs(np.sort(corners[:, :2], axis=0) - [largest.min(axis=0)[:2], largest.max(axis=0)[:2]]).max() < 0.01
     # Contours lie on the slices: the snap to the nearest one moves nothing
     assert np.abs(corners[:, 2] - largest[0, 2]).max() < 0.01
-    assert item.label == "GTV-1"
+
+
+def contoured(unpacked: Callable[[str], Path]) -> tuple[list[Path], Path, list[Any], Any]:
+    """Return images, their structure set, its contours in mm, and the largest of them."""
+    files = below(unpacked("ct/IBSI_PAT2_lungCT_RTSTRUCT"))
+    drawing = next(path for path in files if "_RS_" in path.name)
+    roi = pydicom.dcmread(drawing).ROIContourSequence[0]
+    contours = [np.array(contour.ContourData, float).reshape(-1, 3) for contour in roi.ContourSequence]
+    assert len(contours) == 7
+    return [path for path in files if path != drawing], drawing, contours, max(contours, key=area_mm2)
+
+
+def area_mm2(p: Any) -> float:
+    return float(abs(np.sum(p[:, 0] * np.roll(p[:, 1], -1) - np.roll(p[:, 0], -1) * p[:, 1])) / 2)
+
+
+def edge(pixels: Any, axis: int) -> tuple[int, int]:
+    found = np.flatnonzero(pixels.any(axis=1 - axis))
+    return int(found[0]), int(found[-1])
 
 
 @pytest.mark.parametrize(

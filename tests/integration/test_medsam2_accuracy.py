@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from types import ModuleType
@@ -12,18 +11,13 @@ from extras import require_models
 require_models()
 
 from medsam2_golden import checkpoint
+from programs import REPOSITORY, module_at
 
 
 @pytest.fixture(scope="module")
 def measuring() -> ModuleType:
     """The program behind ``make accuracy``."""
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "medsam2_accuracy.py"
-    spec = importlib.util.spec_from_file_location("medsam2_accuracy", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(REPOSITORY / "tests" / "benchmarks" / "medsam2_accuracy.py")
 
 
 def test_the_box_is_that_of_the_largest_slice_and_dice_is_exact(measuring: ModuleType) -> None:

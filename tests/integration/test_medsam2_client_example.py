@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +17,8 @@ import SimpleITK
 from boxes import MEDSAM2, nifti_file
 from flask import Flask
 from medsam2_golden import CPU, small_network
+from programs import REPOSITORY, module_at, served
 from questions import QuestionEngines
-from werkzeug.serving import make_server
 
 from inference.api import PredictService
 from inference.medsam2.engine import MedSam2
@@ -31,13 +29,7 @@ SHAPE = (5, 40, 56)
 
 @pytest.fixture(scope="module")
 def client() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "examples" / "medsam2_client.py"
-    spec = importlib.util.spec_from_file_location("medsam2_client", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(REPOSITORY / "examples" / "medsam2_client.py")
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +39,8 @@ def url() -> Iterator[str]:
     app = Flask("test")
     service = PredictService(QuestionEngines({"medsam2": engine}), PredictSettings(enabled=True))
     app.register_blueprint(service.blueprint())
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(app) as address:
+        yield address
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from programs import module_at
 
 from domain.question import Question, Sampling
 from domain.volume import Grid, Volume
@@ -31,11 +30,7 @@ class Vectors:
     """The vectors, their recipes, and checkpoints written by them."""
 
     def __init__(self, folder: Path) -> None:
-        spec = importlib.util.spec_from_file_location("golden_fill", folder / "fill.py")
-        assert spec is not None
-        assert spec.loader is not None
-        self.fill: ModuleType = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.fill)
+        self.fill = module_at(folder / "fill.py")
         self.npz = np.load(folder / "medversa.npz")
         self.meta: dict[str, Any] = json.loads(str(self.npz["meta"]))
         self.keys = str(folder / "medversa_tiny_keys.tsv")

@@ -17,7 +17,7 @@ from working import working
 
 from dicom_out.destinations import make_destination
 from dicom_out.kinds import KINDS
-from dicom_out.profile import Options, Profile, Role
+from dicom_out.profile import Choice, Options, Profile
 from dicom_out.segoptions import LABEL_MAP_STORAGE
 from dicom_out.settings import DimseSettings, StowSettings
 from dicom_out.writer import Writer
@@ -26,8 +26,8 @@ from domain.job import JobState, ResultObject
 from domain.ports import Destination, Result
 
 Way = Callable[[OrthancServer], Destination]
-VOLUME_ROLES: tuple[Role, ...] = ("SEG", "SR", "TEXT-SR", "PMAP", "SC", "PDF", "KOS", "REJECTION")
-PICTURE_ROLES: tuple[Role, ...] = ("SEG", "SR", "GSPS", "KOS")
+VOLUME_ROLES: tuple[Choice, ...] = ("SEG", "SR", "TEXT-SR", "PMAP", "SC", "PDF", "KOS")
+PICTURE_ROLES: tuple[Choice, ...] = ("SEG", "SR", "GSPS", "KOS")
 OPTIONS = (
     Options(superseded="reject"),
     Options(segmentation="labelmap", report="comprehensive", text="enhanced"),

@@ -12,7 +12,7 @@ from working import working
 
 from store.series import SeriesTable
 from volume.digest import inspect
-from volume.header import header_from_json, header_to_json
+from volume.header_json import header_from_json, header_to_json
 from volume.patient import patient_digest
 
 

@@ -110,6 +110,8 @@ def test_dcmtk_shows_the_image_through_the_presentation_state_as_it_was(
     command = [peer("dcmp2pgm"), "-p", str(state.path), str(result.source_paths[0]), str(shown)]
     subprocess.run(command, check=True, capture_output=True)
     assert np.corrcoef(np.asarray(Image.open(shown)).ravel(), phantom(90, 70).ravel())[0, 1] > 0.99
+    judged = subprocess.run([peer("dcmpschk"), str(state.path)], check=False, capture_output=True, text=True)
+    assert "Test passed." in judged.stderr, judged.stderr
 
 
 def test_objects_on_a_cine_pass(tmp_path: Path, judge: Judge) -> None:

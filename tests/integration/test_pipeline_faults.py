@@ -164,7 +164,7 @@ def test_a_stored_file_that_was_cut_off_heals_by_a_re_send_and_a_retry(tmp_path:
         cut.path.write_bytes(cut.path.read_bytes()[:-100])
         work.settle()
         refused = only_job(work)
-        assert (refused.state, refused.code) == (JobState.NOT_RUN, "pixels-unreadable")
+        assert (refused.state, refused.code) == (JobState.FAILED, "instance-damaged")
         assert {outcome.disposition for outcome in work.receive(series)} == {Disposition.DUPLICATE}
         retry(work.store.jobs, work.store.series, refused.job_id)
         work.settle()

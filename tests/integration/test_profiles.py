@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,11 +10,12 @@ from typing import Any
 
 import pytest
 from deliveries import delivering, finish, small_series
-from orthanc_server import OrthancServer, free_port
+from orthanc_server import OrthancServer
 from pacs import Pacs
 from pydicom import dcmread
 from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage, SegmentationStorage
 from pynetdicom.events import Event
+from storescp_server import storescp
 from working import Work, working
 
 from dicom_out.destinations import make_destination
@@ -240,48 +240,6 @@ def test_dcmtk_without_3d_reports_gets_the_stand_in(tmp_path: Path, peer: Callab
     held = {dcmread(path).SOPClassUID for path in (tmp_path / "held").iterdir() if path.suffix != ".cfg"}
     assert held == {SegmentationStorage, ComprehensiveSRStorage}
     assert job.state is JobState.DONE
-
-
-@contextmanager
-def storescp(program: str, folder: Path, sop_class_uids: Sequence[str]) -> Iterator[int]:
-    """DCMTK's storescp that accepts only these SOP classes; yields its port."""
-    folder.mkdir()
-    config, port = folder / "storescp.cfg", free_port()
-    config.write_text(_association(sop_class_uids))
-    command = [program, "-od", str(folder), "-xf", str(config), "Only", str(port)]
-    with subprocess.Popen(command, env={"TCP_NODELAY": "1"}) as process:
-        try:
-            _wait_for(port)
-            yield port
-        finally:
-            process.terminate()
-
-
-def _association(sop_class_uids: Sequence[str]) -> str:
-    contexts = "\n".join(f"PresentationContext{n} = {uid}\\Plain" for n, uid in enumerate(sop_class_uids, start=1))
-    return f"""[[TransferSyntaxes]]
-[Plain]
-TransferSyntax1 = LittleEndianExplicit
-TransferSyntax2 = LittleEndianImplicit
-[[PresentationContexts]]
-[Contexts]
-{contexts}
-[[Profiles]]
-[Only]
-PresentationContexts = Contexts
-"""
-
-
-def _wait_for(port: int) -> None:
-    import socket
-    import time
-
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("storescp did not start")
 
 
 def test_profiles_are_kept_with_the_objects_whatever_the_configuration_says_later(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from pydicom.uid import generate_uid
 from resampled import resampled_result
 from working import working
 
-from dicom_out.profile import BUILT_IN, Options, Profile, Role
+from dicom_out.profile import BUILT_IN, Choice, Options, Profile
 from dicom_out.writer import Writer
 from domain.job import JobState, ResultObject
 from domain.ports import Analysed, Result
@@ -70,7 +70,7 @@ def _analysed(result: Result) -> Analysed:
     return result.analysed
 
 
-def _written(result: Result, folder: Path, objects: tuple[Role, ...], **options: object) -> Sequence[ResultObject]:
+def _written(result: Result, folder: Path, objects: tuple[Choice, ...], **options: object) -> Sequence[ResultObject]:
     profile = Profile(name="test", objects=objects, options=Options(grid="regular", **options))  # type: ignore[arg-type]
     writer = Writer(default=profile)
     written = writer.write(result, folder)
@@ -111,7 +111,7 @@ def test_judges_pass_the_regular_grid(
     fractional = options.get("segmentation") == "fractional"
     result = resampled_result(found, tmp_path / "source", probabilities=fractional)
     # Neither dicom3tools nor DCMTK 3.6.7 knows that a report may refer to a segment of a label map
-    objects: tuple[Role, ...] = ("SEG",) if options.get("segmentation") == "labelmap" else ("SEG", "SR")
+    objects: tuple[Choice, ...] = ("SEG",) if options.get("segmentation") == "labelmap" else ("SEG", "SR")
     _written(result, tmp_path / "results", objects, **options)
     if not options:  # beside the tilted series itself, only that its slices are others is complained of
         _, said = judge(tmp_path / "results", tmp_path / "source")

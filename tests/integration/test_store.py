@@ -359,6 +359,35 @@ def test_a_row_whose_file_is_gone_is_reported_and_healed_by_a_resend(intake: Int
     assert sum(store.reconcile().values()) == 0
 
 
+def test_of_two_copies_sent_for_a_damaged_file_one_takes_its_place_and_nothing_is_left_over(
+    intake: Intake, store: Store
+) -> None:
+    first, second = ct_series(2)
+    send(intake, [first, second])
+    for path in files(store):
+        held = bytearray(path.read_bytes())
+        held[-1] ^= 1
+        path.write_bytes(held)
+    assert dispositions(send(intake, [first, first])) == [Disposition.DUPLICATE] * 2
+    instance, other = store.series.instances_by_uid([first.SOPInstanceUID, second.SOPInstanceUID])
+    assert instance.path.read_bytes() == encoded(first)
+    assert sorted(files(store)) == sorted([instance.path, other.path])
+    assert dispositions(send(intake, [second])) == [Disposition.DUPLICATE]
+    assert len(files(store)) == 2
+    assert encoded(second) in [path.read_bytes() for path in files(store)]
+
+
+def test_a_file_that_was_cut_off_gives_way_to_its_re_send(intake: Intake, store: Store) -> None:
+    ds = ct_slice()
+    send(intake, [ds])
+    (cut_off,) = files(store)
+    os.truncate(cut_off, 1000)
+    assert dispositions(send(intake, [ds])) == [Disposition.DUPLICATE]
+    (path,) = files(store)
+    assert path != cut_off
+    assert path.read_bytes() == encoded(ds)
+
+
 def test_an_interrupted_removal_is_finished_and_nothing_comes_back(intake: Intake, store: Store, url: str) -> None:
     send(intake, [ct_slice()])
     (path,) = files(store)

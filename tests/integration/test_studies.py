@@ -24,8 +24,8 @@ from domain.instance import StoredInstance
 from domain.job import Job, JobState, ResultObject
 from domain.ports import Result
 from domain.series import SeriesFacts, StackKind
-from pipeline.planning import PART_OF_STUDY
 from pipeline.rules import Route
+from pipeline.statements import PART_OF_STUDY
 
 STUDY = Route(name="chest", engine="threshold", unit="study", modality=("DX",))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,17 @@ from domain.errors import DrawingRefused
 from domain.instance import Header
 from domain.prompt import Box, LongAxis, ObjectPrompt, Point, Position, Prompt, SliceMask
 from domain.volume import FloatArray, Grid
+from volume.drawings.filling import filled, filled_ellipse, is_rectangle
 from volume.drawings.sketch import Kind, Mask, Plane, Shape, Sketch, SketchedObject
 from volume.planes import ORIENTATION_TOLERANCE
 
 _HALF_SLICE = 0.5 + 1e-3
 _AREAS = (Kind.OUTLINE, Kind.CIRCLE, Kind.ELLIPSE)
+
+Contours = Literal["traced", "box", "mask"]
+"""What closed shapes become. ``traced``: a contour that somebody traced, that is any polygon but a rectangle along
+rows and columns, the mask of its pixels; circles and ellipses, which are put around things, the box. ``box``: all the
+box. ``mask``: circles and ellipses a mask too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,7 +36,8 @@ class Slices:
     _index: Mapping[tuple[str, int | None], int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        index = {(h.sop_instance_uid, h.frame_number): k for k, h in enumerate(self.headers)}
+        # What names a mosaic counts its pixels from the corner of the mosaic, not of a slice
+        index = {(h.sop_instance_uid, h.frame_number): k for k, h in enumerate(self.headers) if h.tile is None}
         object.__setattr__(self, "_index", index)
 
     def slice_of(self, sop_instance_uid: str, frame: int | None) -> int | None:
@@ -48,31 +56,35 @@ def is_on(item: SketchedObject, sketch: Sketch, slices: Slices) -> bool:
     )
 
 
-def prompt_on(sketch: Sketch, objects: Sequence[SketchedObject], slices: Slices) -> Prompt:
+def prompt_on(
+    sketch: Sketch, objects: Sequence[SketchedObject], slices: Slices, contours: Contours = "traced"
+) -> Prompt:
     """Return the prompt that ``objects`` of a sketch make on a stack, in voxels.
 
-    Of an object with closed shapes on several slices the slice with the largest area becomes the key slice, and what
-    encloses its shapes there the box. Of several lines the longest is the long axis. A mask goes before closed
-    shapes, these before lines, these before points.
+    Of an object with closed shapes on several slices the slice with the largest area becomes the key slice, and its
+    shapes there become a mask or the box that encloses them (``Contours``). Of several lines the longest is the long
+    axis. A mask goes before closed shapes, these before lines, these before points.
 
     Raises
     ------
     DrawingRefused
         Something lies outside the images, or between or across their slices.
     """
-    return Prompt(objects=tuple(_object(item, slices) for item in objects), drawing=sketch.drawing)
+    return Prompt(objects=tuple(_object(item, slices, contours) for item in objects), drawing=sketch.drawing)
 
 
-def _object(item: SketchedObject, slices: Slices) -> ObjectPrompt:
+def _object(item: SketchedObject, slices: Slices, contours: Contours) -> ObjectPrompt:
     placed = [] if item.mask is not None else [found for found in (_placed(s, slices) for s in item.shapes) if found]
     areas = [one for one in placed if one.kind in _AREAS]
     lines = [one for one in placed if one.kind is Kind.AXIS]
     points = [one for one in placed if one.kind is Kind.POINT]
+    key, region = _largest(areas, slices.grid) if areas else (0, [])
+    masks = _region(key, region, slices.grid, contours)
     return ObjectPrompt(
-        boxes=(_box(areas, slices.grid),) if areas else (),
+        boxes=(_box(key, region, slices.grid),) if areas and not masks else (),
         long_axes=(_longest(lines, slices.grid),) if lines and not areas else (),
         points=tuple(_point(one) for one in points) if not areas and not lines else (),
-        masks=(_mask(item.mask, slices),) if item.mask is not None else (),
+        masks=(_mask(item.mask, slices),) if item.mask is not None else masks,
         label=item.label,
         category=item.category,
         type=item.type,
@@ -138,19 +150,57 @@ def _area(found: _Placed, grid: Grid) -> float:
     return float(abs(np.sum(x * after_y - after_x * y)) / 2)
 
 
-def _box(areas: Sequence[_Placed], grid: Grid) -> Box:
-    """Return what encloses the shapes on the slice where they are largest, cut off at the edge of the image."""
+def _largest(areas: Sequence[_Placed], grid: Grid) -> tuple[int, list[_Placed]]:
+    """Return the slice on which closed shapes are largest, with those on it."""
     sizes: defaultdict[int, float] = defaultdict(float)
     for one in areas:
         sizes[one.slice] += _area(one, grid)
     key = max(sorted(sizes), key=lambda k: sizes[k])
     if sizes[key] <= 0:
         raise DrawingRefused("What is drawn encloses nothing.")
-    extents = [_extent(one, grid) for one in areas if one.slice == key]
+    return key, [one for one in areas if one.slice == key]
+
+
+def _box(key: int, region: Sequence[_Placed], grid: Grid) -> Box:
+    """Return what encloses shapes of a slice, cut off at the edge of the image."""
+    extents = [_extent(one, grid) for one in region]
     edge = np.array(grid.shape[1:]) - 0.5
     low = np.clip(np.min([low for low, _ in extents], axis=0), -0.5, edge)
     high = np.clip(np.max([high for _, high in extents], axis=0), -0.5, edge)
     return Box(corners=(_position(key, low), _position(key, high)))
+
+
+def _region(key: int, region: Sequence[_Placed], grid: Grid, contours: Contours) -> tuple[SliceMask, ...]:
+    """Return shapes of a slice as a mask, where all of them are meant as one and they have a pixel.
+
+    A contour within another is a hole, as most makers of structure sets write it; shapes of other kinds add up.
+    """
+    if not region or not all(_is_traced(one, contours) for one in region):
+        return ()
+    pixels = np.zeros(grid.shape[1:], np.bool_)
+    rounds = np.zeros(grid.shape[1:], np.bool_)
+    for one in region:
+        if one.kind is Kind.OUTLINE:
+            pixels ^= filled(one.points, grid.shape[1:])
+        else:
+            rounds |= filled_ellipse(*_axes(one, grid), grid.shape[1:])
+    pixels |= rounds
+    return (SliceMask(slice=key, pixels=pixels),) if pixels.any() else ()
+
+
+def _is_traced(found: _Placed, contours: Contours) -> bool:
+    if found.kind is Kind.OUTLINE:
+        return contours != "box" and not is_rectangle(found.points)
+    return contours == "mask"
+
+
+def _axes(found: _Placed, grid: Grid) -> tuple[FloatArray, FloatArray]:
+    """Return the centre of a circle or an ellipse and its half axes, in pixels."""
+    points = found.points
+    if found.kind is Kind.ELLIPSE:
+        return points.mean(axis=0), np.array([points[1] - points[0], points[3] - points[2]]) / 2
+    spacing = np.array(grid.spacing_mm[1:])
+    return points[0], np.diag(np.linalg.norm((points[1] - points[0]) * spacing) / spacing)
 
 
 def _longest(lines: Sequence[_Placed], grid: Grid) -> LongAxis:

@@ -18,6 +18,7 @@ from looking import (
     phantom,
     photograph,
     photograph_result,
+    radiograph,
     radiograph_result,
     volume_result,
     writer,
@@ -30,14 +31,14 @@ from pydicom.uid import ColorSoftcopyPresentationStateStorage, GrayscaleSoftcopy
 from results import result_of
 from scipy.ndimage import uniform_filter  # type: ignore[attr-defined]
 
-from dicom_out.profile import Options, Profile, Role
+from dicom_out.profile import BUILT_IN, Choice, Options, Profile
 from dicom_out.writer import Writer
 from domain.errors import VerificationFailed
 from domain.findings import Findings
 from domain.job import ResultObject
 from domain.ports import Result
 
-ROLES: tuple[Role, ...] = ("SC", "PDF", "GSPS", "KOS")
+ROLES: tuple[Choice, ...] = ("SC", "PDF", "GSPS", "KOS")
 RESULTS: dict[str, Callable[[Path], Result]] = {
     "volume": volume_result,
     "radiograph": radiograph_result,
@@ -57,6 +58,16 @@ def test_what_was_written_passes_and_is_written_again_the_same(name: str, tmp_pa
     assert kinds == {"SC", "PDF", "KOS"} | presentation
     again = writer(*ROLES).write(result, tmp_path / "again")
     assert [item.path.read_bytes() for item in again] == [item.path.read_bytes() for item in objects]
+
+
+@pytest.mark.parametrize("profile", ["ohif", "slicer"])
+@pytest.mark.parametrize("name", ["radiograph", "photograph", "cine", "volume"])
+def test_who_reads_no_segmentation_of_pictures_gets_key_images(name: str, profile: str, tmp_path: Path) -> None:
+    result, made = RESULTS[name](tmp_path / "source"), Writer(default=BUILT_IN[profile])
+    objects = made.write(result, tmp_path / "results")
+    made.verify(result, objects)
+    report = "SR" if profile == "ohif" else "SR-COMPREHENSIVE"
+    assert {item.kind for item in objects} == ({"SEG", report} if name == "volume" else {"SC", report})
 
 
 def test_nothing_located_has_a_report_and_no_picture(tmp_path: Path) -> None:
@@ -91,6 +102,21 @@ def test_a_hundred_segments_that_touch_and_boxes_that_coincide_pass(tmp_path: Pa
     writer("SC", "PDF").verify(result, objects)
 
 
+@pytest.mark.parametrize("rows", [90, 2700])
+def test_an_outline_under_the_box_of_a_detection_or_a_calliper_is_no_fault(tmp_path: Path, rows: int) -> None:
+    """What finds a mass also segments it: the box lies on the mask's outline, and is drawn over it."""
+    columns, step = rows * 7 // 9, rows // 90
+    source = with_pixels(radiograph(), (phantom(rows, columns) * 4000).astype(np.uint16))
+    labels = np.zeros((1, rows, columns), np.uint8)
+    labels[0, 30 * step : 60 * step, 20 * step : 45 * step] = 1
+    around = box_on(box=(20 * step, 30 * step, 45 * step, 60 * step))
+    found = Findings(labels=labels, segments=(NODULE,), detections=(around,))
+    result = image_result([source], tmp_path / "source", found)
+    _, objects = written(result, tmp_path / "results", "SC")
+    writer("SC").verify(result, objects)
+    fails((result, objects), "SC", without_colour((0, 210, 255)), "not where the detection is")
+
+
 def test_a_ragged_mask_whose_outline_covers_much_of_the_picture_is_no_fault(tmp_path: Path) -> None:
     """A model may draw noise: a dim picture is still its source's, the right way round."""
     y, x = np.mgrid[:80, :100]
@@ -116,7 +142,7 @@ Change = Callable[[Dataset], object]
 Objects = tuple[Result, tuple[ResultObject, ...]]
 
 
-def fails(given: Objects, role: Role, change: Change, match: str, which: int = 0) -> None:
+def fails(given: Objects, role: Choice, change: Change, match: str, which: int = 0) -> None:
     """Change one object on disk and expect the check to say ``match``."""
     result, objects = given
     ds = dcmread(objects[which].path)

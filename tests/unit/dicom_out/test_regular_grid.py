@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from resampled import resampled_result
 
-from dicom_out.profile import BUILT_IN, Options, Profile, Role
+from dicom_out.profile import BUILT_IN, Choice, Options, Profile
 from dicom_out.writer import Writer
 from domain.errors import VerificationFailed
 from domain.job import ResultObject
@@ -33,12 +33,12 @@ IRREGULAR = pytest.mark.parametrize("name", PHANTOMS)
 TYPES = pytest.mark.parametrize("kind", ["binary", "labelmap", "fractional"])
 
 
-def writer(objects: tuple[Role, ...] = ("SEG",), **options: object) -> Writer:
+def writer(objects: tuple[Choice, ...] = ("SEG",), **options: object) -> Writer:
     return Writer(default=Profile(name="test", objects=objects, options=Options(**options)))  # type: ignore[arg-type]
 
 
 def write(
-    result: Result, folder: Path, objects: tuple[Role, ...] = ("SEG",), **options: object
+    result: Result, folder: Path, objects: tuple[Choice, ...] = ("SEG",), **options: object
 ) -> list[ResultObject]:
     """Write what such a profile asks for, verify it, and return it."""
     made = writer(objects, **options)
@@ -141,7 +141,7 @@ def test_each_frame_names_the_slices_that_it_was_computed_from(tmp_path: Path, n
 def test_without_resampling_the_choice_changes_nothing(tmp_path: Path) -> None:
     result = resampled_result(phantom(evenly(24, 2.0)), tmp_path / "source", probabilities=True)
     assert result.analysed is None
-    objects: tuple[Role, ...] = ("SEG", "SR", "PMAP")
+    objects: tuple[Choice, ...] = ("SEG", "SR", "PMAP")
     one, other = (write(result, tmp_path / grid, objects, grid=grid) for grid in ("source", "regular"))
     assert [item.variant for item in one] == ["SEG", "SR", "PMAP", "PMAP"]
     for left, right in zip(one, other, strict=True):

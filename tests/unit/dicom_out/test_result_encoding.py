@@ -21,7 +21,7 @@ from dicom_out.colour import cielab
 from dicom_out.files import write_durably
 from dicom_out.frames import Frame, frames_of
 from dicom_out.kind import WriterSettings
-from dicom_out.masks import Masks
+from dicom_out.masks import Masks, masks_of
 from dicom_out.segpixels import packed
 from dicom_out.writer import Writer
 from domain.codes import LEFT, Code
@@ -35,10 +35,17 @@ SMALL = arrays(
 )
 
 
+def masks_with(labels: np.ndarray, count: int) -> Masks:
+    segments = tuple(replace(lung(LEFT), key=str(number)) for number in range(count))
+    masks = masks_of(Findings(labels=labels, segments=segments))
+    assert masks is not None
+    return masks
+
+
 @given(SMALL)
 def test_every_voxel_is_in_exactly_one_frame(labels: np.ndarray) -> None:
-    slices, rows, columns = labels.shape
-    masks = Masks((slices, rows, columns), 3, overlap=False, labels=labels)
+    masks = masks_with(labels, 3)
+    assert [sum(counts.values()) for counts in masks.pixels] == [int(np.count_nonzero(plane)) for plane in labels]
     frames = frames_of(masks)
     bits = np.unpackbits(np.frombuffer(b"".join(packed(masks, frames)), np.uint8), bitorder="little")
     pixels = labels[0].size
@@ -54,7 +61,7 @@ def test_every_voxel_is_in_exactly_one_frame(labels: np.ndarray) -> None:
 def test_a_label_on_the_first_pixel_only_has_a_frame() -> None:
     labels = np.zeros((2, 3, 3), np.uint8)
     labels[1, 0, 0] = 7
-    assert frames_of(Masks((2, 3, 3), 7, overlap=False, labels=labels)) == (Frame(7, 1),)
+    assert frames_of(masks_with(labels, 7)) == (Frame(7, 1),)
 
 
 @given(SMALL)

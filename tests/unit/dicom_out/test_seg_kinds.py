@@ -225,6 +225,22 @@ def test_one_changed_pixel_fails(tmp_path: Path, kind: str) -> None:
     fails(three(tmp_path), tmp_path / "results", Options(segmentation=kind), one_pixel, "1 voxel|2 voxel|no segment")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("empty_frames", [False, True])
+def test_each_single_bit_that_differs_is_found(tmp_path: Path, empty_frames: bool) -> None:
+    result = three(tmp_path, overlapping=True)
+    options = Options(empty_frames=empty_frames)
+    (written,) = write(result, tmp_path / "results", options)
+    data = bytearray(written.path.read_bytes())
+    bits = dcmread(written.path).NumberOfFrames * SHAPE[1] * SHAPE[2]
+    start = len(data) - -(-bits // 16) * 2
+    for bit in np.random.default_rng(1).choice(bits, 60, replace=False).tolist():
+        data[start + bit // 8] ^= 1 << bit % 8
+        written.path.write_bytes(data)
+        with pytest.raises(VerificationFailed, match=r"1 voxel\(s\) on 1 slice"):
+            writer_of(options).verify(result, [written])
+        data[start + bit // 8] ^= 1 << bit % 8
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [

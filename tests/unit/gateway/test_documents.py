@@ -9,7 +9,9 @@ import pytest
 
 from dicomweb import response
 from domain.series import RefusalCode
+from gateway.config import load_config
 from gateway.demo import COLUMNS
+from inference.registry import declarations
 from scp import status
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -57,3 +59,19 @@ def test_links_between_documents_lead_somewhere(document: str) -> None:
 
 def test_the_readme_shows_the_columns_that_the_demo_prints() -> None:
     assert f"| {' | '.join(COLUMNS)} |\n" in (ROOT / "README.md").read_text()
+
+
+EXAMPLES = [
+    pytest.param(text, id=f"{path.name}:{number}")
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+    for number, text in enumerate(
+        re.findall(r"^ *```toml\n(.*?)```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    )
+]
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_a_configuration_that_is_shown_is_in_order(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "voxgate.toml"
+    file.write_text(re.sub(r'^( *destinations = )\[".*', r"\1[]", text, flags=re.MULTILINE))  # shown elsewhere
+    load_config(file, {}, engines=tuple(declarations()))

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from domain.errors import ConfigurationError
 from gateway.config import Config, load_config
+from gateway.sections import EngineSection
+from inference.registry import declarations
 
-ENGINES = ("lungs",)
+ENGINES = ("lungs", "medsam2")
 
 
 def load(tmp_path: Path, toml: str = "", **environ: str) -> Config:
@@ -143,7 +146,7 @@ def test_reports_every_fault_at_once_with_its_path(tmp_path: Path) -> None:
         "destinations[0].ae_title: must be 1 to 16 ASCII characters without backslash",
         'destinations[1]: kind must be "dimse" or "stow"',
         'destinations[1].name: "a" is the name of destinations[0] already',
-        'routes[0].engine: no engine called "nodul"; known: lungs',
+        'routes[0].engine: no engine called "nodul"; known: lungs, medsam2',
         'routes[0].destinations[1]: no destination called "b"; known: a',
         "engines.lungs.wieghts: unknown setting; did you mean weights?",
     ):
@@ -170,7 +173,7 @@ def test_reports_every_fault_at_once_with_its_path(tmp_path: Path) -> None:
         ),
         ("[profiles.x]\nobjects = []", "profiles.x.objects: must have at least one entry"),
         (
-            '[[routes]]\nname = "a"\nengine = "lungs"\nprompts_from_dicom = { finding_codes = ["108369006"] }',
+            '[[routes]]\nname = "a"\nengine = "medsam2"\nprompts_from_dicom = { finding_codes = ["108369006"] }',
             "routes[0].prompts_from_dicom.finding_codes[0]: must be scheme:code, e.g. SCT:108369006",
         ),
     ],
@@ -241,3 +244,124 @@ def test_secrets_are_in_no_repr_and_in_no_fault(tmp_path: Path) -> None:
     assert "hush" not in repr(config)
     assert config.http.token.get_secret_value() == "hush"
     assert "77123" not in "".join(faults(tmp_path, "[http]\ntoken = 77123"))
+
+
+def route(engine: str, more: str) -> str:
+    return f'[[routes]]\nname = "a"\nengine = "{engine}"\n{more}\n'
+
+
+NO_PROMPTS = 'the engine "lungs" takes no prompts: leave it out, or name one that does: medsam2'
+NO_VOLUMES = 'works on volumes, and unit = "study" on single images: leave one of them out'
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        (route("lungs", "prompts_from_dicom = true"), f"routes[0].prompts_from_dicom: {NO_PROMPTS}"),
+        (route("lungs", "prompts_from_dicom = {}"), f"routes[0].prompts_from_dicom: {NO_PROMPTS}"),
+        (route("lungs", "prompt = { slice = 1, box = [1, 2, 3, 4] }"), f"routes[0].prompt: {NO_PROMPTS}"),
+        (route("lungs", 'unit = "study"'), 'routes[0].unit: "study" is for engines that work on single images, '),
+        (route("medsam2", 'unit = "study"\nresample = ["gantry_tilt"]'), f"routes[0]: resample {NO_VOLUMES}"),
+        (
+            route("medsam2", 'unit = "study"\nprompts_from_dicom = true'),
+            f"routes[0]: prompts_from_dicom {NO_VOLUMES}",
+        ),
+        (
+            "[engines.lungs]\nwindow = [-160, 240]",
+            "engines.lungs.window: means nothing to lungs, which takes enabled, device, deadline_s: leave it out",
+        ),
+        ('[engines.medsam2]\norientation = "RAS"', "engines.medsam2.orientation: means nothing to medsam2, which "),
+        ("[engines.medversa]\nthreads = 2", "engines.medversa.threads: means nothing to medversa, which "),
+        ('[engines.medsam2]\nprecision = "int8"', "engines.medsam2.precision: must be one of auto, fp32, bf16"),
+        ('[predict]\nenabled = true\nengine = "nodul"', 'predict.engine: no engine called "nodul"; known: lungs'),
+        ("[scp]\nport = 5000", "http.port: is scp.port too: choose another for one of them"),
+        ('[store]\npath = ""', "store.path: must name a folder"),
+        ('[store]\npath = "a\\u0000b"', "store.path: must name a folder"),
+        ('[database]\nurl = "mysql://u:secret@h/d"', "database.url: only postgresql+psycopg:// and sqlite:/// with "),
+        ('[database]\nurl = "secret"', "database.url: must be postgresql+psycopg://user:password@host/database"),
+        (
+            '[database]\nurl = "postgresql://u:secret@h:x/d"',
+            "database.url: must be postgresql+psycopg://user:password@host/database",
+        ),
+        ("destinations = {}", "destinations: must be a list"),
+        ("engines = []", "engines: must be a table"),
+        (
+            "[delivery]\nfirst_retry_s = 7200",
+            "delivery: first_retry_s (7200) is above max_retry_s (3600): lower the one or raise the other",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named_with_the_way_out(tmp_path: Path, toml: str, said: str) -> None:
+    file = tmp_path / "voxgate.toml"
+    file.write_text(toml)
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(file, {}, engines=("lungs", "medsam2", "medversa"))
+    (fault,) = [line.strip() for line in str(caught.value).splitlines()[1:]]
+    assert fault.startswith(said)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfes\x00", "is not encoded in UTF-8; save it so"),
+        (b"\xef\xbb\xbf[scp]", "begins with a byte order mark: save it as UTF-8 without one"),
+        (b"x", "not TOML: Expected '='"),
+    ],
+)
+def test_a_file_that_an_editor_has_saved_otherwise_is_told(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "voxgate.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        load_config(file, {}, engines=ENGINES)
+
+
+def test_a_section_cannot_be_given_as_one_value(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="environment VOXGATE_STORE: name a setting of it, as in VOXGATE_ST"):
+        load(tmp_path, VOXGATE_STORE="/srv/store")
+
+
+def test_two_receivers_may_have_one_port_on_two_addresses(tmp_path: Path) -> None:
+    assert load(tmp_path, '[scp]\nhost = "127.0.0.2"\nport = 5000').http.port == 5000
+
+
+def test_what_an_engine_declares_is_a_setting_that_the_configuration_knows() -> None:
+    for declared in declarations().values():
+        assert set(declared.settings) <= set(EngineSection.model_fields)
+
+
+def test_an_engine_takes_its_own_settings(tmp_path: Path) -> None:
+    toml = """
+    [engines.lungs]
+    device = "cpu"
+    deadline_s = 60
+    [engines.deepbet]
+    weights = "w"
+    [engines.medsam2]
+    weights = "w"
+    precision = ""
+    window = [-160, 240]
+    threads = 1
+    vram_gb = 4
+    cpu_fallback = true
+    [engines.medversa]
+    weights = "w"
+    base_model = "b"
+    accept_license = "x"
+    precision = "int8"
+    orientation = "RAS"
+    [[routes]]
+    name = "a"
+    engine = "medsam2"
+    prompts_from_dicom = true
+    [[routes]]
+    name = "b"
+    engine = "medversa"
+    unit = "study"
+    prompts_from_dicom = false
+    prompt = []
+    """
+    file = tmp_path / "voxgate.toml"
+    file.write_text(toml)
+    config = load_config(file, {}, engines=("lungs", "deepbet", "medsam2", "medversa"))
+    assert config.engines["medsam2"].threads == 1

@@ -19,6 +19,7 @@ from gateway.destinations import CONFIRMATION
 from gateway.http import HttpSettings
 from gateway.profiles import profile_called
 from inference.predict_settings import PredictSettings
+from inference.registry import declarations
 from pipeline.completeness import CompletenessSettings
 from pipeline.delivery import DeliverySettings
 from pipeline.rules import Route
@@ -58,14 +59,17 @@ def test_the_example_lists_every_setting_with_its_default() -> None:
 def test_the_entries_shown_as_comments_are_complete_and_in_order(tmp_path: Path) -> None:
     file = tmp_path / "voxgate.toml"
     file.write_text(uncommented())
-    config = load_config(file, {}, engines=("lungs",))
+    config = load_config(file, {}, engines=tuple(declarations()))
     shown = tomllib.loads(uncommented())
     for entry, model in zip(shown["destinations"], config.destinations, strict=True):
         assert set(entry) == set(type(model).model_fields)
     assert [set(route) for route in shown["routes"]] == [set(sections.RouteSection.model_fields)]
     assert set(shown["profiles"]["ward"]) == set(sections.ProfileSection.model_fields)
     assert profile_called(config, "ward") == replace(DEFAULT, name="ward", why="")
-    assert set(shown["engines"]["lungs"]) == set(sections.EngineSection.model_fields)
+    of_all = set(shown["engines"]["lungs"])
+    assert of_all | set().union(*shown["engines"].values()) == set(sections.EngineSection.model_fields)
+    for name, declared in declarations().items():
+        assert set(shown["engines"][name]) - of_all == set(declared.settings), name
 
 
 def test_defaults_of_entries_are_those_that_the_comments_show() -> None:

@@ -11,7 +11,7 @@ from dicom_out.profile import BUILT_IN
 from domain.errors import ConfigurationError
 from gateway.commands.profiles import list_profiles
 from gateway.config import Config, load_config
-from gateway.profiles import profile_called, profiles_of_destinations
+from gateway.profiles import profile_called, profiles, profiles_of_destinations
 
 PACS = '[[destinations]]\nname = "pacs"\nkind = "dimse"\nhost = "pacs"\nport = 104\nae_title = "PACS"\n'
 
@@ -37,13 +37,22 @@ def test_an_own_profile_is_a_built_in_one_with_changes(tmp_path: Path) -> None:
     toml = '[profiles.ward]\nbase = "weasis"\nobjects = ["seg", "text-sr", "seg"]\nsegmentation = "labelmap"\n'
     config = load(tmp_path, toml + PACS + 'profile = "ward"\n')
     ward = profiles_of_destinations(config)["pacs"]
-    assert ward.objects == ("SEG", "TEXT-SR")
+    assert ward.objects == ("SEG", "TEXT-SR") == ward.objects_on(is_picture=True)
     assert (ward.options.segmentation, ward.options.max_frames) == ("labelmap", 400)
+
+
+def test_an_own_profile_may_differ_on_pictures(tmp_path: Path) -> None:
+    toml = '[profiles.a]\nbase = "ohif"\nobjects = ["SEG"]\n[profiles.b]\nbase = "ohif"\npictures = ["gsps", "sr"]\n'
+    made = profiles(load(tmp_path, toml))
+    assert made["a"].objects_on(is_picture=True) == ("SR", "SC")
+    assert made["b"].objects_on(is_picture=True) == ("GSPS", "SR")
+    assert made["b"].objects_on(is_picture=False) == ("SEG", "SR")
 
 
 @pytest.mark.parametrize(
     ("toml", "fault"),
     [
+        ("[profiles.a]\npictures = []", "profiles.a.pictures"),
         (PACS + 'profile = "ohfi"', 'destinations[0].profile: no profile called "ohfi"; known: default, ohif'),
         ("[profiles.ohif]", 'profiles.ohif: "ohif" is a built-in profile'),
         ('[profiles.a]\nobjects = ["SEQ"]', "profiles.a.objects[0]: must be 'SEG', 'SR'"),
@@ -66,6 +75,7 @@ def test_profiles_are_listed_with_their_destinations(tmp_path: Path, capsys: pyt
     assert [item["kind"] for item in listed["default"]["objects"]] == ["SEG", "SR"]
     assert listed["default"]["objects"][1]["fallback"] == "SR-COMPREHENSIVE"
     list_profiles(config, as_json=False)
+    assert [item["kind"] for item in listed["ohif"]["pictures"]] == ["SR", "SC"]
     assert "SR, else SR-COMPREHENSIVE" in capsys.readouterr().out
 
 

@@ -74,13 +74,13 @@ def test_options_that_make_no_prompt_are_named(arguments: dict[str, object], sai
 
 def configuration(tmp_path: Path, prompt: str) -> Path:
     file = tmp_path / "voxgate.toml"
-    file.write_text(f'[[routes]]\nname = "a"\nengine = "lungs"\nprompt = {prompt}\n', "utf-8")
+    file.write_text(f'[[routes]]\nname = "a"\nengine = "medsam2"\nprompt = {prompt}\n', "utf-8")
     return file
 
 
 def test_a_route_may_carry_a_default_prompt(tmp_path: Path) -> None:
     text = '{space = "fraction", slice = 0.5, box = [0.25, 0.3, 0.75, 0.7], label = "Middle"}'
-    (route,) = routes(load_config(configuration(tmp_path, text), {}, engines=("lungs",)))
+    (route,) = routes(load_config(configuration(tmp_path, text), {}, engines=("medsam2",)))
     assert route.prompt is not None
     assert route.prompt.space is Space.FRACTION
     assert route.prompt.objects[0].boxes == (Box(corners=((0.5, 0.3, 0.25), (0.5, 0.7, 0.75))),)
@@ -104,4 +104,4 @@ def test_a_route_may_carry_a_default_prompt(tmp_path: Path) -> None:
 )
 def test_a_faulty_default_prompt_is_a_fault_of_the_configuration(tmp_path: Path, prompt: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
-        load_config(configuration(tmp_path, prompt), {}, engines=("lungs",))
+        load_config(configuration(tmp_path, prompt), {}, engines=("medsam2",))

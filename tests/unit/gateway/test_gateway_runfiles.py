@@ -85,7 +85,9 @@ def test_the_lock_is_named_after_the_setting(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
-    with pytest.raises(ConfigurationError, match=r"^store\.path: .*store cannot be written: Not a directory$"):
+    with pytest.raises(
+        ConfigurationError, match=r"^store\.path: .*store cannot be written: Not a directory; let this"
+    ):
         check_writable(blocked / "store")
 
 

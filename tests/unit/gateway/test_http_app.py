@@ -129,6 +129,11 @@ def test_a_sender_says_how_many_instances_a_series_has() -> None:
     assert index.expected == {"1.2.3": 120}
 
 
+def test_a_body_of_nothing_but_brackets_is_refused() -> None:
+    path, sent = "/api/v1/series/1.2.3/expected-instances", b"[" * 50_000
+    assert client().put(path, data=sent, content_type="application/json").status_code == 400
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"instances": 0}, {"instances": "12"}, {"instances": True}, [5], {"instances": 2.0}]
 )

@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn import rectangle, report, scoord
 from factories import copied, ct_series, mr_series, pet_series, save
 from PIL import Image
+from working import MANIFEST, OneEngine
 
+from domain.engine import Answer
 from domain.errors import ConfigurationError
 from gateway.commands.inspect import inspect_files
 from gateway.config import load_config
 from gateway.inspection import Inspection, inspected
-from gateway.sections import RouteSection
+from gateway.offline import explain_routes
+from gateway.sections import DrawingSection, RouteSection
 
 CHEST = RouteSection(name="chest", engine="lungs", modality=("CT",), min_instances=3)
 CONFIG = load_config(environ={}).model_copy(update={"routes": (CHEST,)})
@@ -165,3 +170,50 @@ def test_an_earlier_study_among_the_files_is_the_comparison(tmp_path: Path) -> N
     with inspected([tmp_path], CONFIG, lambda what, share: None) as found:
         said = [found.context_of(report).comparison for report in found.stacks]
     assert said == ["None.", "CT abdomen, 12 months earlier.", None]
+
+
+def drawn_study(folder: Path) -> None:
+    """A series, a report in which a box is drawn on it, and one in which nothing is."""
+    series = ct_series(4)
+    save(series, folder / "ct")
+    box = scoord(series[1], "POLYLINE", rectangle(2, 3, 9, 8))
+    empty = report(series)
+    drawn = report(series, [box])
+    empty.SeriesInstanceUID = drawn.SeriesInstanceUID
+    save([drawn, empty], folder / "sr")
+
+
+def test_a_drawing_says_what_it_prompts_and_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_study(tmp_path)
+    manifest = replace(MANIFEST, takes_prompts=True)
+    monkeypatch.setattr("gateway.wiring.engine_registry", lambda config: OneEngine(manifest_now=manifest))
+    route = RouteSection(name="point", engine="threshold", prompts_from_dicom=DrawingSection())
+    config = CONFIG.model_copy(update={"routes": (route,)})
+    with inspected([tmp_path], config, lambda what, share: None) as found:
+        images, drawn, empty = found.stacks
+        assert (images.code, "waits for a drawing" in images.reason) == ("no-route", True)
+        assert (drawn.verdict, drawn.reason) == ("prompts point", "")
+        assert empty.verdict == "drawing-refused"
+        assert "Nothing is drawn in it" in empty.reason
+    answers = {row.code: row.verdicts for row in explain_routes([tmp_path], config)}
+    assert answers.keys() == {"no-route", "", "drawing-refused"}
+    assert [(route, verdict.answer) for route, verdict in answers[""]] == [("point", Answer.YES)]
+    assert answers["drawing-refused"] == ()
+
+
+def test_a_drawing_that_no_route_takes_is_mentioned(tmp_path: Path) -> None:
+    drawn_study(tmp_path)
+    _, reports = look(tmp_path).stacks
+    assert reports.code == "not-an-image"
+    assert "In 1 of them something is drawn that an engine could be pointed at" in reports.reason
+    answers = [row.reason for row in explain_routes([tmp_path], CONFIG) if row.code == "not-an-image"]
+    assert len(answers) == 1
+    assert "no route takes drawings (prompts_from_dicom)" in answers[0]
+
+
+def test_a_directory_of_a_medium_is_called_one(tmp_path: Path) -> None:
+    save(ct_series(3), tmp_path)
+    class_uid = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"
+    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM" + class_uid)
+    (left,) = look(tmp_path).left_out
+    assert (left.path.name, left.reason) == ("DICOMDIR", "a DICOMDIR, which describes a medium")

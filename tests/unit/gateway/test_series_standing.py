@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from factories import ct_series
+from pydicom.dataset import Dataset
 
 from domain.instance import Reception
 from domain.job import Job, JobState
@@ -16,6 +18,8 @@ from gateway.config import Config, load_config
 
 SLICES = ct_series(3)
 SERIES = str(SLICES[0].SeriesInstanceUID)
+ARRIVING = "3 instances, still arriving: it is whole when nothing has come for 600 s"
+SHORT = "2 of 100 announced instances are here: it waits for the others, at most 3600 s after the first"
 
 
 @pytest.fixture
@@ -25,12 +29,19 @@ def config(tmp_path: Path) -> Config:
     return load_config(file, {})
 
 
-def receive(config: Config, slices: int, *, announced: int | None = None, plan: JobState | None = None) -> None:
+def receive(
+    config: Config,
+    count: int,
+    *,
+    slices: Sequence[Dataset] = SLICES,
+    announced: int | None = None,
+    plan: JobState | None = None,
+) -> None:
     wiring.prepare_store(config)
     with wiring.opened_store(config) as store:
         sink = wiring.intake(store)
         staged = []
-        for dataset in SLICES[:slices]:
+        for dataset in slices[:count]:
             item = sink.stage()
             encoded = BytesIO()
             dataset.save_as(encoded, enforce_file_format=True)
@@ -60,14 +71,21 @@ def job_of(state: JobState) -> Job:
     )
 
 
-def listed(config: Config, series: str = SERIES, *, state: str | None = None, as_json: bool = False) -> int:
-    return list_jobs(config, series=series, study=None, state=state, limit=100, as_json=as_json)
+def listed(
+    config: Config,
+    series: str | None = SERIES,
+    *,
+    study: str | None = None,
+    state: str | None = None,
+    as_json: bool = False,
+) -> int:
+    return list_jobs(config, series=series, study=study, state=state, limit=100, as_json=as_json)
 
 
 def test_a_series_that_still_arrives_is_said_to(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     receive(config, 3)
     assert listed(config) == 0
-    assert capsys.readouterr().out == "3 instances, still arriving\n"
+    assert capsys.readouterr().out == f"{ARRIVING}\n"
 
 
 def test_a_series_that_is_short_of_what_was_announced_says_by_how_much(
@@ -75,11 +93,11 @@ def test_a_series_that_is_short_of_what_was_announced_says_by_how_much(
 ) -> None:
     receive(config, 2, announced=100)
     assert listed(config) == 0
-    assert capsys.readouterr().out == "2 of 100 announced instances are here\n"
+    assert capsys.readouterr().out == f"{SHORT}\n"
     assert listed(config, as_json=True) == 0
     (said,) = json.loads(capsys.readouterr().out)
     assert (said["state"], said["instances"], said["expected"], said["final"]) == ("arriving", 2, 100, False)
-    assert (said["series_instance_uid"], said["reason"]) == (SERIES, "2 of 100 announced instances are here")
+    assert (said["series_instance_uid"], said["reason"]) == (SERIES, SHORT)
 
 
 def test_a_whole_series_without_a_job_is_said_to_be_planned_next(
@@ -113,3 +131,49 @@ def test_a_state_that_was_asked_for_is_all_that_scripts_get(
     receive(config, 3)
     assert listed(config, state="done", as_json=True) == 0
     assert json.loads(capsys.readouterr().out) == []
+
+
+def test_the_list_of_all_jobs_tells_what_series_without_a_job_wait_for(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receive(config, 3)
+    assert listed(config, None) == 0
+    assert capsys.readouterr().out == f"1 series has no job yet\n  {ARRIVING}\n"
+    receive(config, 3, announced=100)
+    assert listed(config, None, study=str(SLICES[0].StudyInstanceUID)) == 0
+    assert "  3 of 100 announced instances are here: " in capsys.readouterr().out
+    assert listed(config, None, study="1.2.3") == 0
+    assert capsys.readouterr().out == "no jobs\n"
+
+
+def test_many_series_that_wait_alike_are_said_once(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        receive(config, 3, slices=ct_series(3))
+    assert listed(config, None) == 0
+    assert capsys.readouterr().out == f"2 series have no job yet\n  {ARRIVING} (2 series)\n"
+
+
+def test_a_planned_series_that_is_looked_at_again_is_not_said_to_have_no_job(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receive(config, 3, announced=3, plan=JobState.NOT_RUN)
+    with wiring.opened_store(config) as store:
+        store.series.thaw(SERIES)
+    assert listed(config, None) == 0
+    said = capsys.readouterr().out
+    assert "Nothing takes it." in said
+    assert "no job yet" not in said
+
+
+def test_an_empty_list_of_one_state_says_nothing_of_other_series(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receive(config, 3)
+    assert listed(config, None, state="done") == 0
+    assert capsys.readouterr().out == "no jobs\n"
+
+
+def test_a_limit_beyond_all_numbers_is_no_limit(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    receive(config, 3, plan=JobState.NOT_RUN)
+    assert list_jobs(config, series=None, study=None, state=None, limit=10**20, as_json=False) == 0
+    assert "Nothing takes it." in capsys.readouterr().out

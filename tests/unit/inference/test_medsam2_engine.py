@@ -127,6 +127,19 @@ def test_points_masks_and_long_axes_are_prompts_too() -> None:
     np.testing.assert_array_equal(labels(found(axis)), labels(found(along)))
 
 
+def test_what_pointed_at_an_object_is_said_with_the_result() -> None:
+    disc = np.zeros(SHAPE[1:], bool)
+    disc[12:28, 20:36] = True
+    seeded = found(ObjectPrompt(masks=(SliceMask(slice=3, pixels=disc),)))
+    boxed = found(ObjectPrompt(boxes=(box(1),), points=(Point(at=(1, 20, 28)),)))
+    assert "The prompt was a mask, which is the result on its own slice or frame." in said_of(seeded)
+    assert "The prompt was a box and points." in said_of(boxed)
+
+
+def said_of(findings: Findings) -> list[object]:
+    return [item.value for item in findings.evaluations]
+
+
 def test_several_prompted_slices_of_one_object_each_keep_what_their_prompt_gave() -> None:
     both = labels(found(ObjectPrompt(boxes=(box(1), box(5))), largest_component=False))
     for k in (1, 5):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,50 @@ def test_several_organs_are_asked_one_by_one_and_the_earlier_keeps_a_voxel() -> 
     assert [question.prompt for question in model.asked] == ["Segment the liver.", "Segment the spleen."]
     assert findings.labels is not None
     assert (findings.labels[0, 0, 0], findings.labels[2, 2, 2]) == (1, 2)
+
+
+@dataclass
+class SayingTogether(Saying):
+    """The same, and notes who was asked at once; answers the last one first."""
+
+    rounds: list[list[str]] = field(default_factory=list)
+    most_together: int = 8
+
+    def answers(
+        self, asked: Sequence[tuple[Question, Callable[[], bool]]]
+    ) -> Iterator[tuple[int, Answer | Exception]]:
+        self.rounds.append([question.prompt for question, _ in asked])
+        for number in reversed(range(len(asked))):
+            assert not asked[number][1]()
+            yield number, self.ask(*asked[number])
+
+
+def test_organs_are_asked_for_at_once_where_the_model_can() -> None:
+    model = SayingTogether({"liver": [mask((0, 0, 0), (1, 1, 1))], "spleen": [mask((1, 1, 1), (2, 2, 2))]})
+    shares: list[float] = []
+    found = engine(model).run(replace(case(prompt="Segment the liver. Segment the spleen."), progress=shares.append))
+    assert model.rounds == [["Segment the liver.", "Segment the spleen."]]
+    assert [segment.key for segment in found.segments] == ["liver", "spleen"]
+    assert found.labels is not None
+    assert (found.labels[1, 1, 1], found.labels[2, 2, 2]) == (1, 2)
+    assert shares == [0.0, 0.5]
+
+
+def test_a_case_that_nobody_wants_any_more_is_given_up() -> None:
+    def unwanted(share: float) -> None:
+        raise EngineFailed("Nobody waits.")
+
+    with pytest.raises(EngineFailed, match="Nobody waits"):
+        engine(SayingTogether()).run(replace(case(prompt="Segment the liver."), progress=unwanted))
+
+
+def test_a_question_that_is_not_for_it_does_not_hold_up_the_others() -> None:
+    model = SayingTogether()
+    fit, unfit = case().volume, case(unit="").volume
+    asked = [Question(modality="ct", task="x", prompt="p", volume=volume) for volume in (unfit, fit)]
+    answers = dict(engine(model).answers([(question, lambda: False) for question in asked]))
+    assert isinstance(answers[0], NotApplicable)
+    assert isinstance(answers[1], Answer)
 
 
 def test_several_masks_of_one_answer_are_one_segment() -> None:
@@ -174,6 +218,18 @@ def test_the_registry_says_what_is_missing_one_by_one(tmp_path: Path, monkeypatc
     assert "holds neither model.safetensors" in _why({**accepted, "weights": str(tmp_path)})
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     assert "fit" in _why({**accepted, "weights": str(tmp_path)})
+
+
+def test_where_engines_compute_is_known_as_far_as_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "_missing_modules", lambda known: [])
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    ready = {"weights": str(tmp_path), "accept_license": "non-commercial research"}
+    for device, said in (("", ""), ("auto", ""), ("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")):
+        places = Registry({"medversa": {**ready, "device": device}}).devices()
+        assert (places["medversa"], places["lungs"]) == (said, "cpu")
+    assert "medversa" not in Registry({}).devices()
 
 
 def test_the_device_is_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

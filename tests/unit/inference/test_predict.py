@@ -22,6 +22,7 @@ from domain.engine import Case, EngineManifest
 from domain.errors import EngineFailed, EngineUnavailable
 from domain.findings import Findings
 from inference.api import PredictService
+from inference.openapi import paths_and_schemas
 from inference.predict_settings import PredictSettings
 
 # -- Requests -------------------------------------------------------------------------------------------------------
@@ -95,6 +96,23 @@ def test_both_spellings_of_a_task_are_taken(task: str) -> None:
     assert client(model).post("/predict", json=body(task=task, modality="cxr")).status_code == 200
     assert model.asked[0].task == "report generation"
     assert model.asked[0].prompt == "How would you characterize the findings from <img0>?"
+
+
+@pytest.mark.parametrize("path", ["/predict", "/models/medsam2/predict"])
+@pytest.mark.parametrize(
+    ("sent", "headers", "status"),
+    [
+        (b"[" * 100_000, {}, 400),
+        (b'{"a":' * 100_000, {}, 400),
+        (b"\xff\xfe", {}, 400),
+        (b"\x1f\x8b", {"Content-Encoding": "gzip"}, 415),
+    ],
+)
+def test_a_body_that_is_no_plain_json_is_the_clients_fault(
+    path: str, sent: bytes, headers: dict[str, str], status: int
+) -> None:
+    answer = client().post(path, data=sent, headers={"Content-Type": "application/json", **headers})
+    assert answer.status_code == status, answer.text
 
 
 def test_defaults_are_those_that_the_public_interface_documents() -> None:
@@ -240,12 +258,11 @@ def test_info_says_what_the_public_server_says() -> None:
 
 
 def test_the_api_describes_itself() -> None:
-    document = client().get("/openapi.json").json
-    assert document is not None
-    operation = document["paths"]["/predict"]["post"]
+    paths, schemas = paths_and_schemas()
+    operation = paths["/predict"]["post"]
     assert {"200", "202", "400", "413", "415", "422", "429", "500", "503"} == set(operation["responses"])
-    assert "ImagePart" in document["components"]["schemas"]
-    assert "#/$defs/" not in json.dumps(document)
+    assert "ImagePart" in schemas
+    assert "#/$defs/" not in json.dumps([paths, schemas])
 
 
 def test_nothing_of_a_request_is_in_the_logs(caplog: pytest.LogCaptureFixture) -> None:

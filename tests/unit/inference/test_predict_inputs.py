@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from enhanced import enhanced, shuffled
 from factories import ct_series, mr_series
 from PIL import Image
 from pydicom.uid import generate_uid
@@ -256,6 +257,21 @@ def test_an_archive_cannot_write_outside_nor_burst(tmp_path: Path) -> None:
         )
         assert answer.status_code == status
     assert not outside.exists()
+
+
+def test_each_slice_of_an_enhanced_image_names_its_own_frame(tmp_path: Path) -> None:
+    series = ct_series(6)
+    for ds in series[::2]:
+        ds.PixelData = np.full((ds.Rows, ds.Columns), 3000, np.int16).tobytes()
+    frames = shuffled(series)
+    (file,) = part10([enhanced(frames)], tmp_path)
+    answer = client().post("/predict", json=body({"data": encoded(file), "format": "dcm"}, modality="ct"))
+    assert answer.json is not None
+    named = [frames[part["frame"] - 1] for part in answer.json["slices"]]
+    assert [ds.ImagePositionPatient for ds in named] == [ds.ImagePositionPatient for ds in series]
+    drawn = [bool(mask.all()) for mask in masks(answer)]
+    assert drawn == [True, False] * 3
+    assert drawn == [bool((ds.pixel_array == 3000).all()) for ds in named]
 
 
 def test_a_picture_is_no_volume() -> None:

@@ -187,3 +187,34 @@ def test_an_answer_without_room_is_held_and_written_when_there_is(
     full.clear()
     until(lambda: later.state(key) == "done")
     assert len(asked) == 1
+
+
+def test_an_old_answer_goes_though_nobody_asks_again(tmp_path: Path) -> None:
+    later = predictions(tmp_path, keep_s=0.3)
+    key = later.accept(b"{}")
+    until(lambda: later.state(key) == "done")
+    until(lambda: later.state(key) is None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_are_asked_at_a_time_the_oldest_first(tmp_path: Path) -> None:
+    go_on, began = threading.Semaphore(0), list[int]()
+
+    def hold(body: Any, cancelled: Callable[[], bool]) -> Answered:
+        began.append(body["n"])
+        go_on.acquire()
+        return echo(body, cancelled)
+
+    later = predictions(tmp_path, hold, at_once=2, most=8)
+    keys = [later.accept(json.dumps({"n": n}).encode()) for n in range(5)]
+    until(lambda: len(began) == 2)
+    assert sorted(began) == [0, 1]
+    assert [later.state(key) for key in keys] == ["running"] * 2 + ["queued"] * 3
+    for number in range(2, 5):
+        go_on.release()
+        until(lambda number=number: len(began) == number + 1)  # type: ignore[misc]
+        assert began[-1] == number
+    for _ in range(2):
+        go_on.release()
+    until(lambda: all(later.state(key) == "done" for key in keys))
+    assert [(later.answer(key) or echo(0, bool)).body for key in keys] == [{"echo": {"n": n}} for n in range(5)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,10 +13,10 @@ import pytest
 from factories import ct_slice
 from sqlalchemy import Connection
 
-from domain.errors import StorageError
+from domain.errors import OutOfSpace, StorageError
 from domain.instance import Disposition, Outcome, Reception
 from pipeline.intake import Intake
-from store.database import Database, index_url
+from store.database import Database, index_url, translated
 from store.files import Files
 from store.instances import Instances
 from store.settings import StoreSettings
@@ -85,3 +86,12 @@ def test_a_failed_commit_leaves_a_file_only_where_a_row_may_point_to_it(fault: s
     (path,) = (root / "instances").rglob("*.dcm")
     assert path.read_bytes() == one
     database.close()
+
+
+def test_a_full_disk_under_the_bare_driver_is_told_as_one() -> None:
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    with pytest.raises(OutOfSpace), translated():
+        raise full
+    with pytest.raises(StorageError), translated():
+        raise sqlite3.OperationalError("disk I/O error")

@@ -24,6 +24,7 @@ from domain.series import RefusalCode
 from domain.volume import Volume
 from volume.assembly import assemble
 from volume.codecs import Wanted, decoders
+from volume.codestream import is_cut_off
 from volume.grouping import group
 from volume.pixels import decodes_without_lock
 
@@ -130,6 +131,14 @@ def test_what_the_header_does_not_say_is_left_to_pydicom(syntax: str) -> None:
 def one_frame(syntax: str) -> bytes:
     (ds,) = compressed(noise(1), syntax)
     return bytes(get_frame(ds.PixelData, 0, number_of_frames=1))
+
+
+@given(length=st.integers(64, 1 << 20), padding=st.sampled_from([b"", b"\0", b"\0\0\0", b"\xff\xff"]))
+def test_a_jpeg_ls_frame_without_its_end_is_known_before_it_is_decoded(length: int, padding: bytes) -> None:
+    frame = one_frame(JPEGLSLossless).rstrip(b"\0")
+    assert not is_cut_off(frame + padding)
+    assert is_cut_off(frame[: min(length, len(frame) - 1)] + padding)
+    assert not is_cut_off(one_frame(JPEG2000Lossless)[:length])
 
 
 @SYNTAXES

@@ -17,8 +17,9 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
 from domain.context import StudyContext
+from volume.allowed import ALLOWED, DISTANCES, IDENTIFIERS, NAMES, PLACES
 from volume.attributes import Attributes
-from volume.context import ALLOWED, DISTANCES, IDENTIFIERS, NAMES, PLACES, read_context
+from volume.context import read_context
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from domain.errors import DrawingRefused
 from domain.prompt import ObjectPrompt, Prompt
 from domain.series import Stack
-from volume.drawings.placing import Slices, is_on, prompt_on
+from volume.drawings.placing import Contours, Slices, is_on, prompt_on
 from volume.drawings.reading import read_sketch
 from volume.geometry import geometry
 
@@ -31,13 +31,13 @@ def slices_of(series: Sequence[Dataset]) -> Slices:
     return Slices(headers=proven.headers, grid=proven.grid)
 
 
-def placed(ds: Dataset, series: Sequence[Dataset]) -> Prompt:
+def placed(ds: Dataset, series: Sequence[Dataset], contours: Contours = "traced") -> Prompt:
     sketch, slices = read_sketch(ds), slices_of(series)
-    return prompt_on(sketch, [item for item in sketch.objects if is_on(item, sketch, slices)], slices)
+    return prompt_on(sketch, [item for item in sketch.objects if is_on(item, sketch, slices)], slices, contours)
 
 
-def one(ds: Dataset, series: Sequence[Dataset]) -> ObjectPrompt:
-    (found,) = placed(ds, series).objects
+def one(ds: Dataset, series: Sequence[Dataset], contours: Contours = "traced") -> ObjectPrompt:
+    (found,) = placed(ds, series, contours).objects
     return found
 
 
@@ -150,6 +150,58 @@ def test_parts_of_a_contour_on_one_slice_count_together() -> None:
     ]
     (box,) = one(structure_set(series, {"GTV": contours}), series).boxes
     assert np.allclose(box.corners, ((1, 0.5, 0.5), (1, 10.5, 11.5)), atol=1e-4)
+
+
+def test_a_traced_contour_is_its_pixels_and_a_rectangle_is_a_box() -> None:
+    series = ct_series(3)
+    diamond = [(2, 8), (8, 2), (14, 8), (8, 14), (2, 8)]
+    for ds in (
+        report(series, [scoord(series[1], "POLYLINE", diamond)]),
+        structure_set(series, {"GTV": [in_patient(series[1], diamond[:-1])]}),
+    ):
+        found = one(ds, series)
+        (seed,) = found.masks
+        assert not found.boxes
+        assert seed.slice == 1
+        # 8\\8 in corners is between four pixels: |column - 7.5| + |row - 7.5| < 6 of their centres
+        row, column = np.indices(seed.pixels.shape)
+        distance = np.abs(column - 7.5) + np.abs(row - 7.5)
+        assert seed.pixels[distance < 6].all()
+        assert not seed.pixels[distance > 6].any()
+
+
+@pytest.mark.parametrize("contours", ["traced", "mask"])
+def test_a_contour_within_another_is_a_hole(contours: Contours) -> None:
+    series = ct_series(3)
+    outer, inner = ([(2, 8), (8, 2), (14, 8), (8, 14)], [(5, 8), (8, 5), (11, 8), (8, 11)])
+    ds = structure_set(series, {"GTV": [in_patient(series[1], shape) for shape in (outer, inner)]})
+    (seed,) = one(ds, series, contours).masks
+    assert not seed.pixels[7, 7]
+    assert seed.pixels[7, 3]
+
+
+def test_what_circles_become_is_the_routes_choice() -> None:
+    series = ct_series(3)
+    for shape, points, inside in (
+        ("CIRCLE", [(8, 8), (12, 8)], (7, 10)),
+        ("ELLIPSE", [(2, 8), (14, 8), (8, 5), (8, 11)], (7, 12)),
+    ):
+        ds = report(series, [scoord(series[1], shape, points)])
+        assert one(ds, series).boxes
+        (seed,) = one(ds, series, "mask").masks
+        (box,) = one(ds, series, "box").boxes
+        assert seed.pixels[inside]
+        rows, columns = (np.flatnonzero(seed.pixels.any(axis=axis)) for axis in (1, 0))
+        assert np.all(np.abs(np.subtract([rows[0], columns[0]], box.corners[0][1:])) <= 1)
+        assert np.all(np.abs(np.subtract([rows[-1], columns[-1]], box.corners[1][1:])) <= 1)
+
+
+def test_a_contour_smaller_than_a_pixel_is_its_box() -> None:
+    series = ct_series(3)
+    ds = report(series, [scoord(series[1], "POLYLINE", [(5.6, 5.6), (5.8, 5.7), (5.7, 5.9), (5.6, 5.6)])])
+    found = one(ds, series)
+    assert found.boxes
+    assert not found.masks
 
 
 def test_a_box_that_reaches_beyond_the_image_ends_with_it() -> None:

@@ -30,7 +30,8 @@ from volume.assembly import assemble
 from volume.digest import inspect
 from volume.frames import frames_of
 from volume.grouping import group
-from volume.header import header_from_json, header_of, header_to_json
+from volume.header import header_of
+from volume.header_json import header_from_json, header_to_json
 from volume.repeats import group_stored
 
 

@@ -16,7 +16,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from domain.errors import MalformedInstance
 from domain.instance import Header
-from volume.header import header_from_json, header_of, header_to_json, is_uid
+from volume.header import header_of, is_uid
+from volume.header_json import header_from_json, header_to_json
 
 
 def read_back(ds: Dataset, *, implicit: bool = False) -> Dataset:

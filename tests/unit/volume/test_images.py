@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pictures import cine, image_of, photograph, radiograph, with_pixels
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import convert_color_space
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
@@ -318,6 +319,16 @@ def test_a_codestream_that_claims_another_size_is_not_decoded(syntax: str, tmp_p
     (header,) = headers_of([ds])
     with pytest.raises(AssemblyError, match="another size") as error:
         read_image(replace(header, rows=32, columns=48), path)
+    assert cause(error) == RefusalCode.PIXELS_UNREADABLE
+
+
+def test_a_frame_of_jpeg_ls_that_is_cut_off_is_refused_as_such(tmp_path: Path) -> None:
+    ds = radiograph()
+    ds.compress(JPEGLSLossless, generate_instance_uid=False)
+    ds.PixelData = encapsulate([get_frame(ds.PixelData, 0, number_of_frames=1)[:-40]])
+    (path,) = save([ds], tmp_path)
+    with pytest.raises(AssemblyError, match="cut off") as error:
+        read_image(headers_of([ds])[0], path)
     assert cause(error) == RefusalCode.PIXELS_UNREADABLE
 
 

@@ -15,7 +15,8 @@ from domain.instance import Header
 from volume.assembly import assemble
 from volume.digest import inspect
 from volume.grouping import group
-from volume.header import header_from_json, header_of, header_to_json
+from volume.header import header_of
+from volume.header_json import header_from_json, header_to_json
 from volume.pet import seconds_between, suv_scale
 
 HALF_LIFE_S = 6586.2

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 
-from volume.pixel_span import PixelSpan, pixel_span, recorded_span, sole_frame
+from volume.pixel_span import PixelSpan, pixel_span, read_recorded, recorded_span, sole_frame
 
 EXAMPLES = int(os.environ.get("VOXGATE_FUZZ", "0")) or 250
 PIXELS = 16 * 20 * 2
@@ -108,6 +108,32 @@ def test_a_recorded_offset_holds_only_where_the_head_of_pixel_data_stands(
         assert offset in (len(data) - PIXELS, data.find(b"\x11\x22" * 50), data.rfind(b"\x11\x22" * 50))
     right = spans_of(data, tmp_path_factory.getbasetemp(), implicit=implicit, offset=len(data) - PIXELS)
     assert right == PixelSpan(len(data) - PIXELS, PIXELS)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    data=st.sampled_from(FILES),
+    off=st.integers(-20, 4096),
+    size=st.integers(1, PIXELS + 9),
+    cut=st.integers(0, PIXELS),
+)
+@example(data=FILES[0], off=0, size=PIXELS, cut=0)
+@example(data=FILES[0], off=0, size=PIXELS + 1, cut=0)
+@example(data=FILES[0], off=0, size=PIXELS, cut=1)
+def test_pixels_are_read_at_a_recorded_offset_only_where_all_of_them_stand(
+    data: bytes, off: int, size: int, cut: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    implicit = ImplicitVRLittleEndian.encode() + b"\0" in data
+    path = tmp_path_factory.getbasetemp() / "fuzzed.dcm"
+    path.write_bytes(data[: len(data) - cut])
+    offset = len(data) - PIXELS - off
+    buffer = bytearray(size)
+    with path.open("rb") as file:
+        is_read = read_recorded(file.fileno(), offset, memoryview(buffer), implicit=implicit)
+        span = recorded_span(file.fileno(), offset, implicit=implicit)
+    assert is_read == (span is not None and span.length >= size)
+    if is_read:
+        assert buffer == data[offset : offset + size]
 
 
 def encapsulated(*, fragments: int, has_offsets: bool) -> tuple[bytes, bytes]:
