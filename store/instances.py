@@ -6,7 +6,6 @@ import hmac
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,16 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from domain.errors import ConflictingInstance, MalformedInstance, StorageError
-from domain.instance import Disposition, Header, Outcome, Reception
+from domain.instance import Disposition, Outcome, Reception
 from domain.ports import Candidate
 from store import schema
 from store.database import AnyRow, Database, translated
+from store.entry import Entry, quarantine_row, row_of
 from store.files import INSTANCES, QUARANTINE, Files, StagedFile
 from store.groups import Groups
 from store.secret import installation_secret
 from store.series import CHANGED, LOCKED, SeriesChange, created
 from volume.digest import inspect
-from volume.header_json import header_to_json
 
 log = logging.getLogger(__name__)
 
@@ -52,39 +51,6 @@ _QUARANTINED = select(_ASIDE.path).where(
     _ASIDE.sop_instance_uid == bindparam("uid"), _ASIDE.digest == bindparam("digest")
 )
 _INSERT = insert(schema.instances).inline()  # nobody asks which number the row got
-
-
-@dataclass(slots=True)
-class Entry:
-    """One candidate on its way: where its file is now, and what became of it."""
-
-    header: Header
-    digest: str
-    reception: Reception
-    path: Path
-    size: int
-    found: bool = False
-    """The file lay in the store without a row: whatever fails, it may be the only copy."""
-    outcome: Outcome | None = None
-    owned: bool = False
-    """An index row points to the file."""
-    twin: Path | None = None
-    """The file that the index has for the same dataset; this one waits until that is seen to hold it."""
-    damaged: Path | None = None
-    """A twin that does not hold it: this one takes its place."""
-    patient_key: str | None = None
-
-    @property
-    def uid(self) -> str:
-        """SOP Instance UID."""
-        return self.header.sop_instance_uid
-
-    @property
-    def decided(self) -> Outcome:
-        """The outcome of a group that was written."""
-        if self.outcome is None:
-            raise StorageError("The instance was not written")
-        return self.outcome
 
 
 class _Statements:
@@ -351,48 +317,6 @@ def place(files: Files, entry: Entry, area: str) -> Path:
         target = files.target(area, entry.header.series_instance_uid, entry.uid)
         entry.path = entry.path.rename(target)
     return entry.path.parent
-
-
-def row_of(entry: Entry, path: str, *, revision: int) -> dict[str, Any]:
-    """Return the index row of an instance."""
-    header = entry.header
-    return {
-        "sop_instance_uid": header.sop_instance_uid,
-        "series_instance_uid": header.series_instance_uid,
-        "study_instance_uid": header.study_instance_uid,
-        "sop_class_uid": header.sop_class_uid,
-        "transfer_syntax_uid": header.transfer_syntax_uid,
-        "revision": revision,
-        "digest": entry.digest,
-        "path": path,
-        "size": entry.size,
-        "header": header_to_json(header),
-        "patient_key": entry.patient_key,
-        **_received(entry.reception),
-    }
-
-
-def quarantine_row(entry: Entry, path: str, reason: str, first_series: str) -> dict[str, Any]:
-    """Return the row of a file that is kept aside."""
-    return {
-        "reason": reason,
-        "sop_instance_uid": entry.uid,
-        "series_instance_uid": entry.header.series_instance_uid,
-        "kept_series_instance_uid": first_series,
-        "digest": entry.digest,
-        "path": path,
-        "size": entry.size,
-        **_received(entry.reception),
-    }
-
-
-def _received(reception: Reception) -> dict[str, Any]:
-    return {
-        "transport": reception.transport[:16],
-        "sender": reception.sender.replace("\0", "")[:64],
-        "address": reception.address.replace("\0", "")[:255],
-        "received_at": reception.received_at,
-    }
 
 
 def _outcome(entry: Entry, disposition: Disposition, error: ConflictingInstance | None = None) -> Outcome:
