@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.pixels import iter_pixels
+from pydicom.encaps import generate_frames
 from pydicom.tag import Tag
+from rle.rle import decode_frame
 
 from domain.errors import VerificationFailed
 from domain.findings import Findings
@@ -20,8 +21,6 @@ from domain.findings import Findings
 _PIXEL_DATA = Tag(0x7FE00010)
 _ENCAPSULATED = 0xFFFFFFFF
 _FULL = 255
-_DECODER = "pylibjpeg"
-"""Of RLE Lossless: shares no code with the encoder here, and is five times faster than pydicom's own."""
 _STEP = 0.5 / _FULL + 1e-6
 """How far a fraction may be from the probability: half a step of what the object can hold."""
 
@@ -38,11 +37,13 @@ def frames_in(seg: Dataset) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     if (kind, bits) not in (("BINARY", 1), ("FRACTIONAL", 8), ("LABELMAP", 8), ("LABELMAP", 16)):
         raise VerificationFailed("SEG: BitsAllocated does not fit SegmentationType.")
     shape, count = (int(seg.Rows), int(seg.Columns)), int(seg.NumberOfFrames)
-    if seg.file_meta.TransferSyntaxUID.is_encapsulated:
-        for frame in iter_pixels(seg, raw=True, decoding_plugin=_DECODER):
-            yield 0, frame.reshape(shape)
-        return
     pixels = shape[0] * shape[1]
+    if seg.file_meta.TransferSyntaxUID.is_encapsulated:
+        for coded in generate_frames(seg.PixelData, number_of_frames=count):
+            # shares no code with the encoder here, and is five times faster than pydicom's own
+            frame = decode_frame(coded, pixels, bits, "<")
+            yield 0, np.frombuffer(frame, f"<u{bits // 8}").reshape(shape)
+        return
     with _pixel_data(seg) as (length, read):
         if length != (pixels * count * bits + 15) // 16 * 2:
             raise VerificationFailed("SEG: PixelData does not have the pixels of its frames.")

@@ -39,12 +39,28 @@ def payload(path: Path, box: list[float], key_slice: int, window: list[float], o
     }
 
 
+def joined(*bodies: dict[str, Any]) -> dict[str, Any]:
+    """Return one body for several images, from those for one each."""
+    parts = [body["input_data"] for body in bodies]
+    return {"input_data": {name: [entry for part in parts for entry in part[name]] for name in parts[0]}}
+
+
+def segment_all(url: str, *bodies: dict[str, Any], token: str = "") -> list[dict[str, Any]]:
+    """Return an answer for each image, asked for in one request; an error is the answer for all of them."""
+    answer = _asked(url, joined(*bodies), token, JSON)
+    return [_as_arrays(one) for one in answer] if isinstance(answer, list) else [_as_arrays(answer) for _ in bodies]
+
+
 def segment(url: str, body: dict[str, Any], *, token: str = "", accept: str = NPY) -> dict[str, Any]:
     """Return ``mask`` (an array z, y, x) and ``metadata``, or ``error``, ``status`` and ``details``.
 
     ``accept`` is how the mask comes: ``NPY``, which is many times smaller and faster than the nested lists of
-    ``JSON``, or ``NIFTI``, whose bytes are in ``file`` too. Several images in one body need ``JSON``.
+    ``JSON``, or ``NIFTI``, whose bytes are in ``file`` too. For several images there is ``segment_all``.
     """
+    return _as_arrays(_asked(url, body, token, accept))
+
+
+def _asked(url: str, body: dict[str, Any], token: str, accept: str) -> Any:
     headers = {"Accept": accept} | ({"Authorization": f"Bearer {token}"} if token else {})
     try:
         response = requests.post(f"{url.rstrip('/')}/{PATH}", json=body, headers=headers, timeout=(10, 900))
@@ -52,14 +68,17 @@ def segment(url: str, body: dict[str, Any], *, token: str = "", accept: str = NP
             metadata = json.loads(response.headers[METADATA])
             mask = _loaded(response.content) if accept == NPY else _unzipped(response.content, metadata["shape"])
             return {"mask": mask, "metadata": metadata, "file": response.content}
-        answer: dict[str, Any] = response.json()
+        answer = response.json()
     except (requests.RequestException, ValueError) as error:
         return {"error": f"no answer from {url}", "status": None, "details": [type(error).__name__]}
-    if "mask" in answer:
-        answer["mask"] = np.asarray(answer["mask"], np.uint8)
+    if isinstance(answer, list) or "mask" in answer:
         return answer
     # Whatever stands between us and the gateway has words of its own for errors.
     return {"error": str(answer), "details": []} | answer | {"status": answer.get("status", response.status_code)}
+
+
+def _as_arrays(answer: dict[str, Any]) -> dict[str, Any]:
+    return {**answer, "mask": np.asarray(answer["mask"], np.uint8)} if "mask" in answer else answer
 
 
 def _loaded(content: bytes) -> npt.NDArray[np.uint8]:

@@ -33,6 +33,11 @@ from volume.pet import suv_scale
 from volume.pixel_format import unit_of
 from volume.words import orientation_in_words, raster_in_words, size_in_words
 
+_REPEATED = (
+    "the same image as another one of its series (equal pixels, position and acquisition) under another UID; the one "
+    "with the lower InstanceNumber is used"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackReport:
@@ -198,11 +203,20 @@ class _Reader:
             study = studies[instances[0].header.study_instance_uid]
             drawn = [item for item in instances if drawings.takes(item.header)]
             others = [item for item in instances if item not in drawn]
-            for plan in planner.plan(others, sender=None) if others else ():
+            plans = planner.plan(others, sender=None) if others else ()
+            self._leave_out_repeated(others, plans)
+            for plan in plans:
                 unused = unused_drawings(plan.stack.headers, paths, planner)
                 yield _report(plan, paths, study=study, series=number, note=unused)
             for item in drawn:
                 yield _drawing_report(item, drawings.fate(item), paths, study=study, series=number)
+
+    def _leave_out_repeated(self, instances: Sequence[StoredInstance], plans: Sequence[StackPlan]) -> None:
+        """List the images that are in no stack: they are there once more (``volume.repeats``)."""
+        used = {header.sop_instance_uid for plan in plans for header in plan.stack.headers}
+        for item in instances:
+            if item.header.sop_instance_uid not in used:
+                self.left_out.append(LeftOut(path=self._shown(item.path), reason=_REPEATED))
 
 
 class _NoJobs:

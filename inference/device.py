@@ -100,11 +100,8 @@ def computing(place: Placement) -> Iterator[None]:
     OutOfDeviceMemory
         The device, or what the engine may use of it, is full.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(place.threads)
-    _limit(place)
     try:
-        with torch.inference_mode():
+        with bounded(place), torch.inference_mode():
             yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_full(error):
@@ -113,6 +110,16 @@ def computing(place: Placement) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)
         empty_cache(place.device)
         raise OutOfDeviceMemory(f"The device {place.device.type} is out of memory.") from None
+
+
+@contextmanager
+def bounded(place: Placement) -> Iterator[None]:
+    """Keep to the threads of ``place``, and to what it may use of a GPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(place.threads)
+    _limit(place)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
 

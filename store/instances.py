@@ -12,17 +12,16 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain.errors import ConflictingInstance, MalformedInstance, StorageError
+from domain.errors import ConflictingInstance, StorageError
 from domain.instance import Disposition, Outcome, Reception
 from domain.ports import Candidate
 from store import schema
 from store.database import AnyRow, Database, translated
-from store.entry import Entry, quarantine_row, row_of
+from store.entries import Entry, entry_of, holds, outcome_of, place, quarantine_row, row_of
 from store.files import INSTANCES, QUARANTINE, Files, StagedFile
 from store.groups import Groups
 from store.secret import installation_secret
 from store.series import CHANGED, LOCKED, SeriesChange, created
-from volume.digest import inspect
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ class Instances:
         try:
             with translated():
                 self._sync(candidates)
-                entries = [_entry(candidate, reception) for candidate in candidates]
+                entries = [entry_of(candidate, reception) for candidate in candidates]
                 self._name_patients(entries)
             self._index(entries)
         finally:
@@ -102,7 +101,7 @@ class Instances:
         self._groups.run(entries)
         again = []
         for entry in entries:
-            if entry.twin is not None and _holds(entry.twin, entry.digest):
+            if entry.twin is not None and holds(entry.twin, entry.digest):
                 _remove([entry.path])
             elif entry.twin is not None:
                 entry.damaged = entry.twin
@@ -249,11 +248,11 @@ class _Keeping:
         self._rows.append(row_of(entry, self._move(entry, INSTANCES), revision=change.stored(entry)))
         if len(self._rows) == _BATCH:
             self._flush()
-        entry.outcome = _outcome(entry, Disposition.STORED)
+        entry.outcome = outcome_of(entry, Disposition.STORED)
         return entry
 
     def _duplicate(self, entry: Entry, row: AnyRow | Entry) -> AnyRow | Entry:
-        entry.outcome = _outcome(entry, Disposition.DUPLICATE)
+        entry.outcome = outcome_of(entry, Disposition.DUPLICATE)
         self._changes[entry.header.series_instance_uid].repeated(entry)
         if isinstance(row, Entry):
             return row
@@ -274,7 +273,7 @@ class _Keeping:
         return entry
 
     def _conflict(self, entry: Entry, row: AnyRow | Entry) -> None:
-        entry.outcome = _outcome(entry, Disposition.REFUSED, ConflictingInstance())
+        entry.outcome = outcome_of(entry, Disposition.REFUSED, ConflictingInstance())
         key = (entry.uid, entry.digest)
         if key in self._refused_now:
             return
@@ -291,42 +290,11 @@ class _Keeping:
             self._changes[uid].refused(entry)
 
 
-def _holds(path: Path, digest: str) -> bool:
-    """Tell whether a file still holds the dataset of which intake made the digest; costs as much as taking it in."""
-    try:
-        return inspect(path)[1] == digest
-    except (MalformedInstance, OSError):
-        return False
-
-
 def _remove(paths: Iterable[Path | None]) -> None:
     for path in paths:
         if path is not None:
             with suppress(OSError):  # the next start removes it
                 path.unlink(missing_ok=True)
-
-
-def _entry(candidate: Candidate, reception: Reception) -> Entry:
-    path = candidate.staged.path
-    return Entry(candidate.header, candidate.digest, reception, path, path.stat().st_size)
-
-
-def place(files: Files, entry: Entry, area: str) -> Path:
-    """Move the entry's file into an area, unless it is there; return the folder."""
-    if not files.is_in(area, entry.path):
-        target = files.target(area, entry.header.series_instance_uid, entry.uid)
-        entry.path = entry.path.rename(target)
-    return entry.path.parent
-
-
-def _outcome(entry: Entry, disposition: Disposition, error: ConflictingInstance | None = None) -> Outcome:
-    return Outcome(
-        disposition=disposition,
-        sop_class_uid=entry.header.sop_class_uid,
-        sop_instance_uid=entry.uid,
-        study_instance_uid=entry.header.study_instance_uid,
-        error=error,
-    )
 
 
 def batches(uids: Iterable[str]) -> Iterable[list[str]]:

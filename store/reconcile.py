@@ -13,7 +13,7 @@ from domain.errors import MalformedInstance
 from domain.instance import Disposition, Reception
 from store import schema
 from store.database import Database, translated
-from store.entry import Entry
+from store.entries import Entry
 from store.files import INSTANCES, QUARANTINE, Files
 from store.instances import RECOVERED, Instances
 from store.series import finish_removals

@@ -17,7 +17,7 @@ from store.files import Files
 from volume.header_json import header_from_json
 
 if TYPE_CHECKING:
-    from store.entry import Entry
+    from store.entries import Entry
 
 _SERIES = schema.series.c
 _INSTANCES = schema.instances.c

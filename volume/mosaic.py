@@ -89,6 +89,8 @@ def _tile(header: Header, layout: _Layout, k: int) -> Header:
 
 def _layout(header: Header) -> _Layout:
     said = header.mosaic
+    if said is None and header.frame_number is not None:
+        raise _Unproven("How the tiles lie in the frames of an enhanced image is not known.")
     if said is None or said.fault:
         why = "it was not kept when the image came" if said is None else said.fault
         raise _Unproven(f"The private CSA header that says how they lie cannot be used: {why}.")

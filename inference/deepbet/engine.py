@@ -13,15 +13,19 @@ from scipy import ndimage
 
 from domain.codes import MILLILITRE, Code
 from domain.engine import Case, EngineManifest
-from domain.errors import EngineFailed, NotApplicable
+from domain.errors import EngineFailed, EngineUnavailable, NotApplicable
 from domain.findings import Evaluation, Findings, Measurement
 from domain.volume import Volume
 from inference.deepbet.network import THRESHOLD, BoolGrid, Box, FloatGrid, Networks, largest_piece, load_networks
+from inference.device import Placement, fallback_of, fitted, placement
 from inference.measures import VOLUME
 from inference.weights import WeightsPackage
 from volume.axes import Axes
 
 T = TypeVar("T", bound=np.generic)
+
+_PLACED = {"precision": "fp32"}
+"""Others would be other networks: what is not certain of their answer was measured in this one."""
 
 SERIES_QUALITY = Code("130550", "DCM", "Imaging Series Quality")
 COVERAGE_INCOMPLETE = Code("130576", "DCM", "Anatomy coverage incomplete")
@@ -49,7 +53,8 @@ class Deepbet:
     manifest
         With one segment.
     settings
-        ``weights`` (a folder) and ``package`` come from the registry; ``device`` is the operator's.
+        ``weights`` (a folder) and ``package`` come from the registry; ``device`` (default the CPU), ``threads``,
+        ``vram_gb`` and ``cpu_fallback`` are the operator's.
     networks
         Default: read from the folder by ``load``.
     """
@@ -60,28 +65,50 @@ class Deepbet:
         self.manifest = manifest
         self._settings = settings
         self._networks = networks
+        self._place = placement({**settings, **_PLACED, "device": "cpu"})
 
     def load(self) -> None:
-        """Read both networks; other files than the pinned ones are refused."""
+        """Read both networks; other files than the pinned ones are refused.
+
+        Raises
+        ------
+        EngineUnavailable
+            The named device is not there.
+        """
+        try:
+            self._place = placement({**self._settings, **_PLACED, "device": self._settings.get("device") or "cpu"})
+        except EngineUnavailable as error:
+            raise EngineUnavailable(f"engines.deepbet.device: {error}") from None
+        self._networks = self._read(self._place)
+
+    def _read(self, place: Placement) -> Networks:
         package, folder = cast(WeightsPackage, self._settings["package"]), cast(Path, self._settings["weights"])
-        self._networks = load_networks(package, folder, str(self._settings.get("device") or ""))
+        return load_networks(package, folder, place.device)
 
     def run(self, case: Case) -> Findings:
         """Return the intracranial space of a T1 MR of the head, whatever plane it was acquired in."""
-        if self._networks is None:
-            raise EngineFailed("The engine has not been loaded.")
         volume = case.the_volume()
         axes = Axes.of(volume.grid)
         _require_extent(volume)
         ras = _ras(axes, volume.voxels)
         image = np.nan_to_num(ras, copy=True).astype(np.float32, order="C", copy=False)
-        answer = self._networks.probabilities(image)
+        answer = self._asked(image)
         if answer is None:
             raise NotApplicable("No head was found.")
         space = _judged(*answer, volume, axes)
         labels = np.zeros(volume.grid.shape, np.uint8)
         _ras(axes, labels)[space.box] = space.mask
         return self._findings(labels, space)
+
+    def _asked(self, image: FloatGrid) -> tuple[FloatGrid, Box] | None:
+        networks = self._networks
+        if networks is None:
+            raise EngineFailed("The engine has not been loaded.")
+
+        def look(place: Placement, _: int) -> tuple[FloatGrid, Box] | None:
+            return (networks if place is self._place else self._read(place)).probabilities(image)
+
+        return fitted(look, self._place, batch=1, fallback=fallback_of({**self._settings, **_PLACED}, self._place))
 
     def _findings(self, labels: npt.NDArray[np.uint8], space: _Space) -> Findings:
         (segment,) = self.manifest.segments

@@ -6,7 +6,6 @@ Written anew from the published input specification; of the package only the Tor
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from domain.errors import EngineFailed, EngineUnavailable
 from inference.weights import WeightsPackage
 
 FloatGrid = npt.NDArray[np.float32]
@@ -40,7 +38,6 @@ IN_BOX = 0.02
 """A plane belongs to the box when more than this share of it is inside."""
 MARGIN = 0.1
 """Of the box's size, on each side."""
-MOST_THREADS = 4
 ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
 
@@ -59,17 +56,9 @@ class Networks:
         ----------
         ras
             Shape (x, y, z), ascending to the patient's right, front and head. Finite.
-
-        Raises
-        ------
-        EngineUnavailable
-            Out of memory.
         """
-        try:
-            with torch.inference_mode():
-                return self._probabilities(torch.from_numpy(ras).to(self.device))
-        except torch.OutOfMemoryError as error:
-            raise EngineUnavailable("The device has not enough memory free.") from error
+        with torch.inference_mode():
+            return self._probabilities(torch.from_numpy(ras).to(self.device))
 
     def _probabilities(self, ras: torch.Tensor) -> tuple[FloatGrid, Box] | None:
         small = _resized(ras, (ROUGH_VOXELS,) * 3)
@@ -120,25 +109,16 @@ def box_around(mask: BoolGrid, shape: tuple[int, int, int]) -> Box | None:
     return sides[0], sides[1], sides[2]
 
 
-def load_networks(package: WeightsPackage, folder: Path, device: str) -> Networks:
-    """Return the networks on ``device`` (default the CPU).
+def load_networks(package: WeightsPackage, folder: Path, device: torch.device) -> Networks:
+    """Return the networks on ``device``.
 
     Raises
     ------
-    EngineFailed
-        PyTorch cannot use the device.
     WeightsRefused
         A file is not the pinned one. TorchScript is a program: no other is ever loaded.
     """
-    if not device or device == "cpu":
-        torch.set_num_threads(min(len(os.sched_getaffinity(0)), MOST_THREADS))
-    try:
-        place = torch.device(device or "cpu")
-        torch.empty(1, device=place)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise EngineFailed("engines.deepbet.device: PyTorch cannot use this device.") from error
-    rough, fine = (_network(package.read(name, folder), place) for name in ("bbox_model.pt", "model.pt"))
-    return Networks(rough, fine, place)
+    rough, fine = (_network(package.read(name, folder), device) for name in ("bbox_model.pt", "model.pt"))
+    return Networks(rough, fine, device)
 
 
 def _network(content: bytes, device: torch.device) -> Network:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,11 @@ from inference.measures import VOLUME
 from inference.medversa.images import image_findings, modality_of, tasks_of
 from inference.medversa.settings import MedVersaSettings, settings_from
 from inference.medversa.words import asked_segments, sections
+
+if TYPE_CHECKING:
+    from inference.medversa.loading import Loaded
+
+log = logging.getLogger(__name__)
 
 MOST_TOKENS = 450
 _OPTIONS = frozenset({"modality", "task", "prompt", "context", "max_new_tokens"})
@@ -184,10 +191,21 @@ def make(manifest: EngineManifest, settings: Mapping[str, object]) -> MedVersaEn
 
 def _opened(settings: MedVersaSettings) -> Answering:
     # Here, not above: the engine's own logic is tested without torch.
+    from inference.device import OutOfDeviceMemory
     from inference.medversa.loading import load
     from inference.medversa.model import MedVersa
 
-    return MedVersa(load(settings), settings.orientation)
+    def on_cpu() -> Loaded:
+        return load(replace(settings, device="cpu"))
+
+    if not settings.cpu_fallback:
+        return MedVersa(load(settings), settings.orientation)
+    try:
+        loaded = load(settings)
+    except OutOfDeviceMemory:
+        log.warning("the device has no room for the weights, loading them on the CPU")
+        loaded = on_cpu()
+    return MedVersa(loaded, settings.orientation, on_cpu)
 
 
 def _declared_prompts() -> Mapping[str, Mapping[str, str]]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from domain.errors import ConfigurationError, EngineUnavailable
+from domain.errors import ConfigurationError, EngineFailed, EngineUnavailable
 from inference.checkpoints import folder_of
+from inference.device import Placement, placement
 from inference.medversa.checkpoint import Checkpoint, open_checkpoint, read_json
 from inference.medversa.language import LanguageModel, even_widths
 from inference.medversa.layout import Source, layout, sizes
@@ -33,13 +34,18 @@ class Loaded:
 
     network: Network
     tokens: Tokens
-    device: torch.device
+    place: Placement
     longest_prefix: int
     """``max_txt_len`` of the checkpoint: tokens that the images may take."""
     together: int
     """Questions that are worth answering at once."""
     unused: tuple[str, ...]
     """Groups of newer checkpoints that were seen and are not used."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.place.device
 
 
 def load(settings: MedVersaSettings) -> Loaded:
@@ -49,8 +55,10 @@ def load(settings: MedVersaSettings) -> Loaded:
     ------
     ConfigurationError
         Files are missing, or the checkpoint does not fit: every key at fault is listed.
+    OutOfDeviceMemory
+        The device has too little memory.
     EngineUnavailable
-        The device is not there, or has too little memory.
+        The device is not there.
     """
     checkpoint = open_checkpoint(folder_of(settings.weights))
     base_name = settings.base_model or str(checkpoint.config.get("llama_model", ""))
@@ -59,7 +67,8 @@ def load(settings: MedVersaSettings) -> Loaded:
     base = folder_of(base_name, checkpoint.path.parent)
     found = sizes(checkpoint.shapes, read_json(base / "config.json"))
     tokens = Tokens(base / "tokenizer.model", found.vocabulary)
-    device = _device(settings.device)
+    place = _place(settings)
+    device = place.device
     precision = _precision(settings.precision, device)
     network = Network(found)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
@@ -67,7 +76,7 @@ def load(settings: MedVersaSettings) -> Loaded:
     if bits:
         require_bitsandbytes()
     weights = sum(_size(name, value, precision, bits) for name, value in network.state_dict().items())
-    check_memory(needed_bytes(weights, has_volumes=found.has_volumes), free_bytes(device), device)
+    check_memory(needed_bytes(weights, has_volumes=found.has_volumes), free_bytes(place), device)
     plan = layout(checkpoint.shapes, wanted)
     alpha = float(checkpoint.config.get("lora_alpha", _LORA_ALPHA))
     for name, source in plan.sources.items():
@@ -88,7 +97,7 @@ def load(settings: MedVersaSettings) -> Loaded:
     return Loaded(
         network=network,
         tokens=tokens,
-        device=device,
+        place=place,
         longest_prefix=int(checkpoint.config.get("max_txt_len", 256)),
         together=together,
         unused=plan.unused,
@@ -136,14 +145,16 @@ def _size(name: str, value: Tensor, precision: torch.dtype, bits: int) -> int:
     return int(value.numel() * (precision.itemsize if name.startswith(_LANGUAGE) else 4))
 
 
-def _device(name: str) -> torch.device:
+def _place(settings: MedVersaSettings) -> Placement:
+    """Return where it computes; its precision is that of the language model alone, and chosen apart."""
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = {"device": device, "precision": "fp32", "threads": settings.threads, "vram_gb": settings.vram_gb}
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise ConfigurationError("engines.medversa.device: PyTorch knows no such device") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise EngineUnavailable("engines.medversa.device asks for a GPU; PyTorch finds none.")
-    return device
+        return placement(chosen)
+    except EngineFailed as error:
+        raise ConfigurationError(f"engines.medversa.device: {error}") from None
+    except EngineUnavailable as error:
+        raise EngineUnavailable(f"engines.medversa.device: {error}") from None
 
 
 def _precision(name: str, device: torch.device) -> torch.dtype:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from domain.errors import EngineUnavailable
+from inference.device import OutOfDeviceMemory, Placement
 
 _WORKING_BYTES = 3 << 30
 """Measured: the 3-D U-Net at 64 x 192 x 192 with its skips, and the cache of 1000 tokens of a 7 B model."""
@@ -19,11 +19,13 @@ def needed_bytes(weights: int, *, has_volumes: bool) -> int:
     return weights + (_WORKING_BYTES if has_volumes else _SMALL_WORKING_BYTES)
 
 
-def free_bytes(device: torch.device) -> int:
-    """Return how much memory can still be had on a device."""
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0] + kept)
+def free_bytes(place: Placement) -> int:
+    """Return how much memory can still be had on a device, by its budget too."""
+    if place.device.type == "cuda":
+        used = torch.cuda.memory_allocated(place.device)
+        kept = torch.cuda.memory_reserved(place.device) - used
+        free = int(torch.cuda.mem_get_info(place.device)[0] + kept)
+        return free if place.vram_gb is None else min(free, int(place.vram_gb * 2**30) - used)
     return min(_available(Path("/proc/meminfo")), *_cgroup(Path("/sys/fs/cgroup")))
 
 
@@ -32,11 +34,11 @@ def check_memory(needed: int, free: int, device: torch.device) -> None:
 
     Raises
     ------
-    EngineUnavailable
+    OutOfDeviceMemory
         Says how much is needed and how much was found.
     """
     if needed > free:
-        raise EngineUnavailable(
+        raise OutOfDeviceMemory(
             f"MedVersa needs {needed / 2**30:.1f} GiB on {device}, of which {free / 2**30:.1f} GiB are free."
         )
 

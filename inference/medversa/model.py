@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from domain.errors import EngineFailed, EngineUnavailable
+from domain.errors import EngineFailed, EngineUnavailable, GatewayError
 from domain.question import Answer, Question, Sampling, Withdrawn
-from inference.device import empty_cache, is_full
+from inference.device import OutOfDeviceMemory, bounded, empty_cache, is_full
 from inference.medversa.generation import generate, states
 from inference.medversa.loading import Loaded
 from inference.medversa.memory import free_bytes
@@ -36,12 +36,21 @@ class Told(Answer):
 
 
 class MedVersa:
-    """A loaded checkpoint. Not thread-safe: the caller holds the device."""
+    """A loaded checkpoint. Not thread-safe: the caller holds the device.
 
-    def __init__(self, loaded: Loaded, orientation: Orientation = "LPS") -> None:
+    Parameters
+    ----------
+    spare
+        Loads it once more, for the CPU: for a question that the device has no room for. ``None``: that fails.
+    """
+
+    def __init__(
+        self, loaded: Loaded, orientation: Orientation = "LPS", spare: Callable[[], Loaded] | None = None
+    ) -> None:
         self._loaded = loaded
         self._network = loaded.network
         self._orientation = orientation
+        self._spare = spare
 
     @property
     def most_together(self) -> int:
@@ -55,8 +64,8 @@ class MedVersa:
         ------
         EngineFailed
             The checkpoint has no part for this, or prompt and answer are longer than the model's memory.
-        EngineUnavailable
-            The device ran out of memory.
+        OutOfDeviceMemory
+            The device ran out of memory, and nothing stands in for it.
         Withdrawn
             ``cancelled`` said so.
         """
@@ -66,9 +75,27 @@ class MedVersa:
             raise answer
         return answer
 
-    @torch.inference_mode()
     def answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Told | Exception]]:
-        """See ``AnsweringTogether.answers``.
+        """See ``AnsweringTogether.answers``."""
+        with bounded(self._loaded.place):
+            for number, answer in self._answers(asked):
+                is_out = isinstance(answer, OutOfDeviceMemory)
+                yield number, self._stood_in_for(asked[number], answer) if is_out else answer
+
+    def _stood_in_for(self, asked: Asked, fault: Told | Exception) -> Told | Exception:
+        """Return the CPU's answer where it may stand in for a full device."""
+        if self._spare is None or self._loaded.place.device.type == "cpu":
+            return fault
+        log.warning("out of memory, again on the CPU", extra={"device": self._loaded.place.device.type})
+        try:
+            ((_, answer),) = MedVersa(self._spare(), self._orientation).answers([asked])
+        except GatewayError as error:
+            return error
+        return answer
+
+    @torch.inference_mode()
+    def _answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Told | Exception]]:
+        """Answer several questions.
 
         Pictures or a volume that several questions are about are encoded once. Questions that have no room in memory
         beside each other are asked one after the other.
@@ -99,7 +126,7 @@ class MedVersa:
         """Look and read for as many questions as go together; return them, what failed, and who is left."""
         begun: dict[int, _Begun] = {}
         failed: dict[int, Exception] = {}
-        room = free_bytes(self._loaded.device) // 2
+        room = free_bytes(self._loaded.place) // 2
         for place, number in enumerate(numbers):
             if len(begun) == self.most_together:
                 return begun, failed, [*numbers[place:]]
@@ -156,7 +183,7 @@ class MedVersa:
         # Frames of the traceback hold tensors: without them the memory can be given back.
         traceback.clear_frames(error.__traceback__)
         empty_cache(self._loaded.device)
-        return EngineUnavailable("The device ran out of memory on this question.")
+        return OutOfDeviceMemory("The device ran out of memory on this question.")
 
     def _drawn(self, question: Question, seen: _Seen, embeddings: Tensor, ids: list[int]) -> Told:
         text = self._loaded.tokens.answer(ids)

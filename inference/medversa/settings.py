@@ -30,7 +30,9 @@ class MedVersaSettings:
         The same for the language model that gives sizes and tokenizer; empty: what ``llama_model`` in the
         checkpoint's ``config.json`` names.
     device
-        As PyTorch names it; empty: the first GPU, else the CPU.
+        ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:<number>``; empty: the first GPU, else the CPU.
+    threads, vram_gb, cpu_fallback
+        As for every engine on PyTorch (``inference.device``).
     precision
         Of the language model. ``auto``: bfloat16 on a GPU, float32 on a CPU. ``int8`` and ``int4``: its matrices in 8
         or 4 bits, where bitsandbytes is installed. Encoders and heads are always float32.
@@ -47,6 +49,9 @@ class MedVersaSettings:
     precision: Precision = "auto"
     orientation: Orientation = "LPS"
     batch: int = MOST_BATCH
+    threads: int | None = None
+    vram_gb: float | None = None
+    cpu_fallback: bool = False
 
 
 def settings_from(section: Mapping[str, object]) -> MedVersaSettings:
@@ -80,4 +85,7 @@ def settings_from(section: Mapping[str, object]) -> MedVersaSettings:
         precision=cast(Precision, precision),
         orientation=cast(Orientation, orientation),
         batch=cast(int, batch),
+        threads=cast("int | None", section.get("threads")),
+        vram_gb=cast("float | None", section.get("vram_gb")),
+        cpu_fallback=bool(section.get("cpu_fallback")),
     )

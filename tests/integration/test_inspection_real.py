@@ -14,12 +14,17 @@ from PIL import Image
 
 from domain.series import StackKind
 from gateway.config import LUNGS_ROUTE, load_config
+from gateway.file_intake import DIRECTORY
 from gateway.inspection import Inspection, StackReport, inspected
 
 NOT_DICOM = "Not a DICOM Part 10 file: no DICM prefix after the preamble"
 NO_CLASS = "SOPClassUID is absent or empty"
 ANOTHER = "SOPInstanceUID is there with another dataset; the first one is used"
 AGAIN = "the same instance again; the first one is used"
+REPEATED = (
+    "the same image as another one of its series (equal pixels, position and acquisition) under another UID; the one "
+    "with the lower InstanceNumber is used"
+)
 
 CONFIG = load_config(environ={}).model_copy(update={"routes": (LUNGS_ROUTE,)})
 
@@ -65,7 +70,7 @@ EXPECTED: dict[str, tuple[Counts, Counts]] = {
             "single-slice": 3,
             "unsupported-sop-class": 1,
         },
-        {ANOTHER: 11, AGAIN: 6, "StudyInstanceUID is absent or empty": 2},
+        {ANOTHER: 11, AGAIN: 6, REPEATED: 2, "StudyInstanceUID is absent or empty": 2},
     ),
     "us": ({"image no-route": 2, "cine no-route": 3}, {}),
     "xr": ({"image no-route": 4}, {NOT_DICOM: 8, ANOTHER: 1}),
@@ -75,10 +80,10 @@ ARCHIVES: dict[str, tuple[Counts, Counts]] = {
     "ct/IBSI_PAT2_lungCT_RTSTRUCT": ({"taken by lungs": 1, "not-an-image": 1}, {}),
     "ct/chest_GE_CMB-CRC_100sl": ({"taken by lungs": 1}, {}),
     "ct/derived_missing_slices_torchio": ({"missing-slices": 1}, {}),
-    "ct/headphantom_Philips_gantrytilt+16.5_58sl": ({"gantry-tilt": 1}, {NO_CLASS: 1}),
+    "ct/headphantom_Philips_gantrytilt+16.5_58sl": ({"gantry-tilt": 1}, {DIRECTORY: 1}),
     "ct/headphantom_Philips_study_localizer+5mm+SCsummary": (
         {"taken by lungs": 1, "localizer": 1, "image no-route": 6},
-        {NO_CLASS: 3},
+        {DIRECTORY: 3},
     ),
     "mr/brain_FLAIR_ax_Philips_BRAINIX_22sl": ({"no-route": 1}, {}),
     "mr/brain_T1_cor_GE_MRHEAD_100sl": ({"no-route": 1}, {}),

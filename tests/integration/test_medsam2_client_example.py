@@ -86,6 +86,27 @@ def test_json_and_binary_say_the_same(client: ModuleType, url: str, scan: Path) 
     assert listed["metadata"] == binary["metadata"]
 
 
+def test_several_images_are_asked_for_in_one_request(
+    client: ModuleType, url: str, scan: Path, tmp_path: Path
+) -> None:
+    other = nifti_file(
+        tmp_path / "other.nii.gz", np.random.default_rng(5).normal(0, 99, (3, 24, 32)).astype(np.int16)
+    )
+    bodies = [
+        client.payload(scan, [18, 12, 40, 30], 2, [-160, 240]),
+        client.payload(other, [4, 4, 20, 20], 1, [-99, 99]),
+    ]
+    together = client.segment_all(url, *bodies)
+    for one, body in zip(together, bodies, strict=True):
+        alone = client.segment(url, body)
+        assert np.array_equal(one["mask"], alone["mask"])
+        assert one["metadata"] == alone["metadata"]
+    bodies[1]["input_data"]["key_slice_idx"] = [99]
+    refused = client.segment_all(url, *bodies)
+    assert [answer["status"] for answer in refused] == [422, 422]
+    assert "key_slice_idx[1]" in refused[0]["details"][0]
+
+
 def test_an_error_and_its_status_are_passed_through(
     client: ModuleType, url: str, scan: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ def test_speed_is_measured_with_weights_that_it_makes_itself() -> None:
     options = ["--size", "tiny", "--precision", "bf16", "--tokens", "4", "--rounds", "1"]
     done = subprocess.run(
         [sys.executable, script, *options],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

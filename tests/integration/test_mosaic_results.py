@@ -13,11 +13,12 @@ import highdicom as hd
 import numpy as np
 import numpy.typing as npt
 import pytest
+from drawn import rectangle, report, scoord, scoord3d
 from factories import save
 from mosaics import mosaic, slices_of_mr
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from working import BODY, OneEngine, ThresholdEngine, working
+from working import BODY, MANIFEST, OneEngine, ThresholdEngine, working
 
 from dicom_out.profile import Options, Profile
 from dicom_out.writer import Writer
@@ -30,7 +31,7 @@ from domain.ports import Result
 from gateway.config import load_config
 from gateway.inspection import inspected
 from gateway.offline import analyse
-from gateway.sections import RouteSection
+from gateway.sections import DrawingSection, RouteSection
 
 BRIGHT = 2000
 EVERYTHING = Profile(name="everything", objects=("SEG", "SR", "TEXT-SR", "PMAP", "SC", "PDF", "KOS"))
@@ -195,6 +196,31 @@ def test_run_and_inspect_take_a_mosaic(tmp_path: Path, monkeypatch: pytest.Monke
     (done,) = analysis.series
     assert done.state is JobState.DONE, done.reason
     assert sorted(path.name for path in done.objects) == ["seg.dcm", "sr.dcm"]
+
+
+def test_a_drawing_in_the_patient_prompts_and_one_in_pixels_of_the_mosaic_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = slices()
+    whole = mosaic(single)
+    corner, row = (
+        np.array(single[4].ImagePositionPatient, float),
+        np.array(single[4].ImageOrientationPatient[:3], float),
+    )
+    column = np.array(single[4].ImageOrientationPatient[3:], float)
+    box = [corner + 1.8 * (x * row + y * column) for x, y in rectangle(5, 4, 15, 14)]
+    in_patient = report([whole], [scoord3d(whole, "POLYGON", box)])
+    in_pixels = report([whole], [scoord(whole, "POLYLINE", rectangle(25, 28, 35, 38))])
+    save([whole, in_patient, in_pixels], tmp_path)
+    engines = OneEngine(only=BrightEngine(), manifest_now=replace(MANIFEST, takes_prompts=True))
+    monkeypatch.setattr("gateway.wiring.engine_registry", lambda config: engines)
+    route = RouteSection(name="mr", engine="threshold", prompts_from_dicom=DrawingSection())
+    config = load_config(None, environ={}).model_copy(update={"routes": (route,)})
+    with inspected([tmp_path], config, lambda what, share: None) as found:
+        _, prompts, refused = found.stacks
+    assert prompts.verdict == "prompts mr"
+    assert refused.verdict == "drawing-refused"
+    assert "drawn on the pixels of a mosaic" in refused.reason
 
 
 def test_a_result_on_the_wrong_tile_is_not_sent(tmp_path: Path) -> None:

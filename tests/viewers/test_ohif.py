@@ -40,7 +40,7 @@ Opened = Callable[[Scene], Any]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium of the system; skips where it or playwright is not installed."""
+    """A headless Chromium of the system; skips where it, playwright or OHIF is not installed."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("chromium is not installed")

@@ -309,6 +309,25 @@ def test_probabilities_that_are_no_numbers_are_not_sent(tmp_path: Path) -> None:
         write(result, tmp_path / "results", Options(segmentation="fractional"))
 
 
+@pytest.mark.parametrize("kind", ["labelmap", "fractional"])
+def test_compressed_frames_that_are_damaged_fail(tmp_path: Path, kind: str) -> None:
+    result = three(tmp_path)
+    writer = writer_of(Options(segmentation=kind, compression="rle"))  # type: ignore[arg-type]
+    (written,) = writer.write(result, tmp_path / "results")
+    data = bytearray(written.path.read_bytes())
+    first = data.rindex(b"\xe0\x7f\x10\x00OB")
+    random, failed = np.random.default_rng(1), 0
+    for place in random.integers(first + 12, len(data), 60).tolist():
+        was, data[place] = data[place], data[place] ^ int(random.integers(1, 256))
+        written.path.write_bytes(data)
+        try:
+            writer.verify(result, [written])
+        except VerificationFailed:
+            failed += 1
+        data[place] = was
+    assert failed > 40  # the rest is offsets, padding, or says the same in another way
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
 def test_a_segmentation_that_is_cut_short_fails(tmp_path: Path, share: float) -> None:
     result = three(tmp_path)

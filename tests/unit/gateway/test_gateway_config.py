@@ -271,7 +271,7 @@ NO_VOLUMES = 'works on volumes, and unit = "study" on single images: leave one o
             "engines.lungs.window: means nothing to lungs, which takes enabled, device, deadline_s: leave it out",
         ),
         ('[engines.medsam2]\norientation = "RAS"', "engines.medsam2.orientation: means nothing to medsam2, which "),
-        ("[engines.medversa]\nthreads = 2", "engines.medversa.threads: means nothing to medversa, which "),
+        ("[engines.medversa]\nwindow = [-160, 240]", "engines.medversa.window: means nothing to medversa, which "),
         ('[engines.medsam2]\nprecision = "int8"', "engines.medsam2.precision: must be one of auto, fp32, bf16"),
         ('[predict]\nenabled = true\nengine = "nodul"', 'predict.engine: no engine called "nodul"; known: lungs'),
         ("[scp]\nport = 5000", "http.port: is scp.port too: choose another for one of them"),

@@ -211,6 +211,16 @@ def test_a_drawing_that_no_route_takes_is_mentioned(tmp_path: Path) -> None:
     assert "no route takes drawings (prompts_from_dicom)" in answers[0]
 
 
+def test_an_image_that_came_twice_under_two_uids_is_listed(tmp_path: Path) -> None:
+    series = ct_series(4)
+    save([*series, *copied(series[1:2], first_number=9)], tmp_path)
+    found = look(tmp_path)
+    assert [len(report.stack.headers) for report in found.stacks] == [4]
+    (left,) = found.left_out
+    assert left.path.name == "00004.dcm"
+    assert left.reason.startswith("the same image as another one of its series")
+
+
 def test_a_directory_of_a_medium_is_called_one(tmp_path: Path) -> None:
     save(ct_series(3), tmp_path)
     class_uid = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"

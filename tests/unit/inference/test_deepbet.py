@@ -13,7 +13,7 @@ import pytest
 
 from domain.codes import Code
 from domain.engine import Case
-from domain.errors import EngineFailed, NotApplicable
+from domain.errors import EngineFailed, EngineUnavailable, NotApplicable
 from domain.findings import Findings
 from domain.volume import Grid, Volume
 from inference.manifest import read_declaration
@@ -236,5 +236,38 @@ def test_a_device_that_pytorch_cannot_use_is_named_by_its_setting() -> None:
     package = read_declaration(ENGINES / "deepbet" / "manifest.toml").weights
     assert package is not None
     files = replace(package, files=())
-    with pytest.raises(EngineFailed, match=r"engines\.deepbet\.device"):
+    with pytest.raises(EngineUnavailable, match=r"engines\.deepbet\.device: .* is not there"):
         Deepbet(MANIFEST, {"package": files, "weights": None, "device": "cuda:99"}).load()
+
+
+def test_what_a_device_has_no_room_for_is_computed_on_the_cpu_where_that_is_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    from inference.deepbet import engine as module
+    from inference.device import OutOfDeviceMemory, Placement
+
+    class Full:
+        def probabilities(self, ras: Array) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    read: list[str] = []
+
+    def on_cpu(package: object, folder: object, device: torch.device) -> Any:
+        read.append(device.type)
+        return networks_by_threshold()
+
+    monkeypatch.setattr(module, "load_networks", on_cpu)
+    expected = run(axial(HEAD * 100), networks_by_threshold())
+    for allowed in (True, False):
+        settings = {"package": None, "weights": None, "cpu_fallback": allowed}
+        engine = module.Deepbet(MANIFEST, settings, networks=Full())  # type: ignore[arg-type]
+        engine._place = Placement(device=torch.device("meta"), dtype=torch.float32, threads=1)
+        if allowed:
+            found = engine.run(Case(volume=axial(HEAD * 100)))
+            assert np.array_equal(found.labels, expected.labels)  # type: ignore[arg-type]
+        else:
+            with pytest.raises(OutOfDeviceMemory):
+                engine.run(Case(volume=axial(HEAD * 100)))
+    assert read == ["cpu"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +294,57 @@ def test_a_name_that_is_nowhere_is_told_with_the_way_to_fetch_it(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigurationError, match="hf download lab/medversa"):
         folder_of("lab/medversa")
+
+
+def test_what_a_device_has_no_room_for_is_answered_on_the_cpu_where_that_is_allowed(folder: Path) -> None:
+    import torch
+
+    from inference.device import OutOfDeviceMemory, Placement
+    from inference.medversa.model import MedVersa
+
+    loaded = _load(folder)
+    full = replace(loaded, place=Placement(device=torch.device("meta"), dtype=torch.float32, threads=1))
+    expected = MedVersa(loaded).ask(_question())
+
+    class Full(MedVersa):
+        def _start(self, *_: object) -> Any:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    found = Full(full, spare=lambda: loaded).ask(_question())
+    assert found.ids == expected.ids
+    assert np.array_equal(found.picture_masks[0][0], expected.picture_masks[0][0])
+    with pytest.raises(OutOfDeviceMemory, match="out of memory"):
+        Full(full).ask(_question())
+
+
+def test_weights_without_room_on_a_device_go_to_the_cpu_where_that_is_allowed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inference.device import OutOfDeviceMemory
+    from inference.medversa import engine, loading
+
+    tried: list[str] = []
+    load = loading.load
+
+    def crowded(settings: MedVersaSettings) -> Any:
+        tried.append(settings.device)
+        if settings.device != "cpu":
+            raise OutOfDeviceMemory("MedVersa needs 14.0 GiB on cuda")
+        return load(settings)
+
+    monkeypatch.setattr(loading, "load", crowded)
+    given = MedVersaSettings(weights=str(folder), device="cuda")
+    with pytest.raises(OutOfDeviceMemory):
+        engine._opened(given)
+    assert engine._opened(replace(given, cpu_fallback=True)).ask(_question()).text
+    assert tried == ["cuda", "cuda", "cpu"]
+
+
+def test_a_device_is_named_as_for_every_engine(folder: Path) -> None:
+    from domain.errors import EngineUnavailable
+
+    assert _load(folder, device="auto", threads=1).place.threads == 1
+    with pytest.raises(ConfigurationError, match=r"engines\.medversa\.device: .* must be"):
+        _load(folder, device="gpu")
+    with pytest.raises(EngineUnavailable, match=r"engines\.medversa\.device: .* is not there"):
+        _load(folder, device="cuda:63")

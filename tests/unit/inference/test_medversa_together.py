@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,17 @@ pytestmark = [
 PICTURES = [np.random.default_rng(n).integers(0, 255, (60 + n, 80, 3)).astype(np.uint8) for n in range(4)]
 MASK_VOXELS = 0
 """Masks are drawn by each answer's own state, read alone: no tolerance is needed."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread(language_models: None) -> Iterator[None]:
+    """Compute in one thread: two that wait for each other after each small product take minutes beside other work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

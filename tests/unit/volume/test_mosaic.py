@@ -15,13 +15,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 import pytest
+from enhanced import enhanced
 from factories import headers_of, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mosaics import csa, image_elements, laid_out, mosaic, plan, series_elements, slices_of_mr
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import RLELossless
+from pydicom.uid import EnhancedMRImageStorage, RLELossless
 from scipy.spatial.transform import Rotation
 
 from domain.errors import AssemblyError
@@ -313,6 +314,12 @@ def test_other_images_that_call_themselves_mosaic_stay_refused() -> None:
     (stack,) = group([header])
     assert stack.refusal is not None
     assert stack.refusal.code is RefusalCode.UNSUPPORTED_SOP_CLASS
+
+
+def test_frames_of_an_enhanced_image_that_are_mosaics_are_refused() -> None:
+    ds = enhanced(slices_of_mr(noise()), sop_class_uid=EnhancedMRImageStorage)
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    assert "frames of an enhanced image" in refusal_of(ds)
 
 
 @settings(max_examples=60, deadline=None)

@@ -98,12 +98,16 @@ def wrong(header: Header, path: Path) -> Header:
     return replace(header, pixel_data_offset=(header.pixel_data_offset or 0) - 2)
 
 
+def framed(header: Header, path: Path) -> Header:
+    return replace(header, frame_number=1)  # one frame of its instance, or one tile of a mosaic
+
+
 def above(header: Header, path: Path) -> Header:
     path.write_bytes(path.read_bytes()[:-2] + b"\x00\x10")
     return header
 
 
-@pytest.mark.parametrize("spoil", [gone, cut, unknown, wrong, above])
+@pytest.mark.parametrize("spoil", [gone, cut, unknown, wrong, framed, above])
 def test_a_slice_that_is_not_as_it_should_be_is_left_alone(
     spoil: Callable[[Header, Path], Header], tmp_path: Path
 ) -> None:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domain.errors import StorageError
-from domain.instance import Header, Outcome, Reception
+from domain.errors import ConflictingInstance, MalformedInstance, StorageError
+from domain.instance import Disposition, Header, Outcome, Reception
+from domain.ports import Candidate
+from store.files import Files
+from volume.digest import inspect
 from volume.header_json import header_to_json
 
 
@@ -42,6 +45,28 @@ class Entry:
         if self.outcome is None:
             raise StorageError("The instance was not written")
         return self.outcome
+
+
+def entry_of(candidate: Candidate, reception: Reception) -> Entry:
+    """Return a candidate's entry, whose file is where it was staged."""
+    path = candidate.staged.path
+    return Entry(candidate.header, candidate.digest, reception, path, path.stat().st_size)
+
+
+def place(files: Files, entry: Entry, area: str) -> Path:
+    """Move the entry's file into an area, unless it is there; return the folder."""
+    if not files.is_in(area, entry.path):
+        target = files.target(area, entry.header.series_instance_uid, entry.uid)
+        entry.path = entry.path.rename(target)
+    return entry.path.parent
+
+
+def holds(path: Path, digest: str) -> bool:
+    """Tell whether a file still holds the dataset of which intake made the digest; costs as much as taking it in."""
+    try:
+        return inspect(path)[1] == digest
+    except (MalformedInstance, OSError):
+        return False
 
 
 def row_of(entry: Entry, path: str, *, revision: int) -> dict[str, Any]:
@@ -84,3 +109,14 @@ def _received(reception: Reception) -> dict[str, Any]:
         "address": reception.address.replace("\0", "")[:255],
         "received_at": reception.received_at,
     }
+
+
+def outcome_of(entry: Entry, disposition: Disposition, error: ConflictingInstance | None = None) -> Outcome:
+    """Return what became of an entry."""
+    return Outcome(
+        disposition=disposition,
+        sop_class_uid=entry.header.sop_class_uid,
+        sop_instance_uid=entry.uid,
+        study_instance_uid=entry.header.study_instance_uid,
+        error=error,
+    )
