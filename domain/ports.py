@@ -111,7 +111,7 @@ class SeriesIndex(Protocol):
     """What has arrived."""
 
     def arrivals(self) -> list[SeriesArrival]:
-        """Return the series whose revision is above their frozen revision."""
+        """Return the series whose revision is above their frozen revision, those first that began to arrive first."""
         ...
 
     def freeze(self, series_instance_uid: str, revision: int) -> None:

@@ -132,7 +132,11 @@ class SeriesTable:
 
     def arrivals(self) -> list[SeriesArrival]:
         """See ``SeriesIndex.arrivals``."""
-        query = select(schema.series).where(_SERIES.revision > _SERIES.frozen_revision)
+        query = (
+            select(schema.series)
+            .where(_SERIES.revision > _SERIES.frozen_revision)
+            .order_by(_SERIES.first_arrival_at, _SERIES.series_instance_uid)
+        )
         with self._database.read() as connection:
             return [_arrival(row) for row in connection.execute(query)]
 

@@ -19,6 +19,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from factories import ct_series, ct_slice
 from pydicom import Dataset
+from pydicom.uid import generate_uid
 from sqlalchemy import create_engine, text
 
 from domain.errors import ConfigurationError, ConflictingInstance, OutOfSpace, StorageError
@@ -177,6 +178,15 @@ def test_a_revision_is_a_set_that_never_changes(intake: Intake, store: Store) ->
     store.series.freeze(uid, 5)
     store.series.freeze(uid, 3)
     assert store.series.arrivals() == []
+
+
+def test_series_that_wait_are_named_in_the_order_in_which_they_began_to_arrive(intake: Intake, store: Store) -> None:
+    uids = sorted((str(generate_uid()) for _ in range(4)), reverse=True)
+    for minute, uid in enumerate(uids):
+        ds = ct_slice()
+        ds.SeriesInstanceUID = uid
+        send(intake, [ds], replace(RECEPTION, received_at=RECEPTION.received_at + timedelta(minutes=minute)))
+    assert [arrival.series_instance_uid for arrival in store.series.arrivals()] == uids
 
 
 def test_announced_and_written_numbers_are_expected(intake: Intake, store: Store) -> None:
