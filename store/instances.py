@@ -98,16 +98,17 @@ class Instances:
 
     def _index(self, entries: Sequence[Entry]) -> None:
         """Write the rows; what is there already is read again, when nobody waits for the index."""
-        self._groups.run(entries)
-        again = []
-        for entry in entries:
-            if entry.twin is not None and holds(entry.twin, entry.digest):
-                _remove([entry.path])
-            elif entry.twin is not None:
-                entry.damaged = entry.twin
-                again.append(entry)
-        if again:
-            self._groups.run(again)
+        undecided = list(entries)
+        while undecided:
+            self._groups.run(undecided)
+            again = []
+            for entry in undecided:
+                if entry.twin is not None and holds(entry.twin, entry.digest):
+                    _remove([entry.path])
+                elif entry.twin is not None:
+                    entry.damaged = entry.twin
+                    again.append(entry)
+            undecided = again  # another process may have replaced the twin meanwhile: that one is looked at then
         _remove(entry.damaged for entry in entries if entry.damaged is not None and entry.owned)
 
     def _name_patients(self, entries: Sequence[Entry]) -> None:
