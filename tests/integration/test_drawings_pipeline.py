@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from drawn import in_patient, presentation, rectangle, report, scoord, scoord3d, segmentation, structure_set
+from drawn import (
+    in_patient,
+    presentation,
+    rectangle,
+    referenced,
+    report,
+    scoord,
+    scoord3d,
+    segmentation,
+    structure_set,
+)
 from factories import ct_series, two_phases
 from pointing import pointing, settle
 from pydicom.dataset import Dataset
@@ -132,13 +142,7 @@ def test_a_report_that_refers_to_a_segmentation_uses_its_mask(tmp_path: Path) ->
     mask = np.zeros((1, 4, 16, 20), bool)
     mask[0, 1, 4:10, 3:9] = True
     seg = segmentation(series, mask)
-    from drawn import _named, item
-
-    reference = item(
-        ReferencedSOPClassUID=seg.SOPClassUID, ReferencedSOPInstanceUID=seg.SOPInstanceUID, ReferencedSegmentNumber=1
-    )
-    segment = _named("IMAGE", "CONTAINS", ("121191", "DCM", "Referenced Segment"), ReferencedSOPSequence=[reference])
-    ds = report(series, [segment], identifiers=["L1"])
+    ds = report(series, [referenced(seg)], identifiers=["L1"])
     with pointing(tmp_path, DrawingRule(names=("L1",))) as (work, engine):
         work.receive([*series, ds])
         settle(work)
