@@ -145,7 +145,10 @@ class DrawingPlans:
             raise DrawingRefused("The drawing is no longer stored; send it again.")
         proven = geometry(stack)
         slices = Slices(headers=proven.headers, grid=proven.grid)
-        sketch = self._sketch(instance)
+        try:
+            sketch = self._sketch(instance)
+        except _Waits:
+            raise DrawingRefused("A segmentation that it refers to is no longer stored; send it again.") from None
         wanted, _ = self._planner.drawn_objects(job.route, _objects(sketch, slices), self._sender(instance))
         if not wanted:
             raise DrawingRefused("The route takes nothing of the drawing any more.")

@@ -315,6 +315,25 @@ def test_a_drawing_that_is_gone_when_its_job_runs_is_told(tmp_path: Path) -> Non
         assert "send it again" in job.reason
 
 
+def test_a_segmentation_that_is_gone_when_its_reports_job_runs_is_told(tmp_path: Path) -> None:
+    series = ct_series(4)
+    mask = np.zeros((1, 4, 16, 20), bool)
+    mask[0, 1, 4:10, 3:9] = True
+    seg = segmentation(series, mask)
+    ds = report(series, [referenced(seg)], identifiers=["L1"])
+    with pointing(tmp_path, DrawingRule(names=("L1",))) as (work, _):
+        work.receive([*series, seg, ds])
+        settle(work)
+        (job,) = jobs(work)
+        work.store.series.remove_series(str(seg.SeriesInstanceUID))
+        work.store.jobs.update(job.job_id, state=JobState.QUEUED, attempt=2)
+        settle(work)
+        again = work.store.jobs.get(job.job_id)
+        assert again is not None
+        assert (again.state, again.code) == (JobState.FAILED, "drawing-refused")
+        assert "no longer stored" in again.reason
+
+
 def test_a_damaged_drawing_is_a_reason_and_no_fault(tmp_path: Path) -> None:
     series = ct_series(4)
     ds = sr(series)
