@@ -160,7 +160,7 @@ def test_a_report_whose_segmentation_changed_prompts_nothing(tmp_path: Path) -> 
     mask[0, 1, 4:10, 3:9] = True
     seg = segmentation(series, mask)
     drawing = report(series, [referenced(seg)])
-    with pointing(tmp_path) as (work, engine):
+    with pointing(tmp_path) as (work, _):
         work.receive([*series, seg, drawing])
         settle(work)
         (job,) = (job for job in work.store.jobs.find() if job.drawing == drawing.SOPInstanceUID)

@@ -410,6 +410,31 @@ def test_of_two_processes_that_replace_a_damaged_file_one_leaves_nothing_over(
     assert instance.path.read_bytes() == encoded(ds)
 
 
+def test_a_damaged_file_that_is_still_there_after_a_crash_is_no_conflicting_copy(
+    intake: Intake, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = ct_slice()
+    send(intake, [ds])
+    (damaged,) = files(store)
+    held = damaged.read_bytes()
+    damaged.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
+    unlink = Path.unlink
+
+    def crash(path: Path, missing_ok: bool = False) -> None:
+        if path == damaged:
+            raise OSError
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", crash)
+        assert dispositions(send(intake, [ds])) == [Disposition.DUPLICATE]
+    assert damaged.exists()
+    store.reconcile()
+    assert store.series.conflicts(ds.SeriesInstanceUID) == 0
+    assert [path.read_bytes() for path in files(store)] == [encoded(ds)]
+    assert files(store, "quarantine") == []
+
+
 def test_a_file_that_was_cut_off_gives_way_to_its_re_send(intake: Intake, store: Store) -> None:
     ds = ct_slice()
     send(intake, [ds])
