@@ -105,8 +105,9 @@ class Section(BaseModel):
         }
 
 
-def _folder(value: Path) -> Path:
-    if value == Path() or "\0" in str(value):
+def _folder(value: object) -> object:
+    # Before it is a path, of which an empty one is the working folder
+    if value == "" or "\0" in str(value):
         raise ValueError("must name a folder")
     return value
 
@@ -114,7 +115,7 @@ def _folder(value: Path) -> Path:
 class StoreSection(Section):
     """``[store]``."""
 
-    path: Annotated[Path, AfterValidator(_folder)] = Path("voxgate-data")
+    path: Annotated[Path, BeforeValidator(_folder)] = Path("voxgate-data")
     low_water_mb: Annotated[int, Field(ge=0)] = 1024
     retention_days: Annotated[float, Field(ge=0)] = 0
 

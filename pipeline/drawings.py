@@ -123,6 +123,15 @@ class DrawingPlans:
             return True  # its own plan says so, and not that of the series that asks
         return (said not in ("", fate.code)) or any(self._jobs.get(job.job_id) is None for job in fate.jobs)
 
+    def instances(self, drawing: str) -> tuple[StoredInstance, ...]:
+        """Return what a drawing is made of, as far as it is stored: itself, and the segmentations it refers to."""
+        found = tuple(self._index.instances_by_uid((drawing,)))
+        try:
+            uids = [uid for item in found for uid in _referred(read_drawing(item.path))]
+        except DrawingRefused:
+            return found
+        return (*found, *self._index.instances_by_uid(uids))
+
     def prompt(self, job: Job, stack: Stack) -> Prompt:
         """Return the prompt of a job that comes from a drawing.
 
@@ -136,7 +145,10 @@ class DrawingPlans:
             raise DrawingRefused("The drawing is no longer stored; send it again.")
         proven = geometry(stack)
         slices = Slices(headers=proven.headers, grid=proven.grid)
-        sketch = self._sketch(instance)
+        try:
+            sketch = self._sketch(instance)
+        except _Waits:
+            raise DrawingRefused("A segmentation that it refers to is no longer stored; send it again.") from None
         wanted, _ = self._planner.drawn_objects(job.route, _objects(sketch, slices), self._sender(instance))
         if not wanted:
             raise DrawingRefused("The route takes nothing of the drawing any more.")
@@ -262,7 +274,7 @@ class DrawingPlans:
     def _sketch(self, instance: StoredInstance) -> Sketch:
         """Return what is drawn, with the masks of the segmentations that a report refers to."""
         sketch = read_drawing(instance.path)
-        uids = tuple(dict.fromkeys(item.sop_instance_uid for item in sketch.segments))
+        uids = _referred(sketch)
         if not uids:
             return sketch
         stored = self._index.instances_by_uid(uids)
@@ -326,6 +338,11 @@ def _is_drawn_in(path: Path) -> bool:
         return bool(read_drawing(path).objects)
     except GatewayError:
         return False
+
+
+def _referred(sketch: Sketch) -> tuple[str, ...]:
+    """Return the SOP Instance UIDs of the segmentations that a drawing refers to."""
+    return tuple(dict.fromkeys(item.sop_instance_uid for item in sketch.segments))
 
 
 def _objects(sketch: Sketch, slices: Slices) -> tuple[SketchedObject, ...]:

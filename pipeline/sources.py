@@ -47,8 +47,8 @@ class Sources:
         return instances
 
     def drawing(self, job: Job) -> tuple[StoredInstance, ...]:
-        """Return the instance in which the job's prompt was drawn, if there is one."""
-        return self._index.instances_by_uid((job.drawing,)) if job.drawing else ()
+        """Return the instance in which the job's prompt was drawn, if there is one, and those that it refers to."""
+        return self._drawings.instances(job.drawing) if job.drawing else ()
 
     def stack(self, job: Job) -> tuple[Stack, dict[str, Path]]:
         """Return a job's stack, and the file of each of its instances."""

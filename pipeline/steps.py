@@ -239,7 +239,8 @@ class Steps:
 
     def _write_objects(self, job: Job, findings: Findings, started_at: datetime, folder: Path) -> None:
         began = time.perf_counter()
-        with unchanged(self._sources.instances(job)[:1]):  # the file that says whose the result is
+        # The file that says whose the result is, and what the engine was pointed at
+        with unchanged((*self._sources.instances(job)[:1], *self._sources.drawing(job))):
             result = self._result(job, findings, started_at)
             with storage("the result objects"):
                 objects = self._writer.write(result, folder)

@@ -21,7 +21,7 @@ from store.entries import Entry, entry_of, holds, outcome_of, place, quarantine_
 from store.files import INSTANCES, QUARANTINE, Files, StagedFile
 from store.groups import Groups
 from store.secret import installation_secret
-from store.series import CHANGED, LOCKED, SeriesChange, created
+from store.series import CHANGED, LOCKED, SeriesChange, created, finish_removals
 
 log = logging.getLogger(__name__)
 
@@ -98,17 +98,21 @@ class Instances:
 
     def _index(self, entries: Sequence[Entry]) -> None:
         """Write the rows; what is there already is read again, when nobody waits for the index."""
-        self._groups.run(entries)
-        again = []
-        for entry in entries:
-            if entry.twin is not None and holds(entry.twin, entry.digest):
-                _remove([entry.path])
-            elif entry.twin is not None:
-                entry.damaged = entry.twin
-                again.append(entry)
-        if again:
-            self._groups.run(again)
-        _remove(entry.damaged for entry in entries if entry.damaged is not None and entry.owned)
+        undecided = list(entries)
+        while undecided:
+            self._groups.run(undecided)
+            again = []
+            for entry in undecided:
+                if entry.twin is not None and holds(entry.twin, entry.digest):
+                    _remove([entry.path])
+                elif entry.twin is not None:
+                    entry.damaged = entry.twin
+                    again.append(entry)
+            undecided = again  # another process may have replaced the twin meanwhile: that one is looked at then
+        replaced = [entry.damaged for entry in entries if entry.damaged is not None and entry.owned]
+        if replaced:
+            with suppress(StorageError):  # the next start removes them
+                finish_removals(self._files, self._database, [self._files.relative(path) for path in replaced])
 
     def _name_patients(self, entries: Sequence[Entry]) -> None:
         """Key who the patients are: from the index alone nobody can look up whose images are here."""
@@ -269,6 +273,8 @@ class _Keeping:
         self._connection.execute(
             update(schema.instances).where(schema.instances.c.sop_instance_uid == entry.uid).values(values)
         )
+        # Found without a row after a crash it would be a copy with other content
+        self._connection.execute(insert(schema.removals), {"path": row.path})
         log.warning("missing or damaged file of an instance replaced by its re-send")
         return entry
 

@@ -239,6 +239,17 @@ def segmentation(
     return ds
 
 
+def referenced(seg: Dataset, segment: int = 1) -> Dataset:
+    """Return what a report says of a segment whose region is in a segmentation."""
+    reference = item(
+        ReferencedSOPClassUID=seg.SOPClassUID,
+        ReferencedSOPInstanceUID=seg.SOPInstanceUID,
+        ReferencedSegmentNumber=segment,
+    )
+    name = ("121191", "DCM", "Referenced Segment")
+    return _named("IMAGE", "CONTAINS", name, ReferencedSOPSequence=[reference])
+
+
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> list[tuple[float, float]]:
     """Return the corners of a rectangle, the first one again at the end."""
     return [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]

@@ -32,7 +32,7 @@ _CHECK: Final = 77
 _CHECKS: Final = frozenset({_CHECK, 205})
 _MOST: Final = 1024
 """Elements, and items of one; SPM takes no more either."""
-_PROTOCOL = re.compile(r"### ASCCONV BEGIN[^\n]*\n(.*?)\n### ASCCONV END ###", re.DOTALL)
+_BEGIN, _END = "### ASCCONV BEGIN", "\n### ASCCONV END ###"
 _SLICES = re.compile(
     r"^sSliceArray\.(lSize|ucImageNumb\w+|asSlice\[\d+\]\.(?:sPosition\.d\w+|d(?:Phase|Readout)FOV))\s*=\s*(\S+)\s*$",
     re.MULTILINE,
@@ -165,10 +165,7 @@ def _plan(
     text = next((series[name][0] for name in ("MrPhoenixProtocol", "MrProtocol") if series.get(name)), None)
     if text is None:
         return (), None, False
-    protocol = _PROTOCOL.search(text)
-    if protocol is None:
-        raise CsaFault("the protocol in it is cut off or damaged")
-    said = {name: _number(value) for name, value in _SLICES.findall(protocol[1])}
+    said = {name: _number(value) for name, value in _SLICES.findall(_protocol(text))}
     count = said.get("lSize")
     if count is None or not count.is_integer() or not 0 < count <= _MOST or None in said.values():
         raise CsaFault("the slices of the protocol in it cannot be read")
@@ -184,6 +181,15 @@ def _plan(
     if len(extents) > 1:
         raise CsaFault("the slices of the protocol in it differ in size")
     return centres, extents.pop(), any(value for name, value in said.items() if name.startswith("ucImageNumb"))
+
+
+def _protocol(text: str) -> str:
+    """Return the lines between those that mark the protocol; in one pass, whatever is in the text."""
+    lines = text.partition(_BEGIN)[2].partition("\n")[2]
+    end = lines.find(_END)
+    if end < 0:
+        raise CsaFault("the protocol in it is cut off or damaged")
+    return lines[:end]
 
 
 def _numbers(values: tuple[str, ...]) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 
 from domain.errors import MalformedInstance
-from domain.instance import Header
+from domain.instance import Header, Mosaic
 from volume.canonical import TEXT_VRS, WORD_BYTES, canonical, digest_of, swapped
 from volume.csa import read_mosaic
 from volume.functional_groups import PER_FRAME, SHARED, SHARED_KEY
@@ -62,6 +62,8 @@ _HEADS = (
 """Little endian and big endian: group, element, VR and short length; long length."""
 _HEADER_CHUNK = 1 << 14
 """Most headers fit into one."""
+_LARGEST_WITH_TILES = 4 << 20
+"""Bytes before the pixels of a mosaic; scanners write some hundred thousand."""
 _WHOLE = 1 << 16
 """Values up to this many bytes are handled in memory, longer ones in pieces."""
 _BRIEF = 256
@@ -105,8 +107,15 @@ def _walked(path: Path, *, digests: bool) -> tuple[Header, str]:
             _identify(error, reader.found)
             raise
     if is_mosaic(header):
-        header = replace(header, mosaic=read_mosaic(path))
+        header = replace(header, mosaic=_mosaic(header, path))
     return header, digest
+
+
+def _mosaic(header: Header, path: Path) -> Mosaic:
+    """Return what the private attributes say, which are read into memory as a whole."""
+    if header.pixel_data_offset is None or header.pixel_data_offset > _LARGEST_WITH_TILES:
+        return Mosaic(fault="the file is deflated, has no pixels, or has more than 4 MiB before them")
+    return read_mosaic(path)
 
 
 def _identify(error: MalformedInstance, found: _Found) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from drawn import rectangle, report, scoord
+from drawn import rectangle, referenced, report, scoord, segmentation
 from factories import copied, ct_series
 from pointing import pointing, settle
 from pydicom.dataset import Dataset
@@ -152,6 +152,48 @@ def test_a_drawing_that_changed_prompts_nothing(tmp_path: Path) -> None:
         assert again is not None
         assert (again.state, again.code) == (JobState.FAILED, "instance-damaged")
         assert len(engine.prompts) == 2  # the second one's answer did not count
+
+
+def test_a_report_whose_segmentation_changed_prompts_nothing(tmp_path: Path) -> None:
+    series = ct_series(4)
+    mask = np.zeros((1, 4, 16, 20), bool)
+    mask[0, 1, 4:10, 3:9] = True
+    seg = segmentation(series, mask)
+    drawing = report(series, [referenced(seg)])
+    with pointing(tmp_path) as (work, _):
+        work.receive([*series, seg, drawing])
+        settle(work)
+        (job,) = (job for job in work.store.jobs.find() if job.drawing == drawing.SOPInstanceUID)
+        assert job.state is JobState.DONE
+        pixels = bytes(seg.PixelData)
+        changed_in_place(path_of(work, seg), pixels, bytes([pixels[0] ^ 1]) + pixels[1:])
+        work.store.jobs.update(job.job_id, state=JobState.QUEUED, attempt=2)
+        settle(work)
+        again = work.store.jobs.get(job.job_id)
+        assert again is not None
+        assert (again.state, again.code) == (JobState.FAILED, "instance-damaged")
+
+
+def test_a_drawing_that_changed_before_objects_were_written_is_named_by_none(tmp_path: Path) -> None:
+    series = ct_series(4)
+    drawing = report(series, [scoord(series[1], "POLYLINE", rectangle(3, 4, 9, 10))])
+    with pointing(tmp_path) as (work, engine):
+        work.receive(series)
+        settle(work)
+        work.receive([drawing])
+        work.clock.sleep(11)
+        work.watch.hand_on_complete_series()
+        while not engine.prompts:
+            task = work.queue.take()
+            assert task is not None
+            for following in work.steps.run(task):
+                work.queue.enqueue(following)
+        corner = np.array([3, 4], "<f4").tobytes()
+        changed_in_place(path_of(work, drawing), corner, np.array([4, 4], "<f4").tobytes())
+        settle(work)
+        (job,) = (job for job in work.store.jobs.find() if job.drawing)
+        assert (job.state, job.code) == (JobState.FAILED, "instance-damaged")
+        assert not work.destination.sent
 
 
 def test_an_untouched_series_that_lies_elsewhere_now_is_as_it_was(tmp_path: Path) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from drawn import in_patient, presentation, rectangle, report, scoord, scoord3d, segmentation, structure_set
+from drawn import (
+    in_patient,
+    presentation,
+    rectangle,
+    referenced,
+    report,
+    scoord,
+    scoord3d,
+    segmentation,
+    structure_set,
+)
 from factories import ct_series, two_phases
 from pointing import pointing, settle
 from pydicom.dataset import Dataset
@@ -132,13 +142,7 @@ def test_a_report_that_refers_to_a_segmentation_uses_its_mask(tmp_path: Path) ->
     mask = np.zeros((1, 4, 16, 20), bool)
     mask[0, 1, 4:10, 3:9] = True
     seg = segmentation(series, mask)
-    from drawn import _named, item
-
-    reference = item(
-        ReferencedSOPClassUID=seg.SOPClassUID, ReferencedSOPInstanceUID=seg.SOPInstanceUID, ReferencedSegmentNumber=1
-    )
-    segment = _named("IMAGE", "CONTAINS", ("121191", "DCM", "Referenced Segment"), ReferencedSOPSequence=[reference])
-    ds = report(series, [segment], identifiers=["L1"])
+    ds = report(series, [referenced(seg)], identifiers=["L1"])
     with pointing(tmp_path, DrawingRule(names=("L1",))) as (work, engine):
         work.receive([*series, ds])
         settle(work)
@@ -309,6 +313,25 @@ def test_a_drawing_that_is_gone_when_its_job_runs_is_told(tmp_path: Path) -> Non
         (job,) = jobs(work)
         assert (job.state, job.code) == (JobState.FAILED, "drawing-refused")
         assert "send it again" in job.reason
+
+
+def test_a_segmentation_that_is_gone_when_its_reports_job_runs_is_told(tmp_path: Path) -> None:
+    series = ct_series(4)
+    mask = np.zeros((1, 4, 16, 20), bool)
+    mask[0, 1, 4:10, 3:9] = True
+    seg = segmentation(series, mask)
+    ds = report(series, [referenced(seg)], identifiers=["L1"])
+    with pointing(tmp_path, DrawingRule(names=("L1",))) as (work, _):
+        work.receive([*series, seg, ds])
+        settle(work)
+        (job,) = jobs(work)
+        work.store.series.remove_series(str(seg.SeriesInstanceUID))
+        work.store.jobs.update(job.job_id, state=JobState.QUEUED, attempt=2)
+        settle(work)
+        again = work.store.jobs.get(job.job_id)
+        assert again is not None
+        assert (again.state, again.code) == (JobState.FAILED, "drawing-refused")
+        assert "no longer stored" in again.reason
 
 
 def test_a_damaged_drawing_is_a_reason_and_no_fault(tmp_path: Path) -> None:

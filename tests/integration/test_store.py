@@ -28,6 +28,7 @@ from domain.job import DeliveryState, Job, JobState, ResultObject
 from domain.ports import StagedInstance
 from pipeline.intake import Intake
 from store.database import index_url
+from store.entries import holds
 from store.migration import VERSION_TABLE
 from store.schema import metadata
 from store.settings import StoreSettings
@@ -385,6 +386,53 @@ def test_of_two_copies_sent_for_a_damaged_file_one_takes_its_place_and_nothing_i
     assert dispositions(send(intake, [second])) == [Disposition.DUPLICATE]
     assert len(files(store)) == 2
     assert encoded(second) in [path.read_bytes() for path in files(store)]
+
+
+def test_of_two_processes_that_replace_a_damaged_file_one_leaves_nothing_over(
+    intake: Intake, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = ct_slice()
+    send(intake, [ds])
+    (damaged,) = files(store)
+    held = damaged.read_bytes()
+    damaged.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
+
+    def slowly(path: Path, digest: str) -> bool:
+        found = holds(path, digest)
+        monkeypatch.setattr("store.instances.holds", holds)
+        assert dispositions(send(intake, [ds])) == [Disposition.DUPLICATE]
+        return found
+
+    monkeypatch.setattr("store.instances.holds", slowly)
+    assert dispositions(send(intake, [ds])) == [Disposition.DUPLICATE]
+    (instance,) = store.series.instances(ds.SeriesInstanceUID)
+    assert files(store) == [instance.path]
+    assert instance.path.read_bytes() == encoded(ds)
+
+
+def test_a_damaged_file_that_is_still_there_after_a_crash_is_no_conflicting_copy(
+    intake: Intake, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = ct_slice()
+    send(intake, [ds])
+    (damaged,) = files(store)
+    held = damaged.read_bytes()
+    damaged.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
+    unlink = Path.unlink
+
+    def crash(path: Path, missing_ok: bool = False) -> None:
+        if path == damaged:
+            raise OSError
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", crash)
+        assert dispositions(send(intake, [ds])) == [Disposition.DUPLICATE]
+    assert damaged.exists()
+    store.reconcile()
+    assert store.series.conflicts(ds.SeriesInstanceUID) == 0
+    assert [path.read_bytes() for path in files(store)] == [encoded(ds)]
+    assert files(store, "quarantine") == []
 
 
 def test_a_file_that_was_cut_off_gives_way_to_its_re_send(intake: Intake, store: Store) -> None:

@@ -321,6 +321,11 @@ def test_a_section_cannot_be_given_as_one_value(tmp_path: Path) -> None:
         load(tmp_path, VOXGATE_STORE="/srv/store")
 
 
+def test_the_store_may_be_the_working_folder(tmp_path: Path) -> None:
+    assert load(tmp_path, '[store]\npath = "."').store.path == Path()
+    assert load(tmp_path, VOXGATE_STORE__PATH=".").store.path == Path()
+
+
 def test_two_receivers_may_have_one_port_on_two_addresses(tmp_path: Path) -> None:
     assert load(tmp_path, '[scp]\nhost = "127.0.0.2"\nport = 5000').http.port == 5000
 

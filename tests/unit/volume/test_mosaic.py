@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import re
+import time
+import tracemalloc
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,7 +24,13 @@ from hypothesis import strategies as st
 from mosaics import csa, image_elements, laid_out, mosaic, plan, series_elements, slices_of_mr
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedMRImageStorage, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    RLELossless,
+)
 from scipy.spatial.transform import Rotation
 
 from domain.errors import AssemblyError
@@ -30,7 +38,7 @@ from domain.instance import Mosaic
 from domain.series import RefusalCode, Stack
 from domain.volume import Volume
 from volume.assembly import assemble
-from volume.csa import CsaFault, read_csa, read_mosaic
+from volume.csa import CsaFault, mosaic_of, read_csa, read_mosaic
 from volume.digest import inspect
 from volume.grouping import group
 from volume.header import header_of
@@ -343,3 +351,30 @@ def test_a_damaged_file_is_a_fault_and_no_traceback(tmp_path: Path) -> None:
     assert isinstance(read_mosaic(path), Mosaic)
     with pytest.raises(CsaFault):
         read_csa(b"")
+
+
+@pytest.mark.parametrize("end_of_line", ["\n", " "])
+def test_a_protocol_that_begins_again_and_again_is_read_in_no_time(end_of_line: str) -> None:
+    """A receiver reads it while others wait."""
+    text = f"### ASCCONV BEGIN ###{end_of_line}" * 10_000
+    ds = mosaic(SLICES, series_header=csa({"MrPhoenixProtocol": ("UN", [text])}))
+    began = time.process_time()
+    assert "protocol" in mosaic_of(ds).fault
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_a_mosaic_with_a_huge_private_attribute_is_taken_in_with_little_memory(syntax: UID, tmp_path: Path) -> None:
+    ds = mosaic(SLICES)
+    ds.private_block(0x0029, "SOMEBODY ELSE", create=True).add_new(0x01, "OB", bytes(64 << 20))
+    ds.file_meta.TransferSyntaxUID = syntax
+    (path,) = save([ds], tmp_path)
+    del ds
+    tracemalloc.start()
+    try:
+        header, _ = inspect(path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert header.mosaic is not None
+    assert most < 8 << 20
