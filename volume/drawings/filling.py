@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,6 +39,26 @@ def filled(outline: FloatArray, shape: tuple[int, int]) -> Pixels:
     crossings = np.zeros((shape[0], shape[1] + 1), np.int64)
     np.add.at(crossings, (at, reached), 1)
     inside: Pixels = np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+    return inside
+
+
+def joined(regions: Iterable[Pixels], shape: tuple[int, int]) -> Pixels | None:
+    """Return what contours of one slice mean together: one within another is a hole, one within that an island.
+
+    What was drawn twice counts once. ``None`` where contours cross: their sum, or what only one of them has.
+    """
+    innermost = np.zeros(shape, np.int64)
+    sizes, is_inside = [-1], [False]  # of what lies around everything, then of each region
+    for region in sorted(regions, key=np.count_nonzero, reverse=True):
+        around = np.unique(innermost[region])
+        if len(around) > 1:
+            return None
+        size = int(np.count_nonzero(region))
+        if size and size != sizes[around[0]]:
+            innermost[region] = len(sizes)
+            sizes.append(size)
+            is_inside.append(not is_inside[around[0]])
+    inside: Pixels = np.array(is_inside)[innermost]
     return inside
 
 

@@ -14,7 +14,7 @@ from domain.errors import DrawingRefused
 from domain.instance import Header
 from domain.prompt import Box, LongAxis, ObjectPrompt, Point, Position, Prompt, SliceMask
 from domain.volume import FloatArray, Grid
-from volume.drawings.filling import filled, filled_ellipse, is_rectangle
+from volume.drawings.filling import filled, filled_ellipse, is_rectangle, joined
 from volume.drawings.sketch import Kind, Mask, Plane, Shape, Sketch, SketchedObject
 from volume.planes import ORIENTATION_TOLERANCE
 
@@ -173,18 +173,18 @@ def _box(key: int, region: Sequence[_Placed], grid: Grid) -> Box:
 def _region(key: int, region: Sequence[_Placed], grid: Grid, contours: Contours) -> tuple[SliceMask, ...]:
     """Return shapes of a slice as a mask, where all of them are meant as one and they have a pixel.
 
-    A contour within another is a hole, as most makers of structure sets write it; shapes of other kinds add up.
+    A contour within another is a hole, as most makers of structure sets write it; where contours cross, nobody knows
+    what is meant. Shapes of other kinds add up.
     """
     if not region or not all(_is_traced(one, contours) for one in region):
         return ()
-    pixels = np.zeros(grid.shape[1:], np.bool_)
-    rounds = np.zeros(grid.shape[1:], np.bool_)
+    shape = grid.shape[1:]
+    pixels = joined((filled(one.points, shape) for one in region if one.kind is Kind.OUTLINE), shape)
+    if pixels is None:
+        return ()
     for one in region:
-        if one.kind is Kind.OUTLINE:
-            pixels ^= filled(one.points, grid.shape[1:])
-        else:
-            rounds |= filled_ellipse(*_axes(one, grid), grid.shape[1:])
-    pixels |= rounds
+        if one.kind is not Kind.OUTLINE:
+            pixels |= filled_ellipse(*_axes(one, grid), shape)
     return (SliceMask(slice=key, pixels=pixels),) if pixels.any() else ()
 
 

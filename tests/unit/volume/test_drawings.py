@@ -180,6 +180,26 @@ def test_a_contour_within_another_is_a_hole(contours: Contours) -> None:
     assert seed.pixels[7, 3]
 
 
+def test_a_contour_that_was_sent_twice_takes_nothing_away_and_an_island_in_a_hole_counts() -> None:
+    series = ct_series(3)
+    outer, hole, island = ([(8 - n, 8), (8, 8 - n), (8 + n, 8), (8, 8 + n)] for n in (7, 5, 3))
+    ds = structure_set(series, {"GTV": [in_patient(series[1], one) for one in (island, outer, hole, outer, island)]})
+    (seed,) = one(ds, series).masks
+    assert seed.pixels[7, 7]  # of the island
+    assert not seed.pixels[7, 4]  # of the hole
+    assert seed.pixels[7, 2]
+
+
+def test_contours_that_cross_may_mean_their_sum_or_their_difference_and_are_a_box() -> None:
+    series = ct_series(3)
+    crossing = ([(2, 6), (6, 2), (10, 6), (6, 10)], [(5, 8), (9, 4), (13, 8), (9, 12)])
+    ds = structure_set(series, {"GTV": [in_patient(series[1], shape) for shape in crossing]})
+    found = one(ds, series)
+    assert not found.masks
+    (box,) = found.boxes
+    assert np.allclose(box.corners, ((1, 1.5, 1.5), (1, 11.5, 12.5)), atol=1e-4)
+
+
 def test_what_circles_become_is_the_routes_choice() -> None:
     series = ct_series(3)
     for shape, points, inside in (
