@@ -34,7 +34,7 @@ run: $(VENV)/.core ## Start the gateway (voxgate serve)
 
 test: $(VENV)/.dev ## All tests; installs DCMTK, Orthanc and PostgreSQL as peers where it may
 	@bash .ci/peers --if-possible
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, spelling
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from orthanc_server import OrthancServer
 from postgres_server import postgres_programs, postgres_server
 from sqlalchemy import create_engine
@@ -23,6 +24,10 @@ from inference.manifest import read_declaration
 from inference.registry import ENGINES
 
 SHARED = Path(os.environ.get("VOXGATE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+# How long an example takes depends on what else the machine does, and speed is measured by benchmarks alone
+settings.register_profile("untimed", settings(), deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
