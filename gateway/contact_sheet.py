@@ -22,15 +22,15 @@ VIEWS = 3
 """Axial, coronal and sagittal of a volume; first, middle and last of anything else."""
 
 
-def write_contact_sheet(reports: Sequence[StackReport], path: Path) -> None:
+def write_contact_sheet(reports: Sequence[tuple[int, StackReport]], path: Path) -> None:
     """Write a PNG; a stack whose pixels cannot be read has an empty row.
 
-    One stack is in memory at a time. The number at the left is the row of the table.
+    One stack is in memory at a time. At the left stands its number in the table.
     """
     sheet = Image.new("RGB", (TILE_PX * VIEWS, TILE_PX * max(1, len(reports))))
     pen = ImageDraw.Draw(sheet)
-    for number, report in enumerate(reports, start=1):
-        top = (number - 1) * TILE_PX
+    for row, (number, report) in enumerate(reports):
+        top = row * TILE_PX
         for place, tile in enumerate(_views(report)):
             image = Image.fromarray(tile)
             image.thumbnail((TILE_PX, TILE_PX))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn import rectangle, report, scoord
-from factories import copied, ct_series, mr_series, pet_series, save
+from factories import copied, ct_series, mr_series, pet_series, phases, save
 from PIL import Image
 from working import MANIFEST, OneEngine
 
@@ -152,7 +152,29 @@ def test_the_table_says_each_reason_once(tmp_path: Path, capsys: pytest.CaptureF
     assert inspect_files([tmp_path], config=CONFIG, png=None, as_json=False) == 0
     out, err = capsys.readouterr()
     assert out.count("single-slice") == 2
-    assert err.count("#1, 2: single-slice: There is one slice only.") == 1
+    assert err.count("#1 to 2: single-slice: There is one slice only.") == 1
+
+
+def test_stacks_that_are_alike_share_a_row_unless_all_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(mr_series(3), tmp_path / "mr")
+    save(phases(10), tmp_path / "ten")
+    inspect_files([tmp_path], config=CONFIG, png=tmp_path / "few.png", as_json=False, context=True)
+    out, err = capsys.readouterr()
+    assert "2 to 11" in out
+    assert "10 stacks, axial, acquisition 1 to acquisition 10" in out
+    assert "3 each" in out
+    assert "--all lists each" in err
+    assert "#12" not in out + err
+    inspect_files([tmp_path], config=CONFIG, png=tmp_path / "all.png", as_json=False, everything=True)
+    out, err = capsys.readouterr()
+    assert out.count("axial, acquisition") == 10
+    assert "--all" not in err
+    heights = [Image.open(tmp_path / name).height for name in ("few.png", "all.png")]
+    assert heights == [2 * 160, 11 * 160]
+    inspect_files([tmp_path], config=CONFIG, png=None, as_json=True)
+    assert len(json.loads(capsys.readouterr().out)["stacks"]) == 11
 
 
 def test_no_instance_at_all_is_a_failure(tmp_path: Path) -> None:
