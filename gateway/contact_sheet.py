@@ -15,12 +15,11 @@ from domain.errors import GatewayError
 from gateway.inspection import StackReport
 from volume.assembly import assemble
 from volume.axes import Axes
-from volume.display import Picture, read_picture
+from volume.display import Picture, read_picture, volume_brightness
 
 TILE_PX = 160
 VIEWS = 3
 """Axial, coronal and sagittal of a volume; first, middle and last of anything else."""
-_DARKEST, _BRIGHTEST = 1.0, 99.0
 
 
 def write_contact_sheet(reports: Sequence[StackReport], path: Path) -> None:
@@ -57,17 +56,17 @@ def _planes(report: StackReport) -> list[Picture]:
     voxels = axes.view(volume.voxels)
     z, y, x = (volume.grid.spacing_mm[axis] for axis in axes.order)
     k, j, i = (length // 2 for length in voxels.shape)
-    low, high = np.percentile(voxels[k], (_DARKEST, _BRIGHTEST))
+    bright = volume_brightness(volume)
     planes: list[tuple[npt.NDArray[Any], float]] = [
         (voxels[k], y / x),
         (voxels[::-1, j], z / x),
         (voxels[::-1, :, i], z / y),
     ]
-    return [_shown(plane, aspect, float(low), float(high)) for plane, aspect in planes]
+    return [_shown(bright(plane.astype(np.float64)), aspect) for plane, aspect in planes]
 
 
-def _shown(plane: npt.NDArray[Any], aspect: float, low: float, high: float) -> Picture:
-    grey = ((plane.astype(np.float32) - low) * (255 / max(high - low, 1e-6))).clip(0, 255).astype(np.uint8)
+def _shown(plane: npt.NDArray[np.float64], aspect: float) -> Picture:
+    grey = np.rint(plane * 255).astype(np.uint8)
     height = plane.shape[0] * aspect
     scale = TILE_PX / max(height, plane.shape[1])
     size = (max(1, round(plane.shape[1] * scale)), max(1, round(height * scale)))

@@ -14,6 +14,7 @@ from gateway.file_intake import LeftOut
 from gateway.inspection import Inspection, StackReport, inspected
 from gateway.logs import silence_leaky_libraries
 from gateway.terminal import DONE, FAILED, print_json, print_table, printable, quiet_logs, say, steps_shown
+from volume.voi import voi_of_header
 
 _SHOWN = 20
 """More files left out for one reason than this are counted and not listed."""
@@ -121,6 +122,7 @@ def stack_as_json(number: int, report: StackReport) -> dict[str, object]:
         "raster": None if report.raster is None else _raster_as_json(report),
         "affine_lps": None if grid is None else grid.affine.tolist(),
         "unit": report.unit,
+        "voi": _voi_as_json(report),
         "suv_body_weight_factor": factor,
         "no_suv_because": why,
         "taken_by": report.routes,
@@ -132,6 +134,21 @@ def stack_as_json(number: int, report: StackReport) -> dict[str, object]:
             {"route": route, "answer": verdict.answer.value, "reason": verdict.reason}
             for route, verdict in report.verdicts
         ],
+    }
+
+
+def _voi_as_json(report: StackReport) -> dict[str, object]:
+    """Return how the source wants the stack shown; ``windows`` once, or once for each image where they differ."""
+    said = [voi_of_header(header) for header in report.stack.headers]
+    alike = all(voi == said[0] for voi in said)
+    return {
+        "differs": not alike,
+        "windows": [
+            [{"centre": w.centre, "width": w.width, "explanation": w.explanation} for w in voi.windows]
+            for voi in (said[:1] if alike else said)
+        ],
+        "function": said[0].function,
+        "has_lut_sequence": any(header.has_voi_lut_sequence for header in report.stack.headers),
     }
 
 

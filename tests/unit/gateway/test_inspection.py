@@ -102,6 +102,43 @@ def test_json_has_the_grid_and_the_factor_to_suv(tmp_path: Path, capsys: pytest.
     assert [item["route"] for item in stack["routes"]] == ["chest"]
 
 
+def test_json_has_the_windows_once_or_for_each_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    series = ct_series(3)
+    for ds in series:
+        ds.WindowCenter, ds.WindowWidth, ds.VOILUTFunction = ["40", "-600"], ["400", "1500"], "SIGMOID"
+        ds.WindowCenterWidthExplanation = ["SOFT", "LUNG"]
+    save(series, tmp_path / "ct")
+
+    def voi() -> dict[str, object]:
+        inspect_files([tmp_path / "ct"], config=CONFIG, png=None, as_json=True)
+        found: dict[str, object] = json.loads(capsys.readouterr().out)["stacks"][0]["voi"]
+        return found
+
+    soft = {"centre": 40, "width": 400, "explanation": "SOFT"}
+    lung = {"centre": -600, "width": 1500, "explanation": "LUNG"}
+    assert voi() == {
+        "differs": False, "windows": [[soft, lung]], "function": "SIGMOID", "has_lut_sequence": False
+    }  # fmt: skip
+    series[1].WindowCenter, series[1].WindowWidth = "41", "400"
+    save(series, tmp_path / "ct")
+    other = {"centre": 41, "width": 400, "explanation": "SOFT"}
+    said = voi()
+    assert (said["differs"], said["windows"]) == (True, [[soft, lung], [other], [soft, lung]])
+
+
+def test_the_contact_sheet_shows_a_volume_in_the_window_of_its_header(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.arange(-500, 1100, 80, dtype=np.int16), (6, 16, 20))
+    series = ct_series(voxels=ramp)
+    for ds in series:
+        ds.WindowCenter, ds.WindowWidth = "0", "800"
+    save(series, tmp_path / "a")
+    sheet = tmp_path / "sheet.png"
+    inspect_files([tmp_path / "a"], config=CONFIG, png=sheet, as_json=True)
+    with Image.open(sheet) as image:
+        axial = np.asarray(image.convert("L"), int)[60:100, :160]
+    assert axial[:, 108:].min() == 255  # from 400 HU on
+
+
 def test_nothing_that_identifies_the_patient_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(ct_series(4), tmp_path / "ct")
     inspect_files([tmp_path / "ct"], config=CONFIG, png=tmp_path / "sheet.png", as_json=True)
