@@ -59,11 +59,17 @@ def index_url(path: Path, database_url: str) -> URL:
 
 
 class Database:
-    """Connections to the index. Thread-safe; not to be carried across ``fork``."""
+    """Connections to the index. Thread-safe; not to be carried across ``fork``.
 
-    def __init__(self, url: URL) -> None:
+    Parameters
+    ----------
+    is_patient
+        A statement may take as long as it takes, as when tables are changed.
+    """
+
+    def __init__(self, url: URL, *, is_patient: bool = False) -> None:
         self.is_sqlite = url.get_backend_name() == "sqlite"
-        self._engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url)
+        self._engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url, is_patient=is_patient)
         self._writing = self._engine.execution_options(voxgate_writes=True)
 
     @contextmanager
@@ -145,10 +151,12 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _postgresql_engine(url: URL) -> Engine:
+def _postgresql_engine(url: URL, *, is_patient: bool) -> Engine:
     # Whatever the server's default: success means safe.
     arguments = {**_PG_CONNECTION, "options": "-c synchronous_commit=on"}
     engine = create_engine(url, connect_args=arguments, pool_size=8, max_overflow=64, pool_pre_ping=True)
+    if is_patient:
+        return engine
 
     @event.listens_for(engine, "do_connect")
     def _(_dialect: object, _record: object, args: list[Any], options: dict[str, Any]) -> _Impatient:
