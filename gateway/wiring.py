@@ -365,7 +365,7 @@ def _job_engine(
     report: Callable[[Mapping[str, object]], None] = lambda message: None,
 ) -> Iterator[tuple[Parts, JobEngine]]:
     from gateway.crashes import CrashNotes, SupervisedEngine
-    from pipeline.jobs import JobEngine, JobEngineSettings, jobs_url
+    from pipeline.jobs import JobEngine, JobEngineSettings, jobs_url, reached
     from pipeline.liveness import liveness, new_executor_id
     from pipeline.takeover import Reaper
 
@@ -374,11 +374,12 @@ def _job_engine(
     url = jobs_url(config.database.url.get_secret_value(), config.store.path)
     executor_id = new_executor_id(role)
     locks = liveness(url, run_folder(config.store.path) / "workers", executor_id)
-    locks.keep()  # before the first task is taken: who owns one and has no lock is dead
     settings = JobEngineSettings(url=url, executor_id=executor_id, queues=queues, devices=tuple(gpu_queues(config)))
-    engine = JobEngine(settings, joined.steps.run)
-    reaper = Reaper(engine, locks, executor_id)
-    engine.start()
+    with reached():
+        locks.keep()  # before the first task is taken: who owns one and has no lock is dead
+        engine = JobEngine(settings, joined.steps.run)
+        reaper = Reaper(engine, locks, executor_id)
+        engine.start()
     reaper.start()
     try:
         yield joined, engine

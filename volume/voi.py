@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, repeat
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from domain.errors import StorageError
 from domain.instance import Header
 from domain.voi import Voi, VoiLut, VoiWindow
 
+_SAID = attrgetter("window_centres", "window_widths", "window_explanations", "voi_lut_function")
 _FUNCTIONS = frozenset({"LINEAR", "LINEAR_EXACT", "SIGMOID"})
 
 
@@ -45,12 +47,17 @@ def voi_of_slices(headers: Sequence[Header], paths: Mapping[str, Path]) -> tuple
     StorageError
         A file cannot be read.
     """
+    said: dict[object, Voi] = {}
     alike: dict[object, Voi] = {}
     found = []
     for header in headers:
-        luts = _luts(header, paths) if header.has_voi_lut_sequence else ()
-        own = replace(voi_of_header(header), luts=luts)
-        key = own.windows, own.function, tuple((lut.first, lut.explanation, lut.table.tobytes()) for lut in luts)
+        plain = _SAID(header)
+        own = said.get(plain)
+        if own is None:
+            own = said[plain] = voi_of_header(header)
+        if header.has_voi_lut_sequence:
+            own = replace(own, luts=_luts(header, paths))
+        key = own.windows, own.function, tuple((lut.first, lut.explanation, lut.table.tobytes()) for lut in own.luts)
         found.append(alike.setdefault(key, own))
     if len(alike) > 1:
         return tuple(found)
