@@ -95,7 +95,7 @@ Name = Annotated[
 class Section(BaseModel):
     """Frozen; unknown keys are faults."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     def plain(self, *leave_out: str) -> dict[str, Any]:
         """Return the settings with their secrets in the clear, for the ``*Settings`` of the packages."""
