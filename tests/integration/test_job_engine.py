@@ -140,7 +140,7 @@ from pipeline.jobs import JobEngine, JobEngineSettings
 
 set_up_logs(style="json", key=b"k", process="worker")
 engine = JobEngine(
-    JobEngineSettings(url=sys.argv[1], executor_id="worker", queues=("cpu",), polling_s=0.05), lambda task: []
+    JobEngineSettings(url=sys.argv[1], executor_id="worker", queues=("cpu",), bells=Path(sys.argv[2])), lambda task: []
 )
 engine.start()
 try:
@@ -157,7 +157,7 @@ def test_what_dbos_has_to_say_goes_through_our_log_and_only_now_and_then(tmp_pat
     migrate(url)
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", COMPLAINING, url],
+        [sys.executable, "-c", COMPLAINING, url, str(tmp_path / "bells")],
         cwd=root,
         env=os.environ | {"PYTHONPATH": "."},
         capture_output=True,
