@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 
 Ready = Callable[..., None]
 _SAY_S = 2.0
+_HTTP_PROCESSES = 4
+"""At most, where nothing is said: more of them would wait for the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +222,13 @@ def run_scp(config: Config, ready: Ready, stop: threading.Event) -> None:
             stop.wait()
 
 
+def http_processes(config: Config) -> int:
+    """Return how many processes take requests; those that answer questions are one, which holds the models."""
+    if config.predict.enabled:
+        return 1
+    return config.http.processes or min(_HTTP_PROCESSES, len(os.sched_getaffinity(0)))
+
+
 def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
     """Take instances by STOW-RS and answer questions about jobs, until ``stop`` is set or a signal comes."""
     from gateway.http import HttpSettings, create_app
@@ -227,7 +236,7 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
     from inference.api import PredictService
     from inference.predict_settings import PredictSettings
 
-    settings = HttpSettings(**config.http.plain())
+    settings = HttpSettings(**{**config.http.plain(), "processes": http_processes(config)})
     stack = ExitStack()  # held by the worker process that gunicorn forks: the store must be opened after the fork
 
     def make() -> Flask:
