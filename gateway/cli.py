@@ -62,10 +62,19 @@ def main() -> None:
     sys.exit(exit_status(app))
 
 
-def _config(file: Path | None) -> Config:
+def _config(file: Path | None, *, together: bool = False) -> Config:
     from gateway.config import load_config
 
-    return load_config(file)
+    return load_config(file, together=together)
+
+
+def _config_of(role: str | None, file: Path | None) -> Config:
+    """Return the configuration for one part alone, or for all of them."""
+    from gateway.process import ROLES
+
+    if role not in (None, *ROLES, "gpu"):
+        raise ConfigurationError(f"--role: must be one of {', '.join(ROLES)} or gpu")
+    return _config(file, together=role is None)
 
 
 @app.command(cls=PlainCommand)
@@ -77,17 +86,14 @@ def serve(
     ] = None,
 ) -> None:
     """Receive, analyse and deliver until stopped."""
-    from gateway.process import ROLES
     from gateway.serve import serve as serve_all
     from gateway.serve import serve_role
 
-    settings = _config(config)
+    settings = _config_of(role, config)
     if role is None:
         serve_all(settings, config)
-        return
-    if role not in (*ROLES, "gpu"):
-        raise ConfigurationError(f"--role: must be one of {', '.join(ROLES)} or gpu")
-    serve_role(settings, role, config)
+    else:
+        serve_role(settings, role, config)
 
 
 @app.command(cls=PlainCommand)
@@ -313,12 +319,15 @@ def weights_convert(
 
 
 @app.command("check-config", cls=PlainCommand)
-def check_config(config: ConfigFile = None) -> None:
+def check_config(
+    config: ConfigFile = None,
+    role: Annotated[str | None, typer.Option(metavar="ROLE", help="Check it for voxgate serve --role ROLE.")] = None,
+) -> None:
     """Check the configuration; list every fault with its path."""
     from gateway.commands.engines import unusable_engines
     from gateway.runfiles import require_store
 
-    settings = _config(config)
+    settings = _config_of(role, config)
     require_store(settings.store.path)
     routes = ", ".join(f"{route.name} ({route.engine})" for route in settings.routes) or "none"
     destinations = ", ".join(f"{item.name} ({item.profile})" for item in settings.destinations) or "none"
