@@ -204,7 +204,10 @@ def _with_engine(
     known = [manifest.name for manifest in registry.manifests()]
     if engine not in known:
         raise ConfigurationError(f'no engine called "{engine}"; known: {", ".join(known)}')
-    drawn = DrawingSection() if not prompt and registry.manifest(engine).takes_prompts else None
+    takes_prompts = registry.manifest(engine).takes_prompts
+    if prompt and not takes_prompts:
+        raise ConfigurationError(f'the engine "{engine}" cannot be pointed at anything: leave out --box and --point')
+    drawn = DrawingSection() if not prompt and takes_prompts else None
     route = RouteSection(
         name=f"run {engine}", engine=engine, prompt=prompt, prompts_from_dicom=drawn, resample=resample
     )

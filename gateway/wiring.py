@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 
 Ready = Callable[..., None]
 _SAY_S = 2.0
+_HTTP_PROCESSES = 4
+"""At most, where nothing is said: more of them would wait for the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +222,13 @@ def run_scp(config: Config, ready: Ready, stop: threading.Event) -> None:
             stop.wait()
 
 
+def http_processes(config: Config) -> int:
+    """Return how many processes take requests; those that answer questions are one, which holds the models."""
+    if config.predict.enabled:
+        return 1
+    return config.http.processes or min(_HTTP_PROCESSES, len(os.sched_getaffinity(0)))
+
+
 def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
     """Take instances by STOW-RS and answer questions about jobs, until ``stop`` is set or a signal comes."""
     from gateway.http import HttpSettings, create_app
@@ -227,7 +236,7 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
     from inference.api import PredictService
     from inference.predict_settings import PredictSettings
 
-    settings = HttpSettings(**config.http.plain())
+    settings = HttpSettings(**{**config.http.plain(), "processes": http_processes(config)})
     stack = ExitStack()  # held by the worker process that gunicorn forks: the store must be opened after the fork
 
     def make() -> Flask:
@@ -373,7 +382,7 @@ def _job_engine(
     report: Callable[[Mapping[str, object]], None] = lambda message: None,
 ) -> Iterator[tuple[Parts, JobEngine]]:
     from gateway.crashes import CrashNotes, SupervisedEngine
-    from pipeline.jobs import JobEngine, JobEngineSettings, jobs_url
+    from pipeline.jobs import JobEngine, JobEngineSettings, jobs_url, reached
     from pipeline.liveness import liveness, new_executor_id
     from pipeline.takeover import Reaper
 
@@ -382,13 +391,14 @@ def _job_engine(
     url = jobs_url(config.database.url.get_secret_value(), config.store.path)
     executor_id = new_executor_id(role)
     locks = liveness(url, run_folder(config.store.path) / "workers", executor_id)
-    locks.keep()  # before the first task is taken: who owns one and has no lock is dead
     settings = JobEngineSettings(
         url=url, executor_id=executor_id, queues=queues, devices=tuple(gpu_queues(config)), bells=bells_folder(config)
     )
-    engine = JobEngine(settings, joined.steps.run)
-    reaper = Reaper(engine, locks, executor_id)
-    engine.start()
+    with reached():
+        locks.keep()  # before the first task is taken: who owns one and has no lock is dead
+        engine = JobEngine(settings, joined.steps.run)
+        reaper = Reaper(engine, locks, executor_id)
+        engine.start()
     reaper.start()
     try:
         yield joined, engine

@@ -169,7 +169,9 @@ class DrawingPlans:
                 own, reasons = self._on_stack(plan, sketch, sender, self._index.sender(uid), prompts)
                 jobs += own
                 said += reasons
-                answered += [job for job in plan.jobs if own and job.state is JobState.NOT_RUN]
+                # What is said of many stacks at once stays true of the others.
+                alone = [job for job in plan.jobs if len(job.sop_instance_uids) == len(plan.stack.headers)]
+                answered += [job for job in alone if own and job.state is JobState.NOT_RUN]
         if not jobs:
             raise DrawingRefused(" ".join(dict.fromkeys(said)) or "It is not drawn on the images that it names.")
         return self._in_succession(instance, sketch, jobs, answered, prompts)

@@ -10,17 +10,21 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypedDict
 
+import psycopg
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 from dbos._context import current_owner_xid
 from dbos._serialization import DBOSPortableJSON
+from sqlalchemy.exc import SQLAlchemyError
 
+from domain.errors import StorageError
 from pipeline.bell import TASKS, Bell, bell
 from pipeline.liveness import KEEPALIVES
 from pipeline.taking import Taker
@@ -34,6 +38,7 @@ TASK_VERSION = "tasks-1"
 QUEUES = {"cpu": 2, "infer-cpu": 1, "deliver": 4}
 """Queues with the number of tasks one process runs at a time; that of a device runs one."""
 
+_REPEAT_S = 60.0
 _ACTIVE = ["PENDING", "ENQUEUED", "DELAYED"]
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
@@ -72,13 +77,47 @@ def migrate(url: str) -> None:
     DBOS.migrate(url)
 
 
+@contextmanager
+def reached() -> Iterator[None]:
+    """Say what to look at where the engine's tables or locks cannot be worked with, as when a process starts."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, psycopg.Error, OSError) as error:
+        raise StorageError(
+            "the tables of the jobs cannot be read or written: does the database answer, and has its disk room?"
+        ) from error
+
+
 def _is_postgresql(url: str) -> bool:
     return url.startswith("postgresql")
 
 
 def _quieten() -> None:
-    """Let dbos speak only when something is wrong; its informational lines advertise a hosted service."""
-    logging.getLogger("dbos").setLevel(logging.WARNING)
+    """Let dbos speak only when something is wrong, now and then, and through the log that everything goes through.
+
+    Its own handler writes the text of errors to stderr: of the database's these are statements with their values.
+    """
+    logger = logging.getLogger("dbos")
+    logger.setLevel(logging.WARNING)  # its informational lines advertise a hosted service
+    if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+        logger.handlers[:] = [logging.NullHandler()]  # dbos adds its own where there is none
+        logger.addFilter(_Seldom())
+    logger.propagate = True
+
+
+class _Seldom(logging.Filter):
+    """Lets a place in the code speak once in a while: while the database is away dbos complains at every look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, int], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        place, now = (record.pathname, record.lineno), time.monotonic()
+        if now - self._last.get(place, -_REPEAT_S) < _REPEAT_S:
+            return False
+        self._last[place] = now
+        return True
 
 
 class JobEngine:
@@ -100,6 +139,7 @@ class JobEngine:
             "console_log_level": "WARNING",
             "log_level": "WARNING",
         }
+        _quieten()
         self._dbos = DBOS(config=config)
         self._missed: dict[str, float] = {}
 

@@ -304,7 +304,7 @@ class Steps:
             return self._end(job, JobState.FAILED, "not-delivered", reason)
         if short:
             return self._end(job, JobState.UNCONFIRMED, "not-confirmed", reason)
-        notes = (self._delivering.statement(job), self._plans.conflict_note_of(job))
+        notes = (self._delivering.statement(job), self._plans.note_of(job))
         return self._end(job, JobState.DONE, "", " ".join(note for note in notes if note))
 
     # ---------------------------------------------------------------------------------------------- endings

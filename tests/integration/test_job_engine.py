@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -129,3 +130,60 @@ def test_identities_of_plans_do_not_contain_the_series_uid() -> None:
     task = Task(step="plan", args=("1.2.840.113619.2.55", 7, "abc"), queue="cpu")
     assert "113619" not in task.identity
     assert task.identity == Task(step="plan", args=("1.2.840.113619.2.55", 7, "abc"), queue="cpu").identity
+
+
+COMPLAINING = """
+import logging, sys
+from pathlib import Path
+from gateway.logs import set_up_logs
+from pipeline.jobs import JobEngine, JobEngineSettings
+
+set_up_logs(style="json", key=b"k", process="worker")
+engine = JobEngine(
+    JobEngineSettings(url=sys.argv[1], executor_id="worker", queues=("cpu",), bells=Path(sys.argv[2])), lambda task: []
+)
+engine.start()
+try:
+    raise RuntimeError("SECRET^NAME")
+except RuntimeError as error:
+    for number in range(5):
+        logging.getLogger("dbos").warning(f"Exception in queue thread: {error} {number}", exc_info=True)
+engine.stop()
+"""
+
+
+def test_what_dbos_has_to_say_goes_through_our_log_and_only_now_and_then(tmp_path: Path) -> None:
+    url = jobs_url("", tmp_path)
+    migrate(url)
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", COMPLAINING, url, str(tmp_path / "bells")],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [json.loads(line) for line in (done.stdout + done.stderr).splitlines()]
+    assert [line["logger"] for line in lines] == ["dbos"]
+    assert "SECRET" not in done.stdout + done.stderr
+
+
+def test_a_worker_that_cannot_work_with_its_tables_says_what_to_look_at(
+    tmp_path: Path,
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root), "VOXGATE_STORE__PATH": str(tmp_path / "store")}
+
+    def part(role: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "gateway.process", role]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    assert part("prepare").returncode == 0
+    (tmp_path / "store" / "jobs.sqlite").write_bytes(b"no database " * 1000)
+    worker = part("worker")
+    assert worker.returncode == 1
+    assert "the tables of the jobs cannot be read or written" in worker.stderr
+    assert "part failed" not in worker.stderr
