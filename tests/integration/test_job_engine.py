@@ -140,7 +140,8 @@ from pipeline.jobs import JobEngine, JobEngineSettings
 
 set_up_logs(style="json", key=b"k", process="worker")
 engine = JobEngine(
-    JobEngineSettings(url=sys.argv[1], executor_id="worker", queues=("cpu",), bells=Path(sys.argv[2])), lambda task: []
+    JobEngineSettings(url=sys.argv[1], executor_id="worker", queues=("cpu",), bells=Path(sys.argv[2])),
+    lambda task: [],
 )
 engine.start()
 try:
