@@ -19,7 +19,7 @@ from domain.errors import AssemblyError, StorageError
 from domain.image import UltrasoundRegion, VoiLut
 from domain.instance import Header
 from volume.colour import PALETTE_TAGS
-from volume.pixels import unreadable
+from volume.stored import unreadable
 from volume.views import VIEW_POSITIONS, view_of_code
 
 _TAGS = (
