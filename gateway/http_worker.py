@@ -156,6 +156,8 @@ class PromptWorker(ThreadWorker):
         self._bodies: set[BodyMeter] = set()
         self._queued = 0
         self._lock = threading.Lock()
+        self._watched = threading.Event()
+        """Set while anything is read: a server that nobody talks to is not woken four times a second."""
 
     def init_process(self) -> None:
         """Start to look at the clock; called in the worker process."""
@@ -203,6 +205,7 @@ class PromptWorker(ThreadWorker):
         """Read a request and answer it; the clock of the head runs until ``handle_request``."""
         with self._lock:
             self._heads[conn.sock] = time.monotonic()
+            self._watched.set()
         try:
             return super().handle(conn)  # type: ignore[no-untyped-call]
         finally:
@@ -214,6 +217,7 @@ class PromptWorker(ThreadWorker):
         meter = BodyMeter(conn.sock, min_bytes_s=self.min_bytes_s, window_s=self.window_s)
         with self._lock:
             self._bodies.add(meter)
+            self._watched.set()
         req.unreader.sock = meter
         if isinstance(req.body.reader, LengthReader):
             req.body = PromptBody(req.body.reader)  # type: ignore[no-untyped-call]
@@ -229,9 +233,11 @@ class PromptWorker(ThreadWorker):
             self._heads.pop(conn.sock, None)
 
     def _watch(self) -> None:
-        while True:
+        while self._watched.wait():
             time.sleep(_LOOK_S)
             with self._lock:
+                if not self._heads and not self._bodies:
+                    self._watched.clear()
                 crowded = self._queued > 0
                 heads, bodies = self._cut_heads(crowded), self._cut_bodies(crowded)
             if heads or bodies:
