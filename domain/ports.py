@@ -50,6 +50,10 @@ class StagedInstance(Protocol):
         """Say that all bytes are written, so that reading and syncing may begin; ``commit`` works without it too."""
         ...
 
+    def begin_sync(self) -> None:
+        """Say that all bytes are written and this thread goes on with them: the disk may begin meanwhile, or not."""
+        ...
+
     def discard(self) -> None:
         """Remove the temporary file; harmless after ``commit`` and when called twice."""
         ...

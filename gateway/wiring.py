@@ -264,7 +264,8 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
         threading.Thread(target=_end_on, args=(stop,), name="stop", daemon=True).start()
         ready(port=port, host=config.http.host)
 
-    serve(settings, make, on_listening=listening)
+    with stack:  # empty but in the process that made the application: the end of that one unwinds through here too
+        serve(settings, make, on_listening=listening)
 
 
 def _dicom_answers(config: Config, registry: Registry) -> MakesDicom:

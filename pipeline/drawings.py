@@ -237,7 +237,7 @@ class DrawingPlans:
                 if newer is None:
                     continue
                 if not newer:
-                    return DrawingFate(code=SUPERSEDED, reason="An edited version of it came before it and is used.")
+                    return DrawingFate(code=SUPERSEDED, reason="An edited version of it is here, and is used.")
                 outdated.append(other)
                 if job.predecessor is None and other.state is not JobState.QUEUED and other.code != SUPERSEDED:
                     job = replace(job, generation=other.generation + 1, predecessor=other.job_id)
@@ -273,7 +273,8 @@ class DrawingPlans:
             return False
         if not sketch.replaces(before):
             return None
-        return (sketch.made_at, instance.received_at) >= (before.made_at, earlier.received_at)
+        # The UID, since all of one STOW-RS request came at the same time: each must not replace the other
+        return (sketch.made_at, instance.received_at, uid) > (before.made_at, earlier.received_at, other.drawing)
 
     # -- Finding ------------------------------------------------------------------------------------------------
 
