@@ -27,6 +27,7 @@ from gateway.file_intake import FilesReport, OnStep, take_files
 from gateway.preview import Preview
 from gateway.sections import DrawingSection, PromptSection, RouteSection
 from inference.registry import Registry
+from pipeline.completeness import CompletenessSettings
 from pipeline.drawings import DrawingPlans, unused_drawings
 from pipeline.planning import Planner
 from pipeline.task import Task
@@ -147,7 +148,13 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
         planner = wiring.parts(config, store, to={}).planner
         for arrival in store.series.arrivals():  # everything is here
             store.series.freeze(arrival.series_instance_uid, arrival.revision)
-        drawings = DrawingPlans(index=store.series, jobs=store.jobs, planner=planner, clock=wiring.now, wait_s=0.0)
+        drawings = DrawingPlans(
+            index=store.series,
+            jobs=store.jobs,
+            planner=planner,
+            clock=wiring.now,
+            completeness=CompletenessSettings(drawing_wait_s=0.0),
+        )
         return [
             report
             for position, uid in enumerate(order, start=1)
