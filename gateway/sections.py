@@ -188,7 +188,7 @@ class CompletenessSection(Section):
 
 
 class DeliverySection(Section):
-    """``[delivery]``."""
+    """``[delivery]``. Who sets only ``max_retry_s`` means the first delay too: none is longer."""
 
     first_retry_s: Seconds = 15.0
     max_retry_s: Seconds = 3600.0
@@ -196,7 +196,7 @@ class DeliverySection(Section):
 
     @model_validator(mode="after")
     def _grows(self) -> Self:
-        if self.first_retry_s > self.max_retry_s:
+        if "first_retry_s" in self.model_fields_set and self.first_retry_s > self.max_retry_s:
             raise ValueError(
                 f"first_retry_s ({self.first_retry_s:g}) is above max_retry_s ({self.max_retry_s:g}): "
                 "lower the one or raise the other"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_out.profile import DEFAULT, Profile
-from domain.errors import ConfigurationError, GatewayError, StorageError
+from domain.errors import ConfigurationError, StorageError
 from domain.job import JobState
 from domain.ports import Destination, ResultWriter
 from gateway.bells import bell_of, bells_folder, tells_of_arrivals
 from gateway.config import Config
 from gateway.devices import gpu_queues
+from gateway.health import health
 from gateway.runfiles import run_folder
 from pipeline.bell import ARRIVALS
 from pipeline.completeness import CompletenessSettings
@@ -248,7 +248,7 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
             store.series,
             store.jobs,
             settings,
-            lambda: _health(config, store),
+            lambda: health(config, store),
             version=version("voxgate"),
             engines=registry.manifests(),
             predict=PredictService(
@@ -277,22 +277,6 @@ def _dicom_answers(config: Config, registry: Registry) -> MakesDicom:
 def _end_on(stop: threading.Event) -> None:
     stop.wait()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _health(config: Config, store: Store) -> dict[str, object]:
-    """Return ``ok`` while instances can be taken and jobs can be recorded."""
-    free_mb = shutil.disk_usage(config.store.path).free >> 20
-    space = free_mb > config.store.low_water_mb
-    try:
-        store.series.arrivals()
-        index = True
-    except GatewayError:
-        index = False
-    return {
-        "status": "ok" if space and index else "failing",
-        "index": "ok" if index else "cannot be read",
-        "space": "ok" if space else "below store.low_water_mb: nothing is taken in",
-    }
 
 
 def run_worker(config: Config, ready: Ready, stop: threading.Event) -> None:

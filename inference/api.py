@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from domain.engine import Engine
 from domain.errors import EngineUnavailable, InferenceError, StorageError
-from domain.ports import Engine
 from domain.question import Answer, Question, Sampling
 from inference.asking import Asking
 from inference.context import context_used

@@ -138,9 +138,16 @@ class _Staged:
         self.inner.finish()
         self._reading = self._readers.submit(inspect, self.inner.path)
 
+    def begin_sync(self) -> None:
+        """See ``StagedInstance.begin_sync``."""
+        self.inner.begin_sync()
+
     def read(self) -> tuple[Header, str]:
         """Return header and digest."""
-        return inspect(self.inner.path) if self._reading is None else self._reading.result()
+        if self._reading is not None:
+            return self._reading.result()
+        self.inner.begin_sync()
+        return inspect(self.inner.path)
 
     def discard(self) -> None:
         """See ``StagedInstance.discard``."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from domain.engine import Case
+from domain.engine import Case, EngineRegistry
 from domain.errors import (
     AssemblyError,
     ClaimLost,
@@ -27,7 +27,7 @@ from domain.errors import (
 )
 from domain.findings import Findings
 from domain.job import DeliveryState, Job, JobState
-from domain.ports import EngineRegistry, JobLog, PatientHistory, Result, ResultWriter, SeriesIndex
+from domain.ports import JobLog, PatientHistory, Result, ResultWriter, SeriesIndex
 from pipeline.cases import misplaced, place_of
 from pipeline.completeness import CompletenessSettings
 from pipeline.delivering import Delivering
