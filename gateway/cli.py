@@ -167,13 +167,19 @@ def inspect(
     context: Annotated[
         bool, typer.Option("--context", help="Also tell what a model would be told about each stack, and from where.")
     ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every stack, also of hundreds of which there is the same to say.")
+    ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell what DICOM files hold: every stack, its geometry, and which route takes it or why none does."""
     from gateway.commands.inspect import inspect_files
 
-    raise typer.Exit(inspect_files(paths, config=_config(config), png=png, context=context, as_json=as_json))
+    status = inspect_files(
+        paths, config=_config(config), png=png, context=context, as_json=as_json, everything=everything
+    )
+    raise typer.Exit(status)
 
 
 @app.command(cls=PlainCommand)

@@ -174,6 +174,11 @@ def _of_questions(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator[
     engine = predict.get("engine")
     if _given(predict, "enabled") and isinstance(engine, str) and engine not in engines:
         yield "predict.engine", _no_engine(engine, engines)
+    if _given(predict, "enabled") and str(_section(raw, "http").get("processes", 0)) not in ("0", "1"):
+        yield (
+            "http.processes",
+            "must be 0 or 1 where predict.enabled is true: each process would hold the models for itself",
+        )
 
 
 def _one_port_twice(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

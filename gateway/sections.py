@@ -11,15 +11,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from dicom_out.profile import Choice
 from domain.series import Resample
@@ -95,7 +87,7 @@ Name = Annotated[
 class Section(BaseModel):
     """Frozen; unknown keys are faults."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     def plain(self, *leave_out: str) -> dict[str, Any]:
         """Return the settings with their secrets in the clear, for the ``*Settings`` of the packages."""
@@ -153,6 +145,7 @@ class HttpSection(Section):
     port: Port = 5000
     token: SecretStr = SecretStr("")
     allow_unauthenticated: bool = False
+    processes: Annotated[int, Field(ge=0, le=64)] = 0
     threads: Annotated[int, Field(ge=1, le=1000)] = 32
     idle_timeout_s: Annotated[int, Field(ge=1)] = 60
     min_body_kb_s: Annotated[int, Field(ge=0)] = 4

@@ -19,6 +19,7 @@ from domain.findings import Findings, Measurement, SegmentDescription
 from domain.instance import Outcome, Reception
 from domain.ports import Destination, Engine, ResultWriter, SendReport
 from domain.series import SeriesFacts
+from pipeline.bell import FileBell
 from pipeline.completeness import CompletenessSettings
 from pipeline.confirming import Confirming, Profile
 from pipeline.delivering import Delivering
@@ -240,6 +241,7 @@ def working(
             settings=WatchSettings(results=store.results, retention_days=retention_days),
             sweep=store.sweep,
             clock=clock,
+            bell=FileBell(folder / "bells"),
         )
         yield Work(
             store=store,

@@ -26,6 +26,7 @@ from volume.pixels import Frame, LastDataset, gains_by_threads, read_frame
 from volume.plain import read_plain
 from volume.resample import resampled, resampling_of
 from volume.stored import stored_range, unreadable
+from volume.voi import voi_of_slices
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ def assemble(stack: Stack, paths: Mapping[str, Path], allowed: Collection[Resamp
         unit=unit,
         padding_value=padding_value if is_padded else None,
         suv_body_weight_factor=suv_scale(proven.headers).factor if proven.headers[0].modality == "PT" else None,
+        voi=voi_of_slices(headers, paths),
+        photometric_interpretation=proven.headers[0].photometric_interpretation or "MONOCHROME2",
     )
 
 

@@ -23,9 +23,7 @@ from volume.image_attributes import (
     read_attributes,
     regions_of,
     view_of,
-    voi_lut_of,
-    window_function_of,
-    window_of,
+    voi_of,
 )
 from volume.image_format import (
     MOST_BYTES,
@@ -94,9 +92,7 @@ def _read(header: Header, path: Path, frame: int | None, most_bytes: int) -> Ima
         modality=header.modality or "",
         photometric_interpretation=(header.photometric_interpretation or "") if is_grey(header) else "RGB",
         padding_value=padding_value,
-        window=window_of(ds),
-        window_function=window_function_of(ds),
-        voi_lut=voi_lut_of(ds, header),
+        voi=voi_of(ds, header),
         patient_orientation=orientation_of(ds),
         laterality=laterality_of(ds),
         view_position=view_of(ds),

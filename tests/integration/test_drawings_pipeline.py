@@ -21,7 +21,8 @@ from drawn import (
     segmentation,
     structure_set,
 )
-from factories import ct_series, two_phases
+from enhanced import enhanced
+from factories import ct_series, phases, two_phases
 from pointing import pointing, settle
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -353,6 +354,34 @@ def test_the_second_phase_of_a_series_is_not_taken_for_the_first(tmp_path: Path)
         settle(work)
         (job,) = jobs(work)
         assert set(job.sop_instance_uids) == {image.SOPInstanceUID for image in late}
+
+
+def test_what_is_said_of_many_stacks_stays_when_one_of_them_is_drawn_on(tmp_path: Path) -> None:
+    series = phases(10)
+    with pointing(tmp_path) as (work, engine):
+        work.receive(series)
+        settle(work)
+        (before,) = jobs(work, drawn=False)
+        assert before.stack.startswith("10 stacks, ")
+        work.receive([sr(series)], sender="READER")
+        settle(work)
+        assert len(engine.prompts) == len(jobs(work)) == 1
+        assert before.job_id in {job.job_id for job in jobs(work, drawn=False)}
+
+
+def test_of_an_enhanced_image_only_the_stack_that_is_drawn_on_is_answered(tmp_path: Path) -> None:
+    two = enhanced(two_phases(), times=[1, 1, 1, 1, 2, 2, 2, 2])
+    region = scoord(two, "POLYLINE", rectangle(3, 4, 9, 10))
+    region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber = 2
+    ds = report([two], [region])
+    with pointing(tmp_path) as (work, engine):
+        for _ in range(2):
+            work.receive([two, ds])
+            settle(work)
+            work.store.series.thaw(str(two.SeriesInstanceUID))
+        assert len(engine.prompts) == 1
+        (left,) = (job for job in jobs(work, drawn=False) if job.code == "no-route")
+        assert left.frame_numbers == (5, 6, 7, 8)
 
 
 def test_no_drawing_goes_before_the_result_that_it_asked_for_has_arrived(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every real single-frame set, voxel by voxel and in millimetres, beside highdicom and dcm2niix (if it is there)."""
+"""Every real single-frame set, voxel by voxel and in millimetres, beside highdicom and dcm2niix."""
 
 from __future__ import annotations
 
@@ -113,12 +113,9 @@ def test_equals_highdicom(folder: Path) -> None:
 
 
 def as_dcm2niix_has_it(
-    paths: Sequence[Path], folder: Path
+    program: str, paths: Sequence[Path], folder: Path
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the voxels and the affine to LPS that dcm2niix makes of some files."""
-    program = shutil.which("dcm2niix")
-    if program is None:
-        pytest.skip("dcm2niix is not installed (pip install dcm2niix)")
     nibabel = pytest.importorskip("nibabel")
     here, out = folder / "stack", folder / "nifti"
     here.mkdir()
@@ -131,20 +128,23 @@ def as_dcm2niix_has_it(
     return np.asarray(image.get_fdata(), float), np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("folder", SETS, indirect=True)
-def test_equals_dcm2niix(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_equals_dcm2niix(folder: Path, tmp_path_factory: pytest.TempPathFactory, peer: Callable[[str], str]) -> None:
+    program = peer("dcm2niix")
     for _, volume, paths in volumes_in(folder):
         source = [paths[uid] for uid in volume.sop_instance_uids]
-        voxels, affine = as_dcm2niix_has_it(source, tmp_path_factory.mktemp("beside"))
+        voxels, affine = as_dcm2niix_has_it(program, source, tmp_path_factory.mktemp("beside"))
         # Of the PET's 299 slices, 3.37 and 3.38 mm apart, it keeps another mean, which adds up to 5 micrometres.
         compare(volume, voxels, affine, within_mm=1e-2 if volume.unit == "BQML" else 1e-3)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("descending", [False, True])
-def test_a_mosaic_equals_dcm2niix(tmp_path: Path, descending: bool) -> None:
+def test_a_mosaic_equals_dcm2niix(tmp_path: Path, descending: bool, peer: Callable[[str], str]) -> None:
     turned = Rotation.from_euler("xyz", (20, -35, 50), degrees=True).as_matrix()
     voxels = np.random.default_rng(0).integers(1, 4000, (11, 12, 10)).astype(np.int16)
     slices = slices_of_mr(voxels, orientation=[*turned[:, 0], *turned[:, 1]], in_plane_spacing_mm=(1.8, 2.1))
     (path,) = save([mosaic(slices[::-1] if descending else slices)], tmp_path / "mosaic")
     ((_, volume, _),) = volumes_in(tmp_path / "mosaic")
-    compare(volume, *as_dcm2niix_has_it([path], tmp_path))
+    compare(volume, *as_dcm2niix_has_it(peer("dcm2niix"), [path], tmp_path))

@@ -273,6 +273,10 @@ NO_VOLUMES = 'works on volumes, and unit = "study" on single images: leave one o
         ('[engines.medsam2]\norientation = "RAS"', "engines.medsam2.orientation: means nothing to medsam2, which "),
         ("[engines.medversa]\nwindow = [-160, 240]", "engines.medversa.window: means nothing to medversa, which "),
         ('[engines.medsam2]\nprecision = "int8"', "engines.medsam2.precision: must be one of auto, fp32, bf16"),
+        (
+            "[predict]\nenabled = true\n[http]\nprocesses = 2",
+            "http.processes: must be 0 or 1 where predict.enabled is true: each process would hold the models for",
+        ),
         ('[predict]\nenabled = true\nengine = "nodul"', 'predict.engine: no engine called "nodul"; known: lungs'),
         ("[scp]\nport = 5000", "http.port: is scp.port too: choose another for one of them"),
         ('[store]\npath = ""', "store.path: must name a folder"),
