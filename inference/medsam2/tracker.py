@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from scipy import ndimage
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
+from inference.medsam2.bank import Bank, Left
 from inference.medsam2.network import Features, Network
 
-POINTERS = 16
-"""So many slices back the network looks for object pointers; for memories, 7."""
 LARGEST_HOLE = 8
 """Pixels of the 128 x 128 logits; ``fill_hole_area`` of the original."""
 _FILLED = 0.1
@@ -55,7 +54,7 @@ class Tracked:
 
 
 class Track:
-    """One object: its prompted slices, and the memories of the direction in which it is followed."""
+    """One object: its prompted slices, and what it remembers in the direction in which it is followed."""
 
     def __init__(
         self, network: Network, features: Features, slices: int, prompts: Mapping[int, SlicePrompt], *, fill: bool
@@ -69,25 +68,27 @@ class Track:
         for index, prompt in sorted(prompts.items()):
             self._prompt(index, prompt)
         self._prompted: dict[int, dict[str, Any]] = self._session.output_dict_per_obj[0]["cond_frame_outputs"]
+        self._bank = self._new_bank(reverse=False)
 
     def turn(self) -> None:
         """Forget everything but the prompted slices: the two directions share no memories."""
-        self._session = self._new_session()
-        self._session.output_dict_per_obj[0]["cond_frame_outputs"] = self._prompted
+        self._bank = self._new_bank(reverse=True)
 
-    def step(self, index: int, *, reverse: bool) -> tuple[torch.Tensor, float]:
+    def step(self, index: int) -> tuple[torch.Tensor, float]:
         """Return logits and object score of a slice; prompted slices keep what the prompt gave."""
         prompted = self._prompted.get(index)
-        if prompted is None:
-            self._network(self._session, frame_idx=index, reverse=reverse)
-            found = self._session.output_dict_per_obj[0]["non_cond_frame_outputs"][index]
-            self._forget(index, reverse=reverse)
-        else:
-            found = prompted
-        logits = found["pred_masks"][0, 0].float()
-        if self._fill and prompted is None:
-            logits = without_small_holes(logits)
-        return logits, float(found["object_score_logits"])
+        if prompted is not None:
+            return prompted["pred_masks"][0, 0].float(), float(prompted["object_score_logits"])
+        found = self._network.following(self._features.shared(index), self._bank, index)
+        return without_small_holes(found.logits) if self._fill else found.logits, found.score
+
+    def _new_bank(self, *, reverse: bool) -> Bank:
+        left = {
+            index: Left(memory=found["maskmem_features"][:, 0], pointer=found["object_pointer"].flatten())
+            for index, found in self._prompted.items()
+        }
+        bank: Bank = self._network.following.bank(self._slices, left, reverse=reverse)
+        return bank
 
     def _new_session(self) -> Any:
         parameter = self._network.no_object_pointer
@@ -150,12 +151,6 @@ class Track:
             is_mask_from_pts=True,
         )
 
-    def _forget(self, index: int, *, reverse: bool) -> None:
-        """Drop what no later slice looks at: 2 MB a slice."""
-        others = self._session.output_dict_per_obj[0]["non_cond_frame_outputs"]
-        others[index].pop("high_res_masks", None)
-        others.pop(index + POINTERS if reverse else index - POINTERS, None)
-
 
 def track(
     network: Network,
@@ -189,7 +184,7 @@ def track(
                 begun = index < item.first if reverse else index >= item.first
                 if not begun or (stop_after_empty and empty[number] >= stop_after_empty):
                     continue
-                logits, score = item.step(index, reverse=reverse)
+                logits, score = item.step(index)
                 drawn = item.first <= index <= item.last
                 empty[number] = 0 if drawn or bool((logits > 0).any()) else empty[number] + 1
                 yield Tracked(object=number, slice=index, logits=logits, score=score)
