@@ -75,7 +75,9 @@ class Bank:
         self._index = index
         sign = -1 if self._reverse else 1
         seen = {held: sign * (index - held) for held in self._pointers if sign * (index - held) >= 0}
-        pointers = torch.stack([self._pointers[held].to(self._keys.dtype) for held in seen]).unflatten(-1, (-1, self._attention.channels))
+        pointers = torch.stack([self._pointers[held].to(self._keys.dtype) for held in seen]).unflatten(
+            -1, (-1, self._attention.channels)
+        )
         ages = self._pointer_ages[list(seen.values())][:, None]
         keys = self._attention.pointer_keys((pointers + ages).flatten(0, 1))
         self._pointer_keys = keys.unflatten(-1, (self._keys.shape[1], -1)).transpose(0, 1)
@@ -104,9 +106,7 @@ class Bank:
         distances = [abs(self._index - held) for held in self._last]
         # Prompted slices have an age of their own, the last, however far away they are
         for place, distance in enumerate([0] * self._prompted + distances):
-            torch.add(
-                self._keys[place, layer], ages[distance - 1], out=result[place * tokens : (place + 1) * tokens]
-            )
+            torch.add(self._keys[place, layer], ages[distance - 1], out=result[place * tokens : (place + 1) * tokens])
         result[(place + 1) * tokens :] = self._pointer_keys[layer]
         return result
 

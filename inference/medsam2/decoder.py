@@ -59,7 +59,10 @@ class MaskDecoder:
         self._last = _Asking(given.transformer.final_attn_token_to_image, exact)
         self._norm = Norm(exact, given.transformer.layer_norm_final_attn)
         self._scores, self._there = _Chain(given.iou_prediction_head, exact), _Chain(given.pred_obj_score_head, exact)
-        self._pointer, self._no_pointer = _Chain(network.object_pointer_proj, exact), exact.put(network.no_object_pointer[0])
+        self._pointer, self._no_pointer = (
+            _Chain(network.object_pointer_proj, exact),
+            exact.put(network.no_object_pointer[0]),
+        )
         self._half, self._half_norm = _Enlarging(given.upscale_conv1, place), Norm(place, given.upscale_layer_norm)
         self._quarter = _Enlarging(given.upscale_conv2, place)
         self._masks = [_Chain(mlp, exact) for mlp in given.output_hypernetworks_mlps]

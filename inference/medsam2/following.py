@@ -45,9 +45,16 @@ class Following:
         """Return what an object remembers when it is only prompted yet."""
         return Bank(self._attention, slices, prompted, reverse=reverse)
 
-    def __call__(self, seen: Shared, bank: Bank, index: int) -> Drawn:
-        """Find an object on slice ``index``, and remember it."""
+    def drawn(self, features: list[torch.Tensor], found: Drawn) -> Left:
+        """Return what an object leaves on a slice on which it was drawn."""
+        seen = self._memoriser.look(features[-1][:, 0].contiguous())
+        memory = self._memoriser(seen, found.logits, there=found.score > 0, drawn=True)
+        return Left(memory=memory, pointer=found.pointer)
+
+    def __call__(self, seen: Shared, bank: Bank, index: int, *, onward: bool = True) -> Drawn:
+        """Find an object on slice ``index``, and remember it where it is followed onward."""
         found = self._decoder(self._attention(seen.looked, bank, index), seen.fine)
-        memory = self._memoriser(seen.picture, found.logits, there=found.score > 0)
-        bank.add(index, Left(memory=memory, pointer=found.pointer))
+        if onward:
+            memory = self._memoriser(seen.picture, found.logits, there=found.score > 0)
+            bank.add(index, Left(memory=memory, pointer=found.pointer))
         return found

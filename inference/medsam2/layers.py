@@ -45,16 +45,26 @@ def fuses_bias(device: torch.device, dtype: torch.dtype) -> bool:
         return False
     one = torch.ones((1, 1), dtype=dtype)
     try:
-        return bool(fused_linear(one, one[0], one) == 2)
+        return bool(fused_linear(one, one[0], one) == 2 == fused_linear(one, None, one, onto=one))
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
 
 
 def fused_linear(
-    weight: torch.Tensor, bias: torch.Tensor | None, tokens: torch.Tensor, then: str = "none", how: str = ""
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    tokens: torch.Tensor,
+    then: str = "none",
+    how: str = "",
+    onto: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return a linear layer's result by oneDNN, with an activation after it."""
-    result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, then, [], how)
+    """Return a linear layer's result by oneDNN, with an activation after it or added to ``onto``."""
+    compute = torch.ops.mkldnn._linear_pointwise
+    result: torch.Tensor = (
+        compute(tokens, weight, bias, then, [], how)
+        if onto is None
+        else compute.binary(tokens, onto, weight, bias, "add")
+    )
     return result
 
 
@@ -72,6 +82,12 @@ class Linear:
             return fused_linear(self.weight, self.bias, tokens)
         result: torch.Tensor = F.linear(tokens, self.weight, self.bias)
         return result
+
+    def onto(self, base: Tokens, tokens: Tokens) -> Tokens:
+        """Return ``base`` and the result."""
+        if self._fused:
+            return fused_linear(self.weight, self.bias, tokens, onto=base)
+        return base + self(tokens)
 
     def relu(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the result, what is below 0 made 0."""

@@ -21,7 +21,10 @@ class Memoriser:
         self._bias = network.config.sigmoid_bias_for_mem_enc
         self._first = _Centred(first, exact)
         self._others = [_Smaller(layer, place) for layer in others]
-        self._mask, self._picture = _pointwise(place, given.mask_downsampler.final_conv), _pointwise(place, given.feature_projection)
+        self._mask, self._picture = (
+            _pointwise(place, given.mask_downsampler.final_conv),
+            _pointwise(place, given.feature_projection),
+        )
         self._blocks = [_Block(layer, place, self._side) for layer in given.memory_fuser.layers]
         self._last = _pointwise(place, given.projection)
         self._absent = place.put(network.occlusion_spatial_embedding_parameter[0])
@@ -30,14 +33,15 @@ class Memoriser:
         """Return what all objects share of a slice."""
         return self._picture(features)
 
-    def __call__(self, seen: Tokens, logits: torch.Tensor, *, there: bool) -> Tokens:
-        """Return the memory of a slice on which an object was found."""
+    def __call__(self, seen: Tokens, logits: torch.Tensor, *, there: bool, drawn: bool = False) -> Tokens:
+        """Return the memory of a slice on which an object was found or, with hard edges, drawn."""
         enlarged = F.interpolate(logits[None, None], (self._size, self._size), mode="bilinear", align_corners=False)
-        picture = self._first(enlarged.sigmoid_().mul_(self._scale).add_(self._bias))
+        mask = (enlarged > 0).float() if drawn else enlarged.sigmoid_()
+        picture = self._first(mask.mul_(self._scale).add_(self._bias))
         picture = picture.to(self._place.dtype, memory_format=torch.channels_last)
         for layer in self._others:
             picture = layer(picture)
-        tokens = seen + self._mask(picture.permute(0, 2, 3, 1).flatten(0, 2))
+        tokens = self._mask.onto(seen, picture.permute(0, 2, 3, 1).flatten(0, 2))
         for block in self._blocks:
             tokens = block(tokens)
         memory = self._last(tokens)
@@ -57,7 +61,9 @@ class _Centred:
         weight, bias = weights(given.conv)
         self._weight, self._bias = place.put(weight - weight.mean(0)), place.put(bias - bias.mean())
         self._stride, self._padding = given.conv.stride, given.conv.padding
-        self._factor, self._offset = (place.put(part[:, None, None]) for part in (given.layer_norm.weight, given.layer_norm.bias))
+        self._factor, self._offset = (
+            place.put(part[:, None, None]) for part in (given.layer_norm.weight, given.layer_norm.bias)
+        )
         self._eps = given.layer_norm.eps
 
     def __call__(self, picture: torch.Tensor) -> torch.Tensor:
@@ -99,7 +105,7 @@ class _Block:
     def __call__(self, tokens: Tokens) -> Tokens:
         picture = tokens.view(1, self._side, self._side, -1).permute(0, 3, 1, 2)
         found = F.conv2d(picture, self._weight, self._bias, padding=self._padding, groups=len(self._weight))
-        return tokens + self._back(self._wide.gelu(self._norm(found.permute(0, 2, 3, 1).flatten(0, 2))))
+        return self._back.onto(tokens, self._wide.gelu(self._norm(found.permute(0, 2, 3, 1).flatten(0, 2))))
 
 
 def _pointwise(place: Place, conv: Any) -> Linear:

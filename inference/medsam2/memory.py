@@ -50,8 +50,8 @@ class MemoryAttention:
         """So many slices back there are memories."""
         self.pointers = network.config.max_object_pointers_in_encoder
         """From so many slices back on there are no pointers any more."""
-        # Values may be projected after they are summed, since shares sum to 1: a quarter of the width. But in bfloat16
-        # PyTorch's own attention is far ahead of its parts, and wants values as wide as keys.
+        # Values may be projected after they are summed, since shares sum to 1: a quarter of the width. In bfloat16
+        # PyTorch's own attention is far ahead of its parts, but wants values as wide as keys.
         self._narrow = place.device.type == "cpu" and place.dtype == torch.float32
         values = [in_a_row(attention.o_proj, attention.v_proj) for attention in attentions]
         self._after = [Linear(place, *pair) for pair in values]
@@ -72,8 +72,7 @@ class MemoryAttention:
             if number:
                 tokens = layer.itself(tokens)
                 query = layer.query(tokens)
-            tokens = tokens + self._recalled(number, query, bank)
-            tokens = tokens + layer.forward(tokens)
+            tokens = layer.forward(self._recalled(number, tokens, query, bank))
         return self._norm(tokens)
 
     def keys(self, memory: Tokens) -> torch.Tensor:
@@ -104,12 +103,11 @@ class MemoryAttention:
             self._rooms[name] = found
         return found[: rows * columns].view(rows, columns)
 
-    def _recalled(self, number: int, query: Tokens, bank: Bank) -> Tokens:
+    def _recalled(self, number: int, tokens: Tokens, query: Tokens, bank: Bank) -> Tokens:
         keys, values = bank.keys(number), bank.values(number)
         if self._narrow:
-            return self._after[number](self._in_blocks(query, keys, values))
-        found: Tokens = F.scaled_dot_product_attention(query[None, None], keys[None, None], values[None, None])[0, 0]
-        return found
+            return self._after[number].onto(tokens, self._in_blocks(query, keys, values))
+        return tokens + F.scaled_dot_product_attention(query[None, None], keys[None, None], values[None, None])[0, 0]
 
     def _in_blocks(self, query: Tokens, keys: Tokens, values: Tokens) -> Tokens:
         query = query * query.shape[-1] ** -0.5
@@ -140,7 +138,7 @@ class _Layer:
         pair = self._own_pair(normed).unflatten(-1, (2, -1)).transpose(0, 1)
         turn_in_place(pair, self._turn)
         found = F.scaled_dot_product_attention(pair[:1, None], pair[1:, None], normed[None, None])[0, 0]
-        return tokens + self._own_after(found)
+        return self._own_after.onto(tokens, found)
 
     def query(self, tokens: Tokens) -> Tokens:
         result = self._query(self._norms[1](tokens))
@@ -148,7 +146,7 @@ class _Layer:
         return result
 
     def forward(self, tokens: Tokens) -> Tokens:
-        return self._back(self._wide.relu(self._norms[2](tokens)))
+        return self._back.onto(tokens, self._wide.relu(self._norms[2](tokens)))
 
 
 def turn_in_place(tokens: torch.Tensor, turn: torch.Tensor) -> None:

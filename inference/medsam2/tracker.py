@@ -14,6 +14,7 @@ from scipy import ndimage
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
 from inference.medsam2.bank import Bank, Left
+from inference.medsam2.decoder import Drawn
 from inference.medsam2.network import Features, Network
 
 LARGEST_HOLE = 8
@@ -64,10 +65,11 @@ class Track:
         self._slices = slices
         self._fill = fill
         self.first, self.last = min(prompts), max(prompts)
+        self._prompted: dict[int, Drawn] = {}
+        self._left: dict[int, Left] = {}
         self._session = self._new_session()
         for index, prompt in sorted(prompts.items()):
             self._prompt(index, prompt)
-        self._prompted: dict[int, dict[str, Any]] = self._session.output_dict_per_obj[0]["cond_frame_outputs"]
         self._bank = self._new_bank(reverse=False)
 
     def turn(self) -> None:
@@ -76,18 +78,15 @@ class Track:
 
     def step(self, index: int) -> tuple[torch.Tensor, float]:
         """Return logits and object score of a slice; prompted slices keep what the prompt gave."""
-        prompted = self._prompted.get(index)
-        if prompted is not None:
-            return prompted["pred_masks"][0, 0].float(), float(prompted["object_score_logits"])
-        found = self._network.following(self._features.shared(index), self._bank, index)
+        found = self._prompted.get(index)
+        if found is not None:
+            return found.logits, found.score
+        onward = 0 < index < self._slices - 1
+        found = self._network.following(self._features.shared(index), self._bank, index, onward=onward)
         return without_small_holes(found.logits) if self._fill else found.logits, found.score
 
     def _new_bank(self, *, reverse: bool) -> Bank:
-        left = {
-            index: Left(memory=found["maskmem_features"][:, 0], pointer=found["object_pointer"].flatten())
-            for index, found in self._prompted.items()
-        }
-        bank: Bank = self._network.following.bank(self._slices, left, reverse=reverse)
+        bank: Bank = self._network.following.bank(self._slices, self._left, reverse=reverse)
         return bank
 
     def _new_session(self) -> Any:
@@ -136,20 +135,13 @@ class Track:
 
         transformers takes the full-size mask instead, which differs for a mask prompt by 3e-2 in later slices.
         """
-        found = self._session.output_dict_per_obj[0]["cond_frame_outputs"][index]
-        found.pop("high_res_masks")
+        given = self._session.output_dict_per_obj[0]["cond_frame_outputs"].pop(index)
+        logits, pointer = given["pred_masks"][0, 0].float(), given["object_pointer"].flatten()
         if self._fill:
-            found["pred_masks"] = without_small_holes(found["pred_masks"][0, 0].float())[None, None].to(
-                found["pred_masks"].dtype
-            )
-        size = self._network.image_size
-        enlarged = F.interpolate(found["pred_masks"].float(), (size, size), mode="bilinear", align_corners=False)
-        found["maskmem_features"], found["maskmem_pos_enc"] = self._network._encode_new_memory(
-            current_vision_feats=self._features.get_vision_features(index)["vision_feats"][-1],
-            pred_masks_high_res=enlarged.to(found["pred_masks"].dtype),
-            object_score_logits=found["object_score_logits"],
-            is_mask_from_pts=True,
-        )
+            logits = without_small_holes(logits)
+        found = Drawn(logits=logits, score=float(given["object_score_logits"]), pointer=pointer)
+        features = self._features.get_vision_features(index)["vision_feats"]
+        self._prompted[index], self._left[index] = found, self._network.following.drawn(features, found)
 
 
 def track(
