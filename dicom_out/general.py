@@ -48,6 +48,16 @@ def describe_loss(ds: Dataset, header: Dataset) -> None:
             setattr(ds, keyword, values)
 
 
+def describe_annotation(ds: Dataset, source: Source) -> None:
+    """Say of what shows a source's images that it may identify the patient (PS3.3 C.7.6.1, C.24.2).
+
+    Whatever the source has burned in is in it: BurnedInAnnotation is YES, even where the source says NO.
+    """
+    ds.BurnedInAnnotation = "YES"
+    if any(image.is_recognizable for image in source.images):
+        ds.RecognizableVisualFeatures = "YES"
+
+
 def reference(image: SourceImage, purpose: Code | None = None) -> Dataset:
     """Return a reference to a source image or frame (PS3.3 Table 10-3)."""
     item = Dataset()

@@ -27,6 +27,7 @@ from volume.charset import normalised, undeclared
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _SLICE_KEYWORDS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "ImagePositionPatient",
+    "RecognizableVisualFeatures",
 ]  # fmt: skip
 _TYPE_2 = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientName", "PatientID",
@@ -54,6 +55,8 @@ class SourceImage:
     study_instance_uid: str = field(default="", repr=False)
     tile: Tile | None = None
     """Where the slice lies in its instance, where that is a mosaic."""
+    is_recognizable: bool = False
+    """Its header says that the patient can be recognised (0028,0302)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -164,6 +167,7 @@ def _image(header: Dataset, placed: Dataset | None = None) -> SourceImage:
         position=position,
         series_instance_uid=str(header.SeriesInstanceUID),
         study_instance_uid=str(header.StudyInstanceUID),
+        is_recognizable=string_values(header, "RecognizableVisualFeatures") == ["YES"],
     )
 
 
