@@ -47,7 +47,7 @@ def _encoded(ds: Dataset, key: KeyImage, source: Source, declared: tuple[str, ..
     ds.SourceImageSequence = [reference(image, SOURCE_IMAGE_FOR_PROCESSING)]
     describe_references(ds, source, [(image.sop_class_uid, image.sop_instance_uid)])
     describe_body_part(ds, source.header)
-    describe_loss(ds, source.header)
+    describe_loss(ds, source)
     describe_pixels(ds, key.picture)
     elements = encoded_dataset(ds, declared) | identity(source.header, declared)
     elements[tag_of("PixelData")] = element("PixelData", key.picture.tobytes())
