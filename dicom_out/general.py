@@ -38,14 +38,24 @@ def describe_body_part(ds: Dataset, header: Dataset, *, has_side: bool = True) -
     ds.Laterality = side[0] if side and side[0] in ("L", "R") else ""
 
 
-def describe_loss(ds: Dataset, header: Dataset) -> None:
-    """Say of what is derived from an image that the image was compressed with loss (PS3.3 C.7.6.1.1.5)."""
-    lossy = string_values(header, "LossyImageCompression") == ["01"]
+def describe_loss(ds: Dataset, source: Source) -> None:
+    """Say of what is derived from images that one of them was compressed with loss (PS3.3 C.7.6.1.1.5)."""
+    lossy = any(image.is_lossy for image in source.images)
     ds.LossyImageCompression = "01" if lossy else "00"
     for keyword in _LOSSY:
-        values = string_values(header, keyword)
+        values = string_values(source.header, keyword)
         if lossy and values:
             setattr(ds, keyword, values)
+
+
+def describe_annotation(ds: Dataset, source: Source) -> None:
+    """Say of what shows a source's images that it may identify the patient (PS3.3 C.7.6.1, C.24.2).
+
+    Whatever the source has burned in is in it: BurnedInAnnotation is YES, even where the source says NO.
+    """
+    ds.BurnedInAnnotation = "YES"
+    if any(image.is_recognizable for image in source.images):
+        ds.RecognizableVisualFeatures = "YES"
 
 
 def reference(image: SourceImage, purpose: Code | None = None) -> Dataset:

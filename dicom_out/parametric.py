@@ -67,7 +67,7 @@ def encode_parametric_map(
     frames = tuple(Frame(0, k) for k in _slices(placement.findings, segment))
     ds.SOPClassUID = ParametricMapStorage
     _describe_image(ds, placement.grid, description, len(frames))
-    describe_origin(ds, placement.grid, source.header)
+    describe_origin(ds, placement.grid, source)
     describe_dimensions(ds, result, placement, dimensions_of(frames, placement.slices))
     describe_references(ds, source, placement.instances)
     shared = shared_groups(placement.grid)

@@ -14,7 +14,7 @@ from dicom_out.codes import DIAGNOSTIC_IMAGING_REPORT, IMAGING_MEASUREMENT_REPOR
 from dicom_out.derived import code_item, local_time
 from dicom_out.encoding import element, encoded_dataset, part10, tag_of
 from dicom_out.fonts import written
-from dicom_out.general import reference
+from dicom_out.general import describe_annotation, reference
 from dicom_out.identity import identity
 from dicom_out.keyimages import KeyImage, plain_image
 from dicom_out.pages import Report, TableOf, pdf_of
@@ -90,7 +90,7 @@ def _describe_document(ds: Dataset, result: Result, source: Source, pictures: li
     title = DIAGNOSTIC_IMAGING_REPORT if result.findings.narrative else IMAGING_MEASUREMENT_REPORT
     ds.ConversionType = "WSD"
     ds.AcquisitionDateTime = ""
-    ds.BurnedInAnnotation = "YES"
+    describe_annotation(ds, source)
     ds.DocumentTitle = f"AI report: {result.manifest.title}"
     ds.ConceptNameCodeSequence = [code_item(title)]
     ds.MIMETypeOfEncapsulatedDocument = "application/pdf"

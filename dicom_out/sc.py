@@ -9,7 +9,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_out.codes import SOURCE_IMAGE_FOR_PROCESSING
 from dicom_out.encoding import element, encoded_dataset, part10, tag_of
-from dicom_out.general import describe_body_part, describe_loss, describe_references, reference
+from dicom_out.general import describe_annotation, describe_body_part, describe_loss, describe_references, reference
 from dicom_out.identity import identity
 from dicom_out.keyimages import KeyImage
 from dicom_out.source import Source
@@ -40,14 +40,14 @@ def _encoded(ds: Dataset, key: KeyImage, source: Source, declared: tuple[str, ..
     ds.ConversionType = "WSD"
     ds.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     ds.PatientOrientation = ""
-    ds.BurnedInAnnotation = "YES"
+    describe_annotation(ds, source)
     ds.DerivationDescription = "Key image with outlines and measurements of an AI result drawn in"
     if image.tile is not None:  # no reference can name a part of an image
         ds.DerivationDescription += f"; tile {image.tile.number} of the mosaic"
     ds.SourceImageSequence = [reference(image, SOURCE_IMAGE_FOR_PROCESSING)]
     describe_references(ds, source, [(image.sop_class_uid, image.sop_instance_uid)])
     describe_body_part(ds, source.header)
-    describe_loss(ds, source.header)
+    describe_loss(ds, source)
     describe_pixels(ds, key.picture)
     elements = encoded_dataset(ds, declared) | identity(source.header, declared)
     elements[tag_of("PixelData")] = element("PixelData", key.picture.tobytes())

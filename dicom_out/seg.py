@@ -96,18 +96,19 @@ def _describe_image(ds: Dataset, result: Result, source: Source, part: SegPart, 
     ds.ContentLabel = "SEGMENTATION"
     ds.ContentDescription = result.manifest.title[:64]
     ds.ContentCreatorName = f"{ds.Manufacturer}^Gateway"
-    describe_origin(ds, grid, source.header)
+    describe_origin(ds, grid, source)
 
 
-def describe_origin(ds: Dataset, grid: Grid | Raster, header: Dataset) -> None:
+def describe_origin(ds: Dataset, grid: Grid | Raster, source: Source) -> None:
     """Frame of reference, or in place of it the orientation of the picture; losses and the part of the body."""
+    header = source.header
     if isinstance(grid, Raster):
         # Type 2C in the General Image Module where there is no Image Orientation (PS3.3 C.7.6.1)
         ds.PatientOrientation = string_values(header, "PatientOrientation") or None
     else:
         ds.FrameOfReferenceUID = str(header.FrameOfReferenceUID)
         ds.PositionReferenceIndicator = ""
-    describe_loss(ds, header)
+    describe_loss(ds, source)
     describe_body_part(ds, header, has_side=False)  # each segment, or its frames, say the side
 
 

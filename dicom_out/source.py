@@ -17,6 +17,7 @@ from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_eleme
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_out.encoding import tag_of
@@ -25,8 +26,11 @@ from domain.volume import Grid
 from volume.charset import normalised, undeclared
 
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_LOSSY_SYNTAXES = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit})
+"""Always with loss; the other syntaxes may be without."""
 _SLICE_KEYWORDS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "ImagePositionPatient",
+    "RecognizableVisualFeatures", "LossyImageCompression",
 ]  # fmt: skip
 _TYPE_2 = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientName", "PatientID",
@@ -54,6 +58,10 @@ class SourceImage:
     study_instance_uid: str = field(default="", repr=False)
     tile: Tile | None = None
     """Where the slice lies in its instance, where that is a mosaic."""
+    is_recognizable: bool = False
+    """Its header says that the patient can be recognised (0028,0302)."""
+    is_lossy: bool = False
+    """Its header or its transfer syntax says that it was compressed with loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -164,6 +172,9 @@ def _image(header: Dataset, placed: Dataset | None = None) -> SourceImage:
         position=position,
         series_instance_uid=str(header.SeriesInstanceUID),
         study_instance_uid=str(header.StudyInstanceUID),
+        is_lossy=string_values(header, "LossyImageCompression") == ["01"]
+        or header.file_meta.get("TransferSyntaxUID") in _LOSSY_SYNTAXES,
+        is_recognizable=string_values(header, "RecognizableVisualFeatures") == ["YES"],
     )
 
 

@@ -68,7 +68,10 @@ def check_sc(objects: Sequence[Dataset], result: Result) -> None:
             raise VerificationFailed(f"SC: key image {number} is not of one image of the source.")
         source.check_series(ds, "SC")
         k = _slice_of(ds, result, source)
-        _check_picture(ds.pixel_array, result, places[k], k, number)
+        frame = read_frame(places[k].path, places[k].frame, places[k].tile)
+        if frame.header.get("RecognizableVisualFeatures") == "YES" != ds.get("RecognizableVisualFeatures"):
+            raise VerificationFailed(f"SC: key image {number} does not say that the patient can be recognised in it.")
+        _check_picture(ds.pixel_array, result, places[k], frame, k, number)
 
 
 def _slice_of(ds: Dataset, result: Result, source: SourceNames) -> int:
@@ -98,8 +101,7 @@ def _check_header(ds: Dataset, number: int) -> None:
         raise VerificationFailed(f"SC: key image {number} does not say what its source image was used for.")
 
 
-def _check_picture(picture: Picture, result: Result, place: Place, k: int, number: int) -> None:
-    frame = read_frame(place.path, place.frame, place.tile)
+def _check_picture(picture: Picture, result: Result, place: Place, frame: Frame, k: int, number: int) -> None:
     rows, columns = frame.values.shape[:2]
     lies = placing(rows, columns, place.spacing_mm)
     if place.spacing_mm is None:

@@ -86,6 +86,10 @@ class StudyContext:
     pixel_spacing_origin: str | None = None
     """What the distances hold for: ``patient``, ``detector`` (in front of it they are smaller), ``calibrated``,
     ``corrected`` for magnification, ``nominal`` for a scanned film, or ``unknown``."""
+    burned_in_annotation: str | None = None
+    """YES where the pixels hold text that identifies the patient, NO where they do not, as the header says."""
+    recognizable_visual_features: str | None = None
+    """YES where the patient can be recognised in the image, e.g. by the face."""
     series_description: str | None = field(default=None, repr=False)
     study_description: str | None = field(default=None, repr=False)
 

@@ -129,6 +129,10 @@ class Header:
     pixel_padding_range_limit: int | None = None
     lossy: bool = False
     """(0028,2110) is 01."""
+    burned_in_annotation: str | None = None
+    """(0028,0301): YES where the pixels hold text that identifies the patient, NO where they do not."""
+    recognizable_visual_features: str | None = None
+    """(0028,0302): YES where the patient can be recognised, e.g. by the face."""
     # Geometry (PS3.3 C.7.6.2)
     image_position_mm: tuple[float, float, float] | None = None
     image_orientation: tuple[float, float, float, float, float, float] | None = None

@@ -135,6 +135,8 @@ class SeriesFacts:
     scanning_sequence: str | None = None
     contrast: bool | None = None
     manufacturer: str | None = None
+    burned_in_annotation: bool | None = None
+    """Some header says that its pixels identify the patient (0028,0301); ``False`` where all say that they do not."""
     sender: str | None = None
     """Calling AE title of the last sender."""
 

@@ -71,6 +71,11 @@ class StackReport:
         return f"{self._first.modality or 'no modality'}, {sop_class_in_words(self._first.sop_class_uid)}{mosaic}"
 
     @property
+    def has_burned_in(self) -> bool:
+        """Its header says that pixels identify the patient."""
+        return any(header.burned_in_annotation == "YES" for header in self.stack.headers)
+
+    @property
     def geometry(self) -> str:
         """Size and orientation of a volume, the matrix of anything else; empty where there is no image."""
         if self.grid is not None:

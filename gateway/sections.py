@@ -314,9 +314,7 @@ class DrawingSection(Section):
 
 def _as_rule(value: object) -> object:
     """Take ``true`` for a rule without conditions, ``false`` for none."""
-    if isinstance(value, bool):
-        return {} if value else None
-    return value
+    return ({} if value else None) if isinstance(value, bool) else value
 
 
 def _as_objects(value: object) -> object:
@@ -341,6 +339,7 @@ class RouteSection(Section):
     destinations: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = None
     priority: Annotated[int, Field(ge=1, le=1000)] = 10
     report_refusals: bool = False
+    burned_in: Literal["take", "refuse"] = "take"
     options: dict[str, str | int | float | bool] = {}
     prompt: Annotated[tuple[PromptSection, ...], BeforeValidator(_as_objects)] = ()
     prompts_from_dicom: Annotated[DrawingSection | None, BeforeValidator(_as_rule)] = None

@@ -89,6 +89,9 @@ class Route:
     report_refusals: bool = False
     """Say to its destinations why a stack that the route takes has no result."""
 
+    burned_in: Literal["take", "refuse"] = "take"
+    """``refuse``: leave out images whose header says that their pixels name the patient (BurnedInAnnotation)."""
+
     def match(self, facts: SeriesFacts) -> Verdict:
         """Tell whether a stack with these facts goes to this route's engine; a NO wins over an UNKNOWN."""
         verdicts = list(self._conditions(facts))
@@ -107,6 +110,8 @@ class Route:
         if facts.instances < self.min_instances:
             yield Verdict(Answer.NO, f"has {facts.instances} of at least {self.min_instances} instances")
         yield self._thickness(facts)
+        if self.burned_in == "refuse" and facts.burned_in_annotation:
+            yield Verdict(Answer.NO, "BurnedInAnnotation is YES, and the route refuses such images")
 
     def _thickness(self, facts: SeriesFacts) -> Verdict:
         limit = self.max_slice_thickness_mm

@@ -49,6 +49,8 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         "NominalScannedPixelSpacing",
     ),
     "pixel_spacing_origin": ("PixelSpacingCalibrationType",),
+    "burned_in_annotation": ("BurnedInAnnotation",),
+    "recognizable_visual_features": ("RecognizableVisualFeatures",),
     "series_description": ("SeriesDescription",),
     "study_description": ("StudyDescription",),
     "instance": ("InstanceNumber",),

@@ -62,6 +62,7 @@ def read_context(path: Path, header: Header | None = None) -> StudyContext:
     reader.anatomy()
     reader.acquisition()
     reader.spacing()
+    reader.pixels()
     if header is not None:
         reader.frame(header)
     notes = tuple(sorted({f"{name}: {note}" for name, note in (*read.notes.items(), *reader.notes)}))
@@ -167,6 +168,11 @@ class _Reader:
         for path in ALLOWED["slice_thickness_mm"]:
             self._measured("slice_thickness_mm", path, 1e-3, 1000, "no thickness in mm")
         self._measured("magnetic_field_strength_t", "MagneticFieldStrength", 0.01, 30, "no field strength in tesla")
+
+    def pixels(self) -> None:
+        """Whether the pixels themselves identify the patient (PS3.3 C.7.6.1)."""
+        for name in ("burned_in_annotation", "recognizable_visual_features"):
+            self._term(name, ALLOWED[name][0], "YES|NO")
 
     def spacing(self) -> None:
         """What a pixel is wide, and in which plane (PS3.3 10.7.1)."""

@@ -45,8 +45,14 @@ def facts(stack: Stack, grid: Grid | None, sender: str | None) -> SeriesFacts:
         # The attribute is often left out, so that its absence proves nothing.
         contrast=True if any(h.contrast_bolus_agent for h in headers) else None,
         manufacturer=_usual(headers, lambda h: h.manufacturer),
+        burned_in_annotation=_burned_in(headers),
         sender=sender,
     )
+
+
+def _burned_in(headers: Sequence[Header]) -> bool | None:
+    said = {header.burned_in_annotation for header in headers}
+    return True if "YES" in said else False if said == {"NO"} else None
 
 
 def _usual(headers: Sequence[Header], value: Callable[[Header], T | None]) -> T | None:

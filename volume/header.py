@@ -69,6 +69,8 @@ _TEXT = {
     "pixel_spacing_calibration_type": "PixelSpacingCalibrationType",
     "view_position": "ViewPosition",
     "voi_lut_function": "VOILUTFunction",
+    "burned_in_annotation": "BurnedInAnnotation",
+    "recognizable_visual_features": "RecognizableVisualFeatures",
 }
 _INTEGER = {
     "instance_number": "InstanceNumber",

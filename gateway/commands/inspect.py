@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -59,6 +59,9 @@ def inspect_files(
 
             write_contact_sheet(shown, png)
             say(f"picture: {printable(png)}")
+            naming = [number for number, report in shown if report.has_burned_in]
+            if naming:
+                say(f"The picture may name patients: BurnedInAnnotation is YES in #{', '.join(in_runs(naming))}.")
     return DONE if found.stacks else FAILED
 
 
@@ -110,6 +113,8 @@ def _row(report: StackReport) -> Row:
         kind += f"\nSUV by body weight: x {factor:.4g}"
     elif why:
         kind += f"\nno SUV: {why}"
+    if report.has_burned_in:
+        kind += "\nBurnedInAnnotation: the pixels may name the patient"
     size = len(report.stack.headers)
     geometry = "\n".join((report.geometry, *map(_region_in_words, report.regions)))
     return report.study, report.series, report.stack.name, size, kind, geometry, report.verdict
@@ -159,6 +164,8 @@ def stack_as_json(number: int, report: StackReport) -> dict[str, object]:
         "affine_lps": None if grid is None else grid.affine.tolist(),
         "unit": report.unit,
         "voi": _voi_as_json(report),
+        "burned_in_annotation": _said(header.burned_in_annotation for header in report.stack.headers),
+        "recognizable_visual_features": _said(header.recognizable_visual_features for header in report.stack.headers),
         "suv_body_weight_factor": factor,
         "no_suv_because": why,
         "taken_by": report.routes,
@@ -171,6 +178,12 @@ def stack_as_json(number: int, report: StackReport) -> dict[str, object]:
             for route, verdict in report.verdicts
         ],
     }
+
+
+def _said(values: Iterable[str | None]) -> str | None:
+    """Return YES where one image says so, else NO where all do; ``None`` is unknown."""
+    said = set(values)
+    return "YES" if "YES" in said else "NO" if said == {"NO"} else None
 
 
 def _voi_as_json(report: StackReport) -> dict[str, object]:

@@ -89,6 +89,23 @@ def test_every_object_says_that_it_is_annotated_and_whose_it_is(tmp_path: Path) 
         assert "Laterality" not in ds or item.kind in ("SC", "GSPS")
 
 
+@pytest.mark.parametrize("said", ["YES", "NO", None])
+def test_a_picture_may_name_the_patient_whatever_its_source_says(said: str | None, tmp_path: Path) -> None:
+    """What the source has burned in is in it; a face in the source is a face in the picture."""
+    face = photograph()
+    if said is not None:
+        face.BurnedInAnnotation = face.RecognizableVisualFeatures = said
+    shown = image_result([face], tmp_path / "source", photograph_result(tmp_path / "like").findings)
+    result, objects = written(shown, tmp_path / "results", "SC", "PDF")
+    writer("SC", "PDF").verify(result, objects)
+    pictures = [dcmread(item.path) for item in objects]
+    assert {ds.BurnedInAnnotation for ds in pictures} == {"YES"}
+    assert {ds.get("RecognizableVisualFeatures") for ds in pictures} == {"YES" if said == "YES" else None}
+    if said == "YES":
+        given = written(result, tmp_path / "again", "SC")
+        fails(given, "SC", lambda ds: ds.pop("RecognizableVisualFeatures"), "can be recognised")
+
+
 def test_a_hundred_segments_that_touch_and_boxes_that_coincide_pass(tmp_path: Path) -> None:
     """Outlines hide one another, and not all fit the legend; that is no fault."""
     series = ct_series(voxels=np.stack([phantom(100, 100) * 400 + k for k in range(3)]).astype(np.int16))

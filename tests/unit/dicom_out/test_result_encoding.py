@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydicom import dcmread
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGExtended12Bit
 from results import MEAN, lung, manifest, result_of
 
 from dicom_out.colour import cielab
@@ -155,6 +157,24 @@ def test_a_report_of_nothing_measured_has_no_segmentation(tmp_path: Path) -> Non
     objects = writer.write(result, tmp_path / "results")
     writer.verify(result, objects)
     assert [item.kind for item in objects] == ["SR"]
+
+
+@pytest.mark.parametrize("said", ["by the last image", "by its transfer syntax", "by none"])
+def test_a_segmentation_says_that_an_image_of_its_source_was_compressed_with_loss(said: str, tmp_path: Path) -> None:
+    series = ct_series(voxels=np.zeros((4, 16, 20), np.int16))
+    if said == "by the last image":
+        series[3].LossyImageCompression = "01"
+    labels = np.ones((4, 16, 20), np.uint8)
+    findings = Findings(labels=labels, segments=(lung(LEFT),))
+    result = result_of(series, tmp_path / "source", findings=findings, engine=manifest(segments=findings.segments))
+    if said == "by its transfer syntax":
+        path = result.source_paths[2]
+        ds = dcmread(path)
+        ds.file_meta.TransferSyntaxUID = JPEGExtended12Bit  # pixels are not looked at
+        ds.PixelData = encapsulate([bytes(8)])
+        ds.save_as(path)
+    (seg, *_) = Writer().write(result, tmp_path / "results")
+    assert dcmread(seg.path).LossyImageCompression == ("00" if said == "by none" else "01")
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:

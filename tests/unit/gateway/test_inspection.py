@@ -126,6 +126,25 @@ def test_json_has_the_windows_once_or_for_each_image(tmp_path: Path, capsys: pyt
     assert (said["differs"], said["windows"]) == (True, [[soft, lung], [other], [soft, lung]])
 
 
+def test_images_whose_pixels_name_the_patient_are_told_and_refused_where_a_route_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = ct_series(40)
+    series[2].BurnedInAnnotation, series[1].RecognizableVisualFeatures = "YES", "NO"
+    save(series, tmp_path)
+    (report,) = look(tmp_path).stacks
+    assert (report.verdict, report.has_burned_in) == ("taken by chest", True)
+    strict = CONFIG.model_copy(update={"routes": (CHEST.model_copy(update={"burned_in": "refuse"}),)})
+    inspect_files([tmp_path], config=strict, png=tmp_path.with_suffix(".png"), as_json=False)
+    out, err = capsys.readouterr()
+    assert "BurnedInAnnotation" in out
+    assert "route 'chest': BurnedInAnnotation is YES, and the route refuses such images" in err
+    assert "The picture may name patients: BurnedInAnnotation is YES in #1." in err
+    inspect_files([tmp_path], config=CONFIG, png=None, as_json=True)
+    (stack,) = json.loads(capsys.readouterr().out)["stacks"]
+    assert (stack["burned_in_annotation"], stack["recognizable_visual_features"]) == ("YES", None)
+
+
 def test_the_contact_sheet_shows_a_volume_in_the_window_of_its_header(tmp_path: Path) -> None:
     ramp = np.broadcast_to(np.arange(-500, 1100, 80, dtype=np.int16), (6, 16, 20))
     series = ct_series(voxels=ramp)

@@ -39,6 +39,7 @@ def test_a_route_without_conditions_takes_everything() -> None:
         ({"min_instances": 101}, Answer.NO),
         ({"max_slice_thickness_mm": 0.9}, Answer.NO),
         ({"max_slice_thickness_mm": 1.0}, Answer.YES),
+        ({"burned_in": "refuse"}, Answer.YES),
     ],
 )
 def test_each_condition_decides(condition: dict[str, object], answer: Answer) -> None:
@@ -46,6 +47,16 @@ def test_each_condition_decides(condition: dict[str, object], answer: Answer) ->
     verdict = route.match(CHEST)
     assert verdict.answer is answer
     assert verdict.reason
+
+
+@pytest.mark.parametrize(("burned_in", "answer"), [(True, Answer.NO), (False, Answer.YES), (None, Answer.YES)])
+def test_a_route_may_refuse_images_that_say_that_their_pixels_name_the_patient(
+    burned_in: bool | None, answer: Answer
+) -> None:
+    facts = replace(CHEST, burned_in_annotation=burned_in)
+    verdict = Route(name="r", engine="lungs", burned_in="refuse").match(facts)
+    assert (verdict.answer, "BurnedInAnnotation is YES" in verdict.reason) == (answer, answer is Answer.NO)
+    assert Route(name="r", engine="lungs").match(facts).answer is Answer.YES
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,18 @@ def test_a_wrong_declaration_is_noted_at_its_attribute(tmp_path: Path) -> None:
     assert context.notes == ("ReasonForStudy: not in the declared SpecificCharacterSet; read as UTF-8",)
 
 
+def test_whether_the_pixels_identify_the_patient_is_told_with_its_source(tmp_path: Path) -> None:
+    ds = ct_slice()
+    ds.BurnedInAnnotation, ds.RecognizableVisualFeatures = "YES", "NO"
+    context = read_context(save([ds], tmp_path)[0])
+    assert (context.burned_in_annotation, context.recognizable_visual_features) == ("YES", "NO")
+    assert str(context.sources["burned_in_annotation"][0]) == "BurnedInAnnotation of InstanceNumber 1"
+    ds.BurnedInAnnotation = "PERHAPS"
+    del ds.RecognizableVisualFeatures
+    context = read_context(save([ds], tmp_path)[0])
+    assert (context.burned_in_annotation, context.recognizable_visual_features) == (None, None)
+
+
 # -- Identity -------------------------------------------------------------------------------------------------------
 
 

@@ -37,3 +37,12 @@ def test_what_no_slice_says_is_unknown_and_the_usual_value_wins() -> None:
     assert found.spacing_mm is None
     assert found.convolution_kernel is None
     assert (found.slice_thickness_mm, found.repetition_time_ms) == (3.0, 12.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [((None, "YES", "NO"), True), (("NO", "NO", "NO"), False), (("NO", None, "NO"), None), ((None,) * 3, None)],
+)
+def test_one_image_that_names_the_patient_is_enough(said: tuple[str | None, ...], expected: bool | None) -> None:
+    headers = [replace(h, burned_in_annotation=own) for h, own in zip(headers_of(ct_series(3)), said, strict=True)]
+    assert facts(Stack(name="", headers=tuple(headers)), None, None).burned_in_annotation is expected
