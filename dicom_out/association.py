@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
@@ -14,13 +14,15 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AssociationSocket
 
+from dicom_out.cutoff import Cutoff
 from dicom_out.segoptions import LABEL_MAP_STORAGE
 from dicom_out.settings import DimseSettings
 from domain.errors import PeerRefused, PeerUnreachable
 from domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
+_GRACE_S = 2.0
+"""pynetdicom's own timeouts come first; they end nothing while a PDU trickles in."""
 _LABEL_MAP_NAME = "Label Map Segmentation Storage"
 
 
@@ -36,13 +38,15 @@ def opened(
         There is none. A rejection counts as this: most are passed when somebody corrects a list of AE titles,
         and trying again harms nobody.
     """
-    association = _entity(settings).associate(
-        settings.host,
-        settings.port,
-        contexts=contexts,
-        ae_title=settings.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _limit_silence, [settings.stall_timeout_s]), *handlers],
-    )
+    cutoff = Cutoff()
+    with cutoff.after(settings.connect_timeout_s + settings.acse_timeout_s + _GRACE_S):
+        association = _entity(settings).associate(
+            settings.host,
+            settings.port,
+            contexts=contexts,
+            ae_title=settings.ae_title,
+            evt_handlers=[(evt.EVT_CONN_OPEN, _limit_silence, [settings.stall_timeout_s, cutoff]), *handlers],
+        )
     answer: A_ASSOCIATE | None = association.acceptor.primitive
     if association.is_rejected and answer is not None:
         raise PeerUnreachable(f"the destination rejected the association: {answer.reason_str}")
@@ -50,9 +54,21 @@ def opened(
         raise PeerUnreachable("no connection to the destination, or no answer to the association request")
     try:
         yield association
-    finally:
-        if association.is_established:
+    except Exception:
+        # What is still to come from the peer would have to be taken before it hears of a release
+        with limited(association, settings.acse_timeout_s):
+            association.abort()
+        raise
+    if association.is_established:
+        with limited(association, settings.acse_timeout_s):
             association.release()
+
+
+@contextmanager
+def limited(association: Association, limit_s: float) -> Iterator[None]:
+    """Let the block, which waits for no longer than ``limit_s``, wait for no longer even where bytes trickle in."""
+    with Cutoff(_connection(association)).after(limit_s + _GRACE_S):
+        yield
 
 
 @contextmanager
@@ -89,10 +105,17 @@ def _entity(settings: DimseSettings) -> ApplicationEntity:
     return ae
 
 
-def _limit_silence(event: Event, timeout_s: float) -> None:
+def _connection(association: Association) -> socket.socket | None:
+    transport = association.dul.socket
+    return None if transport is None else transport.socket
+
+
+def _limit_silence(event: Event, timeout_s: float, cutoff: Cutoff) -> None:
     """Give the connection a timeout, without which a peer that stops reading holds the sender for ever."""
-    transport = cast(AssociationSocket, event.assoc.dul.socket)
-    connection = cast(socket.socket, transport.socket)
+    connection = _connection(event.assoc)
+    if connection is None:
+        return
+    cutoff.watch(connection)
     connection.settimeout(timeout_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

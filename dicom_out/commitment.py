@@ -11,7 +11,7 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-from dicom_out.association import opened_for
+from dicom_out.association import limited, opened_for
 from dicom_out.settings import DimseSettings
 from domain.commitment import CommitmentLog, Reference
 from domain.errors import DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
@@ -43,9 +43,9 @@ class DimseCommitter:
         """See ``Committer.request``."""
         try:
             with opened_for(self.settings, PUSH_MODEL, [(evt.EVT_N_EVENT_REPORT, self.on_report)]) as association:
-                status, _ = association.send_n_action(
-                    _action_information(transaction_uid, references), _REQUEST, PUSH_MODEL, PUSH_MODEL_INSTANCE
-                )
+                information = _action_information(transaction_uid, references)
+                with limited(association, self.settings.response_timeout_s):
+                    status, _ = association.send_n_action(information, _REQUEST, PUSH_MODEL, PUSH_MODEL_INSTANCE)
                 error = _judge(status)
                 if error is None:
                     self._wait(association, transaction_uid)

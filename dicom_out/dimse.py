@@ -10,10 +10,10 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEnd
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from dicom_out.association import opened, sop_class_name
+from dicom_out.association import limited, opened, sop_class_name
 from dicom_out.c_store import send_file
 from dicom_out.outgoing import Outgoing, read_all
-from dicom_out.settings import DimseSettings
+from dicom_out.settings import SLOWEST_LINK, DimseSettings
 from domain.errors import AlreadyThere, ClassRefused, DeliveryError, PeerOutOfResources, PeerRefused, PeerUnreachable
 from domain.ports import SendReport
 
@@ -25,7 +25,6 @@ MAX_CONTEXTS = 128
 _DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 C.5.7
 _SOP_CLASS_NOT_SUPPORTED = 0x0122  # PS3.7 C.5.6
 _MAX_BREAKS = 3
-_SLOWEST_LINK = 50_000  # bytes a second
 _ALTERNATIVES: Mapping[str, tuple[str, ...]] = {
     # What a file can be turned into without loss, for a peer that takes only the default (PS3.5 10.1)
     ExplicitVRLittleEndian: (ExplicitVRLittleEndian, ImplicitVRLittleEndian),
@@ -111,9 +110,10 @@ class DimseDestination:
 
     def _store(self, association: Association, item: Outgoing) -> DeliveryError | None:
         # pynetdicom's clock starts before the first byte leaves
-        association.dimse_timeout = self._settings.response_timeout_s + item.size / _SLOWEST_LINK
+        association.dimse_timeout = self._settings.response_timeout_s + item.size / SLOWEST_LINK
         try:
-            answer = send_file(association, item)
+            with limited(association, association.dimse_timeout):
+                answer = send_file(association, item)
         except RuntimeError:
             return PeerUnreachable("the association ended before the object was sent")
         except Exception as error:  # pydicom raises whatever it meets in a broken file

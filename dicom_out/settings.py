@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SLOWEST_LINK = 50_000
+"""Bytes a second: what is larger has so much longer to arrive."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DimseSettings:
@@ -42,4 +45,5 @@ class StowSettings:
     ca_file: Path | None = None
     """Certificates to trust instead of the public ones; they are always verified."""
     timeout_s: float = 60.0
-    """For the connection, and for each pause in sending or receiving; not for the whole upload."""
+    """For the connection, and for each pause in sending or receiving; twice that for a whole request, beyond the time
+    that the bytes themselves take."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import requests
 
+from dicom_out.http_exchange import Answer, Exchange
 from dicom_out.outgoing import Outgoing, read_all
 from dicom_out.settings import StowSettings
 from dicom_out.stow_response import stored_and_failed
@@ -44,41 +45,31 @@ class StowDestination:
     def send(self, paths: Sequence[Path]) -> list[SendReport]:
         """See ``Destination.send``. Files are streamed, in requests of limited size."""
         outgoing, reports = read_all(paths)
-        with session(self._settings) as http:
+        with Exchange(self._settings) as http:
             for batch in _batches(outgoing):
                 items = [outgoing[index] for index in batch]
                 for index, answer in zip(batch, self._send_batch(http, items), strict=True):
                     reports[index] = SendReport(sop_instance_uid=outgoing[index].sop_instance_uid, error=answer)
         return [reports[index] for index in range(len(paths))]
 
-    def _send_batch(self, http: requests.Session, items: Sequence[Outgoing]) -> list[DeliveryError | None]:
+    def _send_batch(self, http: Exchange, items: Sequence[Outgoing]) -> list[DeliveryError | None]:
         """Return what became of each item; one at a time where the answer to all says too little."""
         try:
-            response = self._post(http, items)
+            answer = self._post(http, items)
         except requests.RequestException as error:
             log.warning("destination unreachable", extra={"destination": self.name, "error": type(error).__name__})
             return [PeerUnreachable(f"no answer from the destination ({type(error).__name__})")] * len(items)
-        said = stored_and_failed(response.content, response.headers.get("Content-Type", ""))
+        said = stored_and_failed(answer.content, answer.media_type)
         explained = said is not None and all(item.sop_instance_uid in said[1] for item in items)
-        if 400 <= response.status_code < 500 and len(items) > 1 and not explained:
+        if 400 <= answer.status < 500 and len(items) > 1 and not explained:
             # Orthanc answers 400 when a single part is bad, and has stored the others
             return [self._send_batch(http, [item])[0] for item in items]
-        return [self._judge(response.status_code, said, item) for item in items]
+        return [self._judge(answer.status, said, item) for item in items]
 
-    def _post(self, http: requests.Session, items: Sequence[Outgoing]) -> requests.Response:
+    def _post(self, http: Exchange, items: Sequence[Outgoing]) -> Answer:
         body = MultipartBody([item.path for item in items])
-        return http.post(
-            f"{self._settings.url.rstrip('/')}/studies",
-            data=body,
-            headers={
-                "Content-Type": f'multipart/related; type="application/dicom"; boundary={body.boundary}',
-                "Accept": "application/dicom+json",
-                **self._settings.headers,
-            },
-            timeout=self._settings.timeout_s,
-            # A followed redirection becomes a GET, whose 200 would look like success
-            allow_redirects=False,
-        )
+        media_type = f'multipart/related; type="application/dicom"; boundary={body.boundary}'
+        return http.request("POST", "studies", headers={"Content-Type": media_type}, body=body, size=len(body))
 
     def _judge(
         self, http_status: int, said: tuple[Mapping[str, int], Mapping[str, int]] | None, item: Outgoing
@@ -92,19 +83,6 @@ class StowDestination:
                 log.warning("stored with a warning", extra={"destination": self.name, "status": warning})
             return None
         return _http_error(http_status)
-
-
-def session(settings: StowSettings) -> requests.Session:
-    """Return a session with the destination's certificates and credentials."""
-    made = requests.Session()
-    # Otherwise a .netrc would replace the configured credentials
-    made.trust_env = False
-    made.verify = str(settings.ca_file) if settings.ca_file else True
-    if settings.token:
-        made.headers["Authorization"] = f"Bearer {settings.token}"
-    elif settings.username:
-        made.auth = (settings.username, settings.password)
-    return made
 
 
 class MultipartBody:

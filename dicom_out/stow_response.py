@@ -30,7 +30,7 @@ def stored_and_failed(content: bytes, content_type: str) -> tuple[Mapping[str, i
             for item in module.get(_FAILED, ())
             if _INSTANCE in item
         }
-    except (ValueError, KeyError, TypeError, AttributeError, ElementTree.ParseError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ElementTree.ParseError):
         return None
     return (stored, failed) if module else None
 

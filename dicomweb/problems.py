@@ -53,7 +53,7 @@ def http_error(error: GatewayError, *, retry_after_s: int) -> HTTPException:
     """Return the HTTP error of the nearest mapped ancestor of ``error``."""
     answer = next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
     if answer is ServiceUnavailable:
-        return ServiceUnavailable(f"{error} Send the request again later.", retry_after=retry_after_s)
+        return ServiceUnavailable(f"{error}. Send the request again later.", retry_after=retry_after_s)
     return answer(str(error))
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from domain.voi import Voi
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UltrasoundRegion:
@@ -49,25 +51,6 @@ class Raster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class VoiLut:
-    """A table for display (PS3.3 C.11.2.1.1).
-
-    Attributes
-    ----------
-    table
-        What values are shown as, from black, the lowest entry, to white, the highest. Read-only.
-    first
-        The value that the first entry is for; lower ones get the first entry, values beyond the table the last.
-    """
-
-    table: npt.NDArray[np.uint16] = field(repr=False)
-    first: int = 0
-
-    def __post_init__(self) -> None:
-        self.table.setflags(write=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
     """One instance's frames on their raster.
 
@@ -81,12 +64,8 @@ class Image:
         shown darkest; ``None`` where no pixel was padding.
     photometric_interpretation
         Of the source; ``RGB`` for whatever was turned into it.
-    window
-        First WindowCenter and WindowWidth, for display; ``None`` where the header has none.
-    window_function
-        VOILUTFunction: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
-    voi_lut
-        First table of VOILUTSequence; goes before ``window`` where both are there.
+    voi
+        How the source wants it shown; empty where the header does not say.
     laterality
         ``R``, ``L``, ``U`` or ``B``; empty where the header does not say.
     view_position
@@ -102,9 +81,7 @@ class Image:
     modality: str = ""
     photometric_interpretation: str = "MONOCHROME2"
     padding_value: float | None = None
-    window: tuple[float, float] | None = None
-    window_function: str = "LINEAR"
-    voi_lut: VoiLut | None = None
+    voi: Voi = field(default=Voi(), repr=False)
     patient_orientation: tuple[str, ...] = ()
     laterality: str = ""
     view_position: str = ""

@@ -38,6 +38,10 @@ class FrameHeader:
     diffusion_direction: tuple[float, float, float] | None = None
     convolution_kernel: str | None = None
     kvp: float | None = None
+    window_centres: tuple[float, ...] | None = None
+    window_widths: tuple[float, ...] | None = None
+    window_explanations: tuple[str, ...] | None = field(default=None, repr=False)
+    voi_lut_function: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +145,12 @@ class Header:
     rescale_intercept: float | None = None
     rescale_type: str | None = None
     has_modality_lut_sequence: bool = False
+    # VOI LUT (PS3.3 C.11.2); see ``volume.voi``
+    window_centres: tuple[float, ...] = ()
+    window_widths: tuple[float, ...] = ()
+    window_explanations: tuple[str, ...] = field(default=(), repr=False)
+    voi_lut_function: str | None = None
+    has_voi_lut_sequence: bool = False
     # What may split a series into stacks
     stack_id: str | None = field(default=None, repr=False)
     complex_component: str | None = None

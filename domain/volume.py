@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from domain.voi import Voi
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -139,6 +141,11 @@ class Volume:
     suv_body_weight_factor
         In PET: what to multiply voxels by for the standardised uptake value by body weight (g/ml); ``None`` where
         the headers do not give it beyond doubt.
+    voi
+        How the source wants slices shown, for pictures: one for all where they agree, else one a slice (that of the
+        nearest where the volume was resampled); empty where it says nothing. See ``voi_of``.
+    photometric_interpretation
+        ``MONOCHROME2``, or ``MONOCHROME1`` where low values are to be shown bright; the voxels are not inverted.
     """
 
     voxels: npt.NDArray[np.int16] | npt.NDArray[np.float32]
@@ -148,6 +155,8 @@ class Volume:
     padding_value: float | None = None
     frame_numbers: tuple[int | None, ...] = ()
     suv_body_weight_factor: float | None = None
+    voi: tuple[Voi, ...] = field(default=(), repr=False)
+    photometric_interpretation: str = "MONOCHROME2"
 
     def __post_init__(self) -> None:
         if self.voxels.shape != self.grid.shape:
@@ -158,4 +167,10 @@ class Volume:
             raise ValueError("one source instance is needed for each slice")
         if self.frame_numbers and len(self.frame_numbers) != self.grid.shape[0]:
             raise ValueError("one frame number is needed for each slice")
+        if len(self.voi) > 1 and len(self.voi) != self.grid.shape[0]:
+            raise ValueError("one way of showing is needed for each slice, or for all")
         self.voxels.setflags(write=False)
+
+    def voi_of(self, index: int) -> Voi:
+        """Return how the source wants a slice shown, from 0; empty where it does not say."""
+        return self.voi[index if len(self.voi) > 1 else 0] if self.voi else Voi()

@@ -15,23 +15,22 @@ from domain.errors import GatewayError
 from gateway.inspection import StackReport
 from volume.assembly import assemble
 from volume.axes import Axes
-from volume.display import Picture, read_picture
+from volume.display import Picture, read_picture, volume_brightness
 
 TILE_PX = 160
 VIEWS = 3
 """Axial, coronal and sagittal of a volume; first, middle and last of anything else."""
-_DARKEST, _BRIGHTEST = 1.0, 99.0
 
 
-def write_contact_sheet(reports: Sequence[StackReport], path: Path) -> None:
+def write_contact_sheet(reports: Sequence[tuple[int, StackReport]], path: Path) -> None:
     """Write a PNG; a stack whose pixels cannot be read has an empty row.
 
-    One stack is in memory at a time. The number at the left is the row of the table.
+    One stack is in memory at a time. At the left stands its number in the table.
     """
     sheet = Image.new("RGB", (TILE_PX * VIEWS, TILE_PX * max(1, len(reports))))
     pen = ImageDraw.Draw(sheet)
-    for number, report in enumerate(reports, start=1):
-        top = (number - 1) * TILE_PX
+    for row, (number, report) in enumerate(reports):
+        top = row * TILE_PX
         for place, tile in enumerate(_views(report)):
             image = Image.fromarray(tile)
             image.thumbnail((TILE_PX, TILE_PX))
@@ -57,17 +56,17 @@ def _planes(report: StackReport) -> list[Picture]:
     voxels = axes.view(volume.voxels)
     z, y, x = (volume.grid.spacing_mm[axis] for axis in axes.order)
     k, j, i = (length // 2 for length in voxels.shape)
-    low, high = np.percentile(voxels[k], (_DARKEST, _BRIGHTEST))
+    bright = volume_brightness(volume)
     planes: list[tuple[npt.NDArray[Any], float]] = [
         (voxels[k], y / x),
         (voxels[::-1, j], z / x),
         (voxels[::-1, :, i], z / y),
     ]
-    return [_shown(plane, aspect, float(low), float(high)) for plane, aspect in planes]
+    return [_shown(bright(plane.astype(np.float64)), aspect) for plane, aspect in planes]
 
 
-def _shown(plane: npt.NDArray[Any], aspect: float, low: float, high: float) -> Picture:
-    grey = ((plane.astype(np.float32) - low) * (255 / max(high - low, 1e-6))).clip(0, 255).astype(np.uint8)
+def _shown(plane: npt.NDArray[np.float64], aspect: float) -> Picture:
+    grey = np.rint(plane * 255).astype(np.uint8)
     height = plane.shape[0] * aspect
     scale = TILE_PX / max(height, plane.shape[1])
     size = (max(1, round(plane.shape[1] * scale)), max(1, round(height * scale)))

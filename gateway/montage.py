@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from PIL import Image
 
 from domain.volume import Volume
 from volume.axes import Axes
+from volume.display import volume_brightness
 
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
+Brightness = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 WINDOW_HU = (-600.0, 1500.0)
 """Centre and width of the usual lung window."""
@@ -45,10 +47,10 @@ def write_montage(
     voxels = axes.view(volume.voxels)
     seen = axes.view(np.zeros(volume.grid.shape, np.uint8) if labels is None else labels)
     z, y, x = (volume.grid.spacing_mm[axis] for axis in axes.order)
-    window = _window(volume)
+    brightness = _brightness(volume)
     tiles = [
-        *(_tile(voxels[k], seen[k], y / x, colours, window) for k in _spread(seen, 0, AXIAL)[::-1]),
-        *(_tile(voxels[::-1, j], seen[::-1, j], z / x, colours, window) for j in _spread(seen, 1, CORONAL)),
+        *(_tile(voxels[k], seen[k], y / x, colours, brightness) for k in _spread(seen, 0, AXIAL)[::-1]),
+        *(_tile(voxels[::-1, j], seen[::-1, j], z / x, colours, brightness) for j in _spread(seen, 1, CORONAL)),
     ]
     rows = [np.concatenate(_same_height(tiles[i : i + COLUMNS]), axis=1) for i in range(0, len(tiles), COLUMNS)]
     temporary = path.with_name(f".{path.name}.part")
@@ -56,14 +58,20 @@ def write_montage(
     os.replace(temporary, path)  # noqa: PTH105  # atomic, and says so
 
 
-def _window(volume: Volume) -> tuple[float, float]:
-    """Return centre and width of the grey values."""
+def _brightness(volume: Volume) -> Brightness:
+    """Return what makes brightness of voxels: by the lung window, else as the source wants it, else from zero on."""
     if volume.unit == "HU":
-        return WINDOW_HU
+        return _linear(*WINDOW_HU)
+    if len(volume.voi) == 1:
+        return volume_brightness(volume)
     sample = volume.voxels[::2, ::4, ::4]
     bright = sample[sample > 0]
     white = float(np.quantile(bright, BRIGHTEST)) if bright.size else 1.0
-    return white / 2, white
+    return _linear(white / 2, white)
+
+
+def _linear(centre: float, width: float) -> Brightness:
+    return lambda values: np.clip((values - centre) / width + 0.5, 0, 1)
 
 
 def _spread(labels: npt.NDArray[np.uint8], axis: int, count: int) -> list[int]:
@@ -79,12 +87,11 @@ def _tile(
     labels: npt.NDArray[np.uint8],
     aspect: float,
     colours: Sequence[Colour],
-    window: tuple[float, float],
+    brightness: Brightness,
 ) -> Picture:
     """Return one view, ``TILE_PX`` wide; ``aspect`` is the height of a pixel in widths."""
     size = (TILE_PX, max(1, round(TILE_PX * aspect * image.shape[0] / image.shape[1])))
-    centre, width = window
-    grey = np.clip((image.astype(np.float32) - centre) / width + 0.5, 0, 1) * 255
+    grey = brightness(image.astype(np.float64)) * 255
     scaled = np.asarray(Image.fromarray(grey.astype(np.uint8)).resize(size), np.float32)
     regions = np.asarray(Image.fromarray(np.ascontiguousarray(labels)).resize(size, Image.Resampling.NEAREST))
     picture = np.repeat(scaled[:, :, None], 3, axis=2)

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = load_config(given.config)
     except ConfigurationError as error:
         return _failed(line, str(error))
-    if given.role == "scp" or (given.role == "http" and not config.predict.enabled):
+    if given.role in ("scp", PREPARE) or (given.role == "http" and not config.predict.enabled):
         keep_out_decoders()
     return run_role(given.role, config, stop, line)
 

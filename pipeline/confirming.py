@@ -12,7 +12,7 @@ from domain.commitment import FAILURES, NO_SUCH_INSTANCE, CommitmentLog, Committ
 from domain.errors import DeliveryError
 from domain.job import Delivery, DeliveryState, Job, ResultObject
 from domain.ports import JobLog
-from pipeline.delivery import DeliverySettings
+from pipeline.delivery import DeliverySettings, asked
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,11 @@ class Confirming:
                 requested_at=now,
             )
         )
-        error = committer.request(transaction_uid, [_reference(item) for item in objects])
+        references = [_reference(item) for item in objects]
+        try:
+            error = asked(destination, lambda: committer.request(transaction_uid, references))
+        except DeliveryError as broken:
+            error = broken
         if error is None:
             self._transactions.taken(transaction_uid)
         else:
@@ -149,7 +153,7 @@ class Confirming:
         if not objects:
             return
         try:
-            found = finder.visible(job.study_instance_uid, objects)
+            found = asked(destination, lambda: finder.visible(job.study_instance_uid, objects))
         except DeliveryError as error:
             self._not_answered(job, waiting, error)
             return

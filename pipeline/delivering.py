@@ -11,7 +11,7 @@ from domain.errors import AlreadyThere, ClassRefused, DeliveryError
 from domain.job import Delivery, DeliveryState, Job, JobState, ResultObject
 from domain.ports import Destination, JobLog, SendReport
 from pipeline.confirming import Confirming
-from pipeline.delivery import DeliverySettings
+from pipeline.delivery import DeliverySettings, asked
 from pipeline.notices import is_notice
 from pipeline.task import Task
 
@@ -198,9 +198,13 @@ class Delivering:
         if destination is None:
             error = DeliveryError(f"There is no destination called {name!r} in the configuration.")
             return [SendReport(sop_instance_uid=item.sop_instance_uid, error=error) for item in objects]
+        try:
+            reports = asked(name, lambda: destination.send([item.path for item in objects]))
+        except DeliveryError as error:
+            reports = [SendReport(sop_instance_uid="", error=error)] * len(objects)
         return [
             replace(report, sop_instance_uid=item.sop_instance_uid)
-            for item, report in zip(objects, destination.send([item.path for item in objects]), strict=True)
+            for item, report in zip(objects, reports, strict=True)
         ]
 
     def _replace(self, job: Job, destination: str, variant: str, error: DeliveryError | None) -> None:

@@ -1,8 +1,17 @@
-"""When a failed delivery or step is tried again."""
+"""When a failed delivery or step is tried again, and what counts as one."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+from domain.errors import GatewayError, PeerUnreachable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,3 +34,21 @@ class DeliverySettings:
             total_s += max(self.delay_s(count), 0.001)
             count += 1
         return count
+
+
+def asked(destination: str, ask: Callable[[], T]) -> T:
+    """Return what a destination answers.
+
+    Raises
+    ------
+    PeerUnreachable
+        Something broke on the way, whatever it was: an attempt at this destination that may be made again, and no
+        fault of what the job's other destinations get.
+    """
+    try:
+        return ask()
+    except GatewayError:
+        raise
+    except Exception as error:
+        log.exception("what a destination answers cannot be worked with", extra={"destination": destination})
+        raise PeerUnreachable(f"a fault inside the gateway ({type(error).__name__}); see the log") from error

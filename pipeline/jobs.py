@@ -1,4 +1,4 @@
-"""The durable engine: the one module that knows dbos.
+"""The durable engine: with ``pipeline.taking`` the one that knows dbos.
 
 One generic workflow runs one step of one job and enqueues what follows. Its identity is the task's identity, so a
 task happens once however often it is enqueued; a step that was running when its process died runs again as soon as
@@ -10,17 +10,24 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypedDict
 
-from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
+import psycopg
+import sqlalchemy as sa
+from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 from dbos._context import current_owner_xid
 from dbos._serialization import DBOSPortableJSON
+from sqlalchemy.exc import SQLAlchemyError
 
+from domain.errors import StorageError
+from pipeline.bell import TASKS, Bell, bell
 from pipeline.liveness import KEEPALIVES
+from pipeline.taking import Taker
 from pipeline.task import Task
 
 log = logging.getLogger(__name__)
@@ -31,6 +38,7 @@ TASK_VERSION = "tasks-1"
 QUEUES = {"cpu": 2, "infer-cpu": 1, "deliver": 4}
 """Queues with the number of tasks one process runs at a time; that of a device runs one."""
 
+_REPEAT_S = 60.0
 _ACTIVE = ["PENDING", "ENQUEUED", "DELAYED"]
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
@@ -46,7 +54,8 @@ class JobEngineSettings:
     queues: tuple[str, ...]
     devices: tuple[str, ...] = ()
     """Queues of the devices that engines are configured for, whoever serves them."""
-    polling_s: float = 0.15
+    bells: Path
+    """Folder in which those of one machine wake each other (``pipeline.bell``); not used with PostgreSQL."""
 
 
 def jobs_url(database_url: str, store: Path) -> str:
@@ -68,13 +77,47 @@ def migrate(url: str) -> None:
     DBOS.migrate(url)
 
 
+@contextmanager
+def reached() -> Iterator[None]:
+    """Say what to look at where the engine's tables or locks cannot be worked with, as when a process starts."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, psycopg.Error, OSError) as error:
+        raise StorageError(
+            "the tables of the jobs cannot be read or written: does the database answer, and has its disk room?"
+        ) from error
+
+
 def _is_postgresql(url: str) -> bool:
     return url.startswith("postgresql")
 
 
 def _quieten() -> None:
-    """Let dbos speak only when something is wrong; its informational lines advertise a hosted service."""
-    logging.getLogger("dbos").setLevel(logging.WARNING)
+    """Let dbos speak only when something is wrong, now and then, and through the log that everything goes through.
+
+    Its own handler writes the text of errors to stderr: of the database's these are statements with their values.
+    """
+    logger = logging.getLogger("dbos")
+    logger.setLevel(logging.WARNING)  # its informational lines advertise a hosted service
+    if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+        logger.handlers[:] = [logging.NullHandler()]  # dbos adds its own where there is none
+        logger.addFilter(_Seldom())
+    logger.propagate = True
+
+
+class _Seldom(logging.Filter):
+    """Lets a place in the code speak once in a while: while the database is away dbos complains at every look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, int], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        place, now = (record.pathname, record.lineno), time.monotonic()
+        if now - self._last.get(place, -_REPEAT_S) < _REPEAT_S:
+            return False
+        self._last[place] = now
+        return True
 
 
 class JobEngine:
@@ -83,6 +126,8 @@ class JobEngine:
     def __init__(self, settings: JobEngineSettings, run: Callable[[Task], list[Task]]) -> None:
         self._settings = settings
         self._run = run
+        self._bell: Bell = bell(settings.url, settings.bells, TASKS)
+        self._taker: Taker | None = None
         config: DBOSConfig = {
             "name": "voxgate",
             "system_database_url": settings.url,
@@ -94,6 +139,7 @@ class JobEngine:
             "console_log_level": "WARNING",
             "log_level": "WARNING",
         }
+        _quieten()
         self._dbos = DBOS(config=config)
         self._missed: dict[str, float] = {}
 
@@ -113,13 +159,24 @@ class JobEngine:
 
     def start(self) -> None:
         """Begin to take tasks."""
-        DBOS.listen_queues(list(self._settings.queues))
+        DBOS.listen_queues([])
         DBOS.launch()
-        for name, concurrency in {**QUEUES, **dict.fromkeys(self._settings.devices, 1)}.items():
-            DBOS.register_queue(name, worker_concurrency=concurrency, polling_interval_sec=self._settings.polling_s)
+        places = {**QUEUES, **dict.fromkeys(self._settings.devices, 1)}
+        queues = {name: DBOS.register_queue(name, worker_concurrency=number) for name, number in places.items()}
+        self._taker = Taker(
+            self._dbos,
+            self._bell,
+            executor_id=self._settings.executor_id,
+            version=TASK_VERSION,
+            queues={name: queues[name] for name in self._settings.queues},
+            places=places,
+        )
+        self._taker.start()
 
     def stop(self) -> None:
         """Stop taking tasks; a running one goes back to its queue when this executor starts again."""
+        if self._taker is not None:
+            self._taker.stop()
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=0)
 
     def busy(self) -> bool:
@@ -128,11 +185,13 @@ class JobEngine:
 
     def owners(self) -> set[str]:
         """See ``Recoverable.owners``."""
-        return {item.executor_id for item in self._running() if item.executor_id}
+        return {executor_id for _, executor_id in self._running()}
 
     def take_over(self, executor_id: str) -> int:
         """See ``Recoverable.take_over``. Private in dbos 3.4: a re-enqueue that is conditional on the executor id."""
-        return len(DBOS._recover_pending_workflows([executor_id]))
+        count = len(DBOS._recover_pending_workflows([executor_id]))
+        self._bell.ring()
+        return count
 
     def put_back_dropped(self, after_s: float) -> int:
         """See ``Recoverable.put_back_dropped``.
@@ -140,23 +199,34 @@ class JobEngine:
         dbos leaves a task as running for ever when its tables could not be written at the wrong moment.
         """
         here = set(self._dbos._active_workflows_set.activeList())
-        own = {item.workflow_id for item in self._running() if item.executor_id == self._settings.executor_id}
+        own = {identity for identity, executor_id in self._running() if executor_id == self._settings.executor_id}
         now = time.monotonic()
         self._missed = {identity: self._missed.get(identity, now) for identity in own - here}
         overdue = [identity for identity, since in self._missed.items() if now - since >= after_s]
         for identity in overdue:
             del self._missed[identity]
             self._dbos._sys_db.reenqueue_for_recovery(identity, [self._settings.executor_id], "cpu")
+        if overdue:
+            self._bell.ring()
         return len(overdue)
 
-    def _running(self) -> list[WorkflowStatus]:
-        return DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+    def _running(self) -> list[tuple[str, str]]:
+        """Return the identity of each running task with its executor."""
+        tables = self._dbos._sys_db
+        status = tables.tables.workflow_status.c
+        # Asked all the time, and so not by ``list_workflows``; a literal, for the partial index.
+        query = sa.select(status.workflow_uuid, status.executor_id).where(
+            status.status == sa.literal_column("'PENDING'"), status.executor_id.is_not(None)
+        )
+        with tables.engine.begin() as connection:
+            return [(identity, executor_id) for identity, executor_id in connection.execute(query)]
 
     def enqueue(self, task: Task) -> None:
         """Put a task into its queue, durably; nothing happens when its identity is known."""
         options = SetEnqueueOptions(priority=task.priority, delay_seconds=task.delay_s or None)
         with SetWorkflowID(task.identity), options:
             DBOS.enqueue_workflow(task.queue, self._workflow, task.step, list(task.args), task.queue, task.priority)
+        self._bell.ring()
 
     def active(self) -> set[str]:
         """Return the identities of all tasks that wait or run, in any process.

@@ -5,19 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import repeat
 
 from domain.instance import StoredInstance
 from domain.job import Job, JobState
 from domain.ports import JobLog, SeriesIndex
 from domain.series import Stack
-from pipeline.drawings import MISSING, DrawingFate, DrawingPlans
-from pipeline.planning import Planner
+from pipeline.drawings import MISSING, SUPERSEDED, DrawingFate, DrawingPlans
+from pipeline.planning import Planner, StackPlan
 from pipeline.statements import not_run, nothing_kept
 from pipeline.task import Task
+from volume.frames import image_names, with_frames
+from volume.numbers import listed
 
 log = logging.getLogger(__name__)
 
 _CONFLICTS = "Conflicting copies:"
+_REPEATED = "Repeated images:"
+REPEATED = "repeated-images"
+"""Code of the statement about images that are in no stack, since they are there under a lower InstanceNumber."""
 
 
 class PlanStep:
@@ -79,15 +85,18 @@ class PlanStep:
         planned = [with_predecessor(job, earlier) for job in jobs.values() if not _is_answered(job, prompted)]
         self._look_again(instances[0].header.study_instance_uid, others, prompted)
         planned += [_statement(instance, fate) for instance, fate in fates]
+        repeated = _repeated(others, plans)
         known = {instance.header.sop_instance_uid for instance in instances}
         # A plan of a later revision may have been quicker: what it made is not this one's to withdraw.
         of_studies = {route.name for route in self._planner.study_routes}  # their step withdraws them
         outdated = [job for job in earlier if known.issuperset(job.sop_instance_uids) and job.route not in of_studies]
-        self.withdraw(outdated, {job.job_id for job in planned})
-        note = self.conflict_note(series_instance_uid)
+        self.withdraw(outdated, {job.job_id for job in (*planned, *repeated)})
+        for job in repeated:
+            self.record(job, "")
+        note = self.note(series_instance_uid)
         for job in planned:
             self.record(job, note)
-        planned += self._record_drawn([fate for _, fate in fates])
+        planned += self._record_drawn(fates)
         queued = [self._jobs.get(job.job_id) for job in planned]
         log.info("series planned", extra={"instances": len(instances), "stacks": len(plans)})
         return [
@@ -97,18 +106,32 @@ class PlanStep:
             for following in self._next_task(job)
         ]
 
-    def _record_drawn(self, fates: Sequence[DrawingFate]) -> list[Job]:
+    def _record_drawn(self, fates: Sequence[tuple[StoredInstance, DrawingFate]]) -> list[Job]:
         """Add the jobs that drawings start, in place of those of earlier versions; return them."""
-        drawn = [job for fate in fates for job in fate.jobs]
+        drawn = [job for _, fate in fates for job in fate.jobs]
         for job in drawn:
-            self.record(job, self.conflict_note(job.series_instance_uid))
+            self.record(job, self.note(job.series_instance_uid))
         kept = {job.job_id for job in drawn}
-        for fate in fates:
+        for instance, fate in fates:
             self.withdraw(fate.outdated, kept)
             for statement in fate.answered:
                 if statement.code == "no-route":
                     self._jobs.remove(statement.job_id)
+            if fate.jobs:
+                self._stand_back(instance, fate, kept)
         return drawn
+
+    def _stand_back(self, instance: StoredInstance, fate: DrawingFate, kept: set[str]) -> None:
+        """Look once more for other versions of a drawing: those of this series, and those planned at the same time.
+
+        Whoever looks last sees the others' jobs, and each can tell alone which of them stays.
+        """
+        now = self._drawings.fate(instance)
+        self.withdraw(now.outdated, kept)
+        if now.code == SUPERSEDED:
+            recorded = [self._jobs.get(job.job_id) for job in fate.jobs]
+            self.withdraw([job for job in recorded if job is not None], set())
+            self.record(_statement(instance, now), "")
 
     def _look_again(self, study: str, images: Sequence[StoredInstance], prompted: Sequence[Job]) -> None:
         """Have drawings planned again whose images came late, or whose series has grown."""
@@ -137,13 +160,13 @@ class PlanStep:
             return
         # A statement is replaced; how a job ended stays, with the newest note behind it.
         said = job if job.state is JobState.NOT_RUN else known
-        reason = f"{said.reason.partition(_CONFLICTS)[0].strip()} {note}".strip()
+        reason = f"{_without_notes(said.reason)} {note}".strip()
         if (known.code, known.reason) != (said.code, reason):
             self._jobs.update(job.job_id, code=said.code, reason=reason)
 
     def _only_conflicts(self, series_instance_uid: str) -> None:
         """State the fate of a series of which every instance was refused as a conflicting copy."""
-        note = self.conflict_note(series_instance_uid)
+        note = self.note(series_instance_uid)
         if note:
             self.record(nothing_kept(series_instance_uid, note), "")
 
@@ -158,22 +181,30 @@ class PlanStep:
                 reason = "The series or its routes changed before it began; another job replaces it."
                 self._jobs.update(job.job_id, state=JobState.CANCELLED, code="superseded", reason=reason)
 
-    def conflict_note_of(self, job: Job) -> str:
-        """Return what a job must say about refused copies in all series whose images it works on."""
+    def note_of(self, job: Job) -> str:
+        """Return what a job must say about all series whose images it works on, see ``note``."""
         if job.route not in {route.name for route in self._planner.study_routes}:
-            return self.conflict_note(job.series_instance_uid)
+            return self.note(job.series_instance_uid)
         instances = self._index.instances_by_uid(job.sop_instance_uids)
-        return self.conflict_note(*dict.fromkeys(item.header.series_instance_uid for item in instances))
+        return self.note(*dict.fromkeys(item.header.series_instance_uid for item in instances))
 
-    def conflict_note(self, *series_instance_uids: str) -> str:
-        """Return what a job must say about refused copies of its series' instances; empty where there are none."""
-        count = sum(map(self._index.conflicts, series_instance_uids))
-        if not count:
-            return ""
-        return (
-            f"{_CONFLICTS} {count} instance(s) came again with the same SOP Instance UID and other content. The "
-            "first ones were used, the later ones refused and kept in quarantine."
-        )
+    def note(self, *series_instance_uids: str) -> str:
+        """Return what a job must say about refused copies and repeated images; empty where there are none."""
+        notes = []
+        conflicts = sum(map(self._index.conflicts, series_instance_uids))
+        if conflicts:
+            notes.append(
+                f"{_CONFLICTS} {conflicts} instance(s) came again with the same SOP Instance UID and other content. "
+                "The first ones were used, the later ones refused and kept in quarantine."
+            )
+        stated = (self._jobs.find(series_instance_uid=uid, state=JobState.NOT_RUN) for uid in series_instance_uids)
+        repeated = sum(len(job.sop_instance_uids) for jobs in stated for job in jobs if job.code == REPEATED)
+        if repeated:
+            notes.append(
+                f"{_REPEATED} {repeated} image(s) came twice under different SOP Instance UIDs. Of each the one with "
+                "the lower InstanceNumber was used."
+            )
+        return " ".join(notes)
 
     def state_fate(self, series_instance_uid: str, revision: int, code: str, reason: str) -> None:
         """Say of a series that is not planned why that is so; its plan replaces the statement."""
@@ -188,11 +219,35 @@ def _statement(instance: StoredInstance, fate: DrawingFate) -> Job:
     return not_run(Stack(name="", headers=(instance.header,)), fate.code, fate.reason)
 
 
+def _without_notes(reason: str) -> str:
+    """Return a reason without what ``PlanStep.note`` said behind it."""
+    for begin in (_CONFLICTS, _REPEATED):
+        reason = reason.partition(begin)[0]
+    return reason.strip()
+
+
+def _repeated(instances: Sequence[StoredInstance], plans: Sequence[StackPlan]) -> list[Job]:
+    """Return the statement about images that are in no stack: they are there once more (``volume.repeats``)."""
+    used = {name for plan in plans for name in image_names(plan.stack.headers)}
+    images = with_frames([instance.header for instance in instances])
+    repeated = tuple(header for header in images if image_names([header])[0] not in used)
+    if not repeated:
+        return []
+    reason = (
+        f"Each of these images ({listed(repeated)}) is the same as another one of its series: equal pixels, position "
+        "and acquisition, under another UID. The one with the lower InstanceNumber is used."
+    )
+    return [not_run(Stack(name="repeated images", headers=repeated), REPEATED, reason)]
+
+
 def _is_answered(job: Job, prompted: Sequence[Job]) -> bool:
     """Tell whether a statement that nothing runs is untrue, as a drawing has started a job on the same images."""
-    return job.code == "no-route" and any(
-        set(job.sop_instance_uids) == set(other.sop_instance_uids) for other in prompted
-    )
+    return job.code == "no-route" and any(_images_of(job) == _images_of(other) for other in prompted)
+
+
+def _images_of(job: Job) -> set[tuple[str, int | None]]:
+    """Return what a job is about: the stacks of an enhanced image are frames of the same instance."""
+    return set(zip(job.sop_instance_uids, job.frame_numbers or repeat(None), strict=False))
 
 
 def with_predecessor(job: Job, earlier: Sequence[Job]) -> Job:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from domain.engine import Answer, Verdict, job_id
+from domain.engine import Answer, EngineRegistry, Verdict, job_id
 from domain.errors import AssemblyError, GatewayError
 from domain.image import Raster
 from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
-from domain.ports import EngineRegistry
 from domain.prompt import Prompt
 from domain.series import RefusalCode, Resample, SeriesFacts, Stack, StackKind
 from domain.volume import Grid
@@ -30,11 +29,14 @@ from volume.image_format import MOST_BYTES, bytes_needed, raster_of
 from volume.repeats import group_stored
 from volume.resample import resampling_of
 from volume.views import VIEW_POSITIONS
+from volume.words import stacks_in_words
 
 Sender = Callable[[str], str | None]
 """Calling AE title that a series came from."""
 
 STAT = 1
+FEW = 8
+"""Volumes of a series of which each has a statement of its own, though all are alike."""
 _TOLD = frozenset(
     (
         RefusalCode.MISSING_SLICES, RefusalCode.VARIABLE_SPACING, RefusalCode.DUPLICATE_POSITION,
@@ -336,15 +338,19 @@ def _placed(stack: Stack) -> tuple[Stack, Grid | None, Raster | None]:
 
 
 def _with_joint_statements(plans: Sequence[StackPlan]) -> tuple[StackPlan, ...]:
-    """Say once what is to be said alike of many images: a series of ultrasound may hold hundreds, a stack each."""
-    alike: dict[tuple[str, str], list[StackPlan]] = defaultdict(list)
+    """Say once what is to be said alike of many stacks: a series of ultrasound or fMRI may hold hundreds."""
+    alike: dict[tuple[str, str, bool], list[StackPlan]] = defaultdict(list)
     for plan in plans:
-        if plan.stack.kind is not StackKind.VOLUME and not plan.jobs[0].route:
-            alike[plan.jobs[0].code, plan.jobs[0].reason].append(plan)
+        if not plan.jobs[0].route:
+            is_volume = plan.stack.kind is StackKind.VOLUME
+            alike[plan.jobs[0].code, plan.jobs[0].reason, is_volume].append(plan)
     joint: dict[str, Job] = {}
-    for (code, reason), members in alike.items():
+    for (code, reason, is_volume), members in alike.items():
+        if len(members) == 1 or (is_volume and len(members) <= FEW):
+            continue
         headers = tuple(header for plan in members for header in plan.stack.headers)
-        name = members[0].stack.name if len(members) == 1 else f"{len(members)} images"
+        names = [plan.stack.name for plan in members]
+        name = stacks_in_words(names) if is_volume else f"{len(members)} images"
         job = not_run(Stack(name=name, headers=headers), code, reason)
         joint |= {plan.jobs[0].job_id: job for plan in members}
     return tuple(replace(plan, jobs=tuple(joint.get(job.job_id, job) for job in plan.jobs)) for plan in plans)

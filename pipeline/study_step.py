@@ -60,7 +60,7 @@ class StudyStep:
         self._plans.withdraw(earlier, {job.job_id for job in made})
         following = []
         for job in made:
-            self._plans.record(with_predecessor(job, earlier), self._plans.conflict_note_of(job))
+            self._plans.record(with_predecessor(job, earlier), self._plans.note_of(job))
             known = self._jobs.get(job.job_id)
             if known is not None and known.state is JobState.QUEUED:
                 following += self._next_task(known)

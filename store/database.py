@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine, Row, Select, Update, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
@@ -18,8 +19,10 @@ from sqlalchemy.sql import Insert as AnyInsert
 
 from domain.errors import ConfigurationError, OutOfSpace, StorageError
 from store.prepared import Prepared, execute_plainly
+from store.turns import Turns
 
 _BUSY_S = 30
+"""A statement waits so long for SQLite's lock, or for PostgreSQL to say anything."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PG_DISK_FULL = "53100"
 _PG_CONNECTION = {
@@ -57,12 +60,20 @@ def index_url(path: Path, database_url: str) -> URL:
 
 
 class Database:
-    """Connections to the index. Thread-safe; not to be carried across ``fork``."""
+    """Connections to the index. Thread-safe; not to be carried across ``fork``.
 
-    def __init__(self, url: URL) -> None:
+    Parameters
+    ----------
+    is_patient
+        A statement may take as long as it takes, as when tables are changed.
+    """
+
+    def __init__(self, url: URL, *, is_patient: bool = False) -> None:
         self.is_sqlite = url.get_backend_name() == "sqlite"
-        self._engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url)
+        self._engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url, is_patient=is_patient)
         self._writing = self._engine.execution_options(voxgate_writes=True)
+        self._writer: Connection | None = None
+        self._turns = Turns(Path(f"{url.database}-turn"), patience_s=_BUSY_S) if self.is_sqlite else None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -82,8 +93,27 @@ class Database:
             Anything else; nothing was written, except where the connection broke during the commit.
         """
         # SQLite must take its one write lock at the start: a reader that turns writer fails at once when busy.
-        with translated(), self._writing.begin() as connection:
-            yield connection
+        if self._turns is None:
+            with translated(), self._writing.begin() as connection:
+                yield connection
+        else:
+            with translated(), self._turns.turn(), self._kept() as connection, connection.begin():
+                yield connection
+
+    @contextmanager
+    def _kept(self) -> Iterator[Connection]:
+        """Hold the connection of the one thread that writes: to get one anew costs as much as to use it."""
+        self._writer = self._writer or self._writing.connect()
+        try:
+            yield self._writer
+        except BaseException:
+            self._let_go()  # whatever is left of the transaction goes with it
+            raise
+
+    def _let_go(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     def insert(self, table: Table) -> Insert:
         """Return an INSERT that knows ON CONFLICT."""
@@ -94,7 +124,10 @@ class Database:
         return Prepared(statement, self._engine.dialect, given=given)
 
     def close(self) -> None:
-        """Close the pooled connections."""
+        """Close the connections."""
+        self._let_go()
+        if self._turns is not None:
+            self._turns.close()
         self._engine.dispose()
 
 
@@ -143,7 +176,36 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _postgresql_engine(url: URL) -> Engine:
+def _postgresql_engine(url: URL, *, is_patient: bool) -> Engine:
     # Whatever the server's default: success means safe.
     arguments = {**_PG_CONNECTION, "options": "-c synchronous_commit=on"}
-    return create_engine(url, connect_args=arguments, pool_size=8, max_overflow=64, pool_pre_ping=True)
+    engine = create_engine(url, connect_args=arguments, pool_size=8, max_overflow=64, pool_pre_ping=True)
+    if is_patient:
+        return engine
+
+    @event.listens_for(engine, "do_connect")
+    def _(_dialect: object, _record: object, args: list[Any], options: dict[str, Any]) -> _Impatient:
+        return _Impatient.connect(*args, **options)
+
+    return engine
+
+
+class _Impatient(psycopg.Connection[Any]):
+    """A connection that is given up when its server is silent for too long.
+
+    A server that stands still keeps its connections up, so that nothing but a clock of our own notices.
+    """
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """See ``psycopg.Connection.wait``: every statement goes through here."""
+        try:
+            return super().wait(gen, interval, _BUSY_S if timeout is None else timeout)
+        except psycopg.OperationalError:
+            # psycopg's own error of a timeout is one of these; what comes later cannot be told from a late answer
+            if self.pgconn.status == psycopg.pq.ConnStatus.OK and _is_waiting(self):
+                self.pgconn.finish()
+            raise
+
+
+def _is_waiting(connection: psycopg.Connection[Any]) -> bool:
+    return connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE

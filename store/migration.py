@@ -26,7 +26,8 @@ def migrate(url: URL) -> None:
     StorageError
         The database cannot be reached or written.
     """
-    database = Database(url)
+    # Large tables take their time, and so does another host that migrates them at this moment.
+    database = Database(url, is_patient=True)
     try:
         with ExitStack() as stack:
             if database.is_sqlite:

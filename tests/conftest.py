@@ -64,6 +64,9 @@ def unpacked(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
     return unpack
 
 
+_FROM_WHEELS = frozenset({"dciodvfy", "dcentvfy", "segimage2itkimage", "tid1500reader", "dcm2niix"})
+
+
 @pytest.fixture(scope="session")
 def peer() -> Callable[[str], str]:
     """Return a function that finds a foreign program, or skips; fails where VOXGATE_REQUIRE_PEERS=1.
@@ -75,7 +78,7 @@ def peer() -> Callable[[str], str]:
     def find(name: str) -> str:
         system = os.pathsep.join(("/usr/bin", "/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin"))
         own = str(Path(sys.executable).parent)
-        search = own if name in ("dciodvfy", "dcentvfy", "segimage2itkimage", "tid1500reader") else system
+        search = own if name in _FROM_WHEELS else system
         found = shutil.which(name, path=search)
         if found is None:
             message = f"{name} is not installed (make peers)"

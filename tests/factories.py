@@ -132,6 +132,19 @@ def two_phases() -> list[Dataset]:
     return [*early, *late]
 
 
+def phases(count: int, slices: int = 3) -> list[Dataset]:
+    """Return a series of ``count`` stacks at the same places, told apart by AcquisitionNumber."""
+    first = ct_series(slices)
+    series = list(first)
+    for phase in range(1, count):
+        more = copied(first, first_number=1 + phase * slices)
+        for image in more:
+            image.AcquisitionNumber = 1 + phase
+            image.PixelData = phase.to_bytes(2, "little") * (len(image.PixelData) // 2)
+        series += more
+    return series
+
+
 def mr_series(slices: int = 3, *, spacing_mm: float = 3.0, echo_time_ms: float = 5.0) -> list[Dataset]:
     """Return a regular MR series (PS3.3 A.4) without rescale attributes."""
     voxels = np.broadcast_to(np.arange(slices, dtype=np.int16)[:, None, None], (slices, 16, 20))

@@ -32,6 +32,12 @@ def _tag(keyword: str) -> int:
 
 # In each functional group macro the attributes that are read, with the name in FrameHeader. What a converter did not
 # know a macro for stands as it was in the "unassigned" sequences (PS3.3 C.7.6.16.2.25, C.7.6.16.2.26).
+_VOI = {
+    "WindowCenter": "window_centres",
+    "WindowWidth": "window_widths",
+    "WindowCenterWidthExplanation": "window_explanations",
+    "VOILUTFunction": "voi_lut_function",
+}
 _LEGACY = {
     "EchoTime": "echo_time_ms",
     "RepetitionTime": "repetition_time_ms",
@@ -41,6 +47,7 @@ _LEGACY = {
     "TriggerTime": "trigger_time_ms",
     "KVP": "kvp",
     "TemporalPositionIdentifier": "temporal_position",
+    **_VOI,
 }
 _FRAME_TYPE = {"FrameType": "image_type"}
 _MACROS: dict[str, dict[str, str]] = {
@@ -52,6 +59,7 @@ _MACROS: dict[str, dict[str, str]] = {
         "RescaleIntercept": "rescale_intercept",
         "RescaleType": "rescale_type",
     },
+    "FrameVOILUTSequence": _VOI,
     "FrameContentSequence": {
         "StackID": "stack_id",
         "TemporalPositionIndex": "temporal_position",
@@ -77,7 +85,8 @@ _NAMES = {
 }
 _BY_TAG = {tag: name for attributes in _NAMES.values() for tag, name in attributes.items()}
 _COUNTS = {"image_position_mm": 3, "image_orientation": 6, "pixel_spacing_mm": 2, "diffusion_direction": 3}
-_TEXTS = frozenset({"rescale_type", "stack_id", "convolution_kernel", "complex_component"})
+_TEXTS = frozenset({"rescale_type", "stack_id", "convolution_kernel", "complex_component", "voi_lut_function"})
+_SEVERAL = frozenset({"window_centres", "window_widths"})
 _WHOLE = frozenset({"temporal_position", "acquisition_number"})
 
 VRS: dict[int, str] = {tag: dictionary_VR(tag) for tag in _BY_TAG}
@@ -118,12 +127,14 @@ def frame_values(values: Values) -> dict[str, Any]:
 
 
 def _value(name: str, texts: Sequence[str]) -> Any:
-    if name == "image_type":
+    if name in ("image_type", "window_explanations"):
         return tuple(texts) or None
     if name in _TEXTS:
         return (texts[0] or None) if texts else None
     numbers = tuple(number for number in map(_number, texts) if number is not None)
     count = _COUNTS.get(name)
+    if name in _SEVERAL:
+        return numbers if len(numbers) == len(texts) else None
     if count is not None:
         return numbers if len(numbers) == len(texts) == count else None
     if not numbers:
@@ -148,7 +159,7 @@ def frames_from(groups: Groups, number_of_frames: int | None) -> tuple[FrameHead
 
 
 _DEFAULTS = {field.name: field.default for field in fields(FrameHeader)}
-_TUPLES = frozenset({"image_type", *_COUNTS})
+_TUPLES = frozenset({"image_type", "window_explanations", *_SEVERAL, *_COUNTS})
 
 
 def frame_as_json(frame: FrameHeader) -> dict[str, Any]:

@@ -68,6 +68,7 @@ _TEXT = {
     "pixel_presentation": "PixelPresentation",
     "pixel_spacing_calibration_type": "PixelSpacingCalibrationType",
     "view_position": "ViewPosition",
+    "voi_lut_function": "VOILUTFunction",
 }
 _INTEGER = {
     "instance_number": "InstanceNumber",
@@ -110,15 +111,19 @@ _NUMBERS = {
     "nominal_scanned_pixel_spacing_mm": ("NominalScannedPixelSpacing", 2),
     "diffusion_direction": ("DiffusionGradientOrientation", 3),
 }
+_SEVERAL = {"window_centres": "WindowCenter", "window_widths": "WindowWidth"}
 _REQUIRED = {
     "sop_class_uid": "SOPClassUID",
     "sop_instance_uid": "SOPInstanceUID",
     "study_instance_uid": "StudyInstanceUID",
     "series_instance_uid": "SeriesInstanceUID",
 }
-TUPLES = frozenset(("image_type", "corrected_image", *_NUMBERS))
+TUPLES = frozenset(("image_type", "corrected_image", "window_explanations", *_NUMBERS, *_SEVERAL))
 """Fields of ``Header`` that are tuples."""
-_OTHER = ("ImageType", "LossyImageCompression", "ModalityLUTSequence", "SpecificCharacterSet", "CorrectedImage")
+_OTHER = (
+    "ImageType", "LossyImageCompression", "ModalityLUTSequence", "SpecificCharacterSet", "CorrectedImage",
+    "VOILUTSequence", "WindowCenterWidthExplanation",
+)  # fmt: skip
 _PATIENT = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
 _MOMENTS = ("SeriesDate", "SeriesTime", "AcquisitionDate")
 _INJECTION = ("RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime")
@@ -137,19 +142,20 @@ _INTEGER_TAGS = {name: _tag(keyword) for name, keyword in _INTEGER.items()}
 _NUMBER_TAGS = {name: _tag(keyword) for name, keyword in _NUMBER.items()}
 _NUMBERS_TAGS = {name: (_tag(keyword), count) for name, (keyword, count) in _NUMBERS.items()}
 _REQUIRED_TAGS = {name: (_tag(keyword), keyword) for name, keyword in _REQUIRED.items()}
-_IMAGE_TYPE, _LOSSY, _MODALITY_LUT, _, _CORRECTED = (_tag(keyword) for keyword in _OTHER)
+_SEVERAL_TAGS = {name: _tag(keyword) for name, keyword in _SEVERAL.items()}
+_IMAGE_TYPE, _LOSSY, _MODALITY_LUT, _, _CORRECTED, _VOI_LUT, _EXPLANATIONS = (_tag(keyword) for keyword in _OTHER)
 _PATIENT_TAGS = tuple(_tag(keyword) for keyword in _PATIENT)
 _ISOTOPE_TAGS = {name: _tag(keyword) for name, keyword in _ISOTOPE.items()}
 _INJECTED_AT, _INJECTED_ON = (_tag(keyword) for keyword in _INJECTION)
 _SERIES_DATE, _SERIES_TIME, _ACQUISITION_DATE = (_tag(keyword) for keyword in _MOMENTS)
 _ACQUISITION_TIME = _TEXT_TAGS["acquisition_time"]
-_PRESENT_ONLY = PIXEL_DATA | {_MODALITY_LUT}
+_PRESENT_ONLY = PIXEL_DATA | {_MODALITY_LUT, _VOI_LUT}
 
 WANTED: frozenset[int] = frozenset(
     {
         *_TEXT_TAGS.values(), *_INTEGER_TAGS.values(), *_NUMBER_TAGS.values(),
         *(tag for tag, _ in _NUMBERS_TAGS.values()), *(tag for tag, _ in _REQUIRED_TAGS.values()),
-        *(_tag(keyword) for keyword in (*_OTHER, *_MOMENTS, *_PATIENT)),
+        *_SEVERAL_TAGS.values(), *(_tag(keyword) for keyword in (*_OTHER, *_MOMENTS, *_PATIENT)),
     }
 )  # fmt: skip
 """Tags whose values ``header_from_values`` reads, beside the pixel data's presence and the contributing equipment."""
@@ -301,8 +307,12 @@ def header_from_values(
         found[name] = _number(_first(values, tag))
     for name, (tag, count) in _NUMBERS_TAGS.items():
         found[name] = _numbers(values.get(tag, ()), count)
+    for name, tag in _SEVERAL_TAGS.items():
+        texts = values.get(tag, ())
+        found[name] = _numbers(texts, len(texts)) or ()
     found |= _pet(values)
     found["image_type"] = tuple(map(_shared, values.get(_IMAGE_TYPE, ())))
+    found["window_explanations"] = tuple(map(_shared, values.get(_EXPLANATIONS, ())))
     if groups is None or found["sop_class_uid"] not in ENHANCED_CLASSES:
         groups = {}  # segmentations and others have frames too, which are no slices
     found |= frame_values(groups.get(SHARED_KEY, {}))
@@ -313,6 +323,7 @@ def header_from_values(
         pixel_data_offset=pixel_data_offset,
         lossy=_first(values, _LOSSY) == "01",
         has_modality_lut_sequence=bool(values.get(_MODALITY_LUT)),
+        has_voi_lut_sequence=bool(values.get(_VOI_LUT)),
         is_own_result=_is_own(values),
         patient=patient_digest(*(_first(values, tag) for tag in _PATIENT_TAGS)),
         **found,

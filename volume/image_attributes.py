@@ -5,31 +5,32 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from domain.errors import AssemblyError, StorageError
-from domain.image import UltrasoundRegion, VoiLut
+from domain.image import UltrasoundRegion
 from domain.instance import Header
+from domain.voi import Voi
 from volume.colour import PALETTE_TAGS
-from volume.pixels import unreadable
+from volume.stored import unreadable
 from volume.views import VIEW_POSITIONS, view_of_code
+from volume.voi import luts_of, windows
 
 _TAGS = (
-    "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "ModalityLUTSequence",
+    "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "VOILUTSequence",
+    "ModalityLUTSequence",
     "PatientOrientation", "ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence",
     "FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate", "FrameIncrementPointer",
     "SequenceOfUltrasoundRegions", *PALETTE_TAGS,
 )  # fmt: skip
 
-_FUNCTIONS = frozenset({"LINEAR", "LINEAR_EXACT", "SIGMOID"})
 _SIDES = frozenset({"R", "L", "U", "B"})
 
 
@@ -51,45 +52,26 @@ def read_attributes(header: Header, path: Path) -> Dataset:
         raise unreadable(header, "the dataset is damaged") from error
 
 
-def window_of(ds: Dataset) -> tuple[float, float] | None:
-    """Return the first centre and width; ``None`` where there are none that can be used (PS3.3 C.11.2.1.2)."""
-    centre, width = (_first_number(ds, keyword) for keyword in ("WindowCenter", "WindowWidth"))
-    return None if centre is None or width is None or width <= 0 else (centre, width)
-
-
-def window_function_of(ds: Dataset) -> str:
-    """Return VOILUTFunction; without one it is ``LINEAR``."""
-    said = _text(ds, "VOILUTFunction")
-    return said if said in _FUNCTIONS else "LINEAR"
-
-
-def voi_lut_of(ds: Dataset, header: Header) -> VoiLut | None:
-    """Return the first table of VOILUTSequence.
+def voi_of(ds: Dataset, header: Header) -> Voi:
+    """Return the windows and tables of an image: engines are shown what a person sees.
 
     Raises
     ------
     AssemblyError
-        ``PIXELS_UNREADABLE``: there is one, and it is damaged.
+        ``PIXELS_UNREADABLE``: there is a table, and it is damaged.
     """
-    items = ds.get("VOILUTSequence") or ()
-    if not items:
-        return None
     try:
-        return _voi_lut(items[0], is_signed=header.pixel_representation == 1)
+        luts = luts_of(ds, is_signed=header.pixel_representation == 1)
     except Exception as error:  # pydicom raises whatever a damaged sequence leads to
         raise unreadable(header, "VOILUTSequence cannot be applied") from error
+    return replace(windows_of(ds), luts=luts)
 
 
-def _voi_lut(item: Dataset, *, is_signed: bool) -> VoiLut:
-    count, first, _ = (int(number) for number in item.LUTDescriptor)
-    data = item.LUTData
-    table: npt.NDArray[np.uint16] = (
-        np.frombuffer(data, "<u2").astype(np.uint16) if isinstance(data, bytes) else np.asarray(data, np.uint16)
-    )
-    table = table[: count or 1 << 16]
-    if not table.size:
-        raise ValueError("the table is empty")
-    return VoiLut(table=table, first=first - (1 << 16) if is_signed and first >= 1 << 15 else first)
+def windows_of(ds: Dataset) -> Voi:
+    """Return the windows of a dataset, or of an item of Frame VOI LUT Sequence, without tables."""
+    centres, widths = (_numbers(ds, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    explanations = (str(value).strip() for value in _values(ds, "WindowCenterWidthExplanation"))
+    return windows(centres, widths, explanations, _text(ds, "VOILUTFunction"))
 
 
 def orientation_of(ds: Dataset) -> tuple[str, ...]:

@@ -23,9 +23,7 @@ from volume.image_attributes import (
     read_attributes,
     regions_of,
     view_of,
-    voi_lut_of,
-    window_function_of,
-    window_of,
+    voi_of,
 )
 from volume.image_format import (
     MOST_BYTES,
@@ -37,7 +35,8 @@ from volume.image_format import (
     raster_of,
     slope_and_intercept,
 )
-from volume.pixels import frame_of, stored_dtype, unreadable
+from volume.pixels import frame_of
+from volume.stored import stored_dtype, unreadable
 
 
 def read_image(header: Header, path: Path, *, frame: int | None = None, most_bytes: int = MOST_BYTES) -> Image:
@@ -93,9 +92,7 @@ def _read(header: Header, path: Path, frame: int | None, most_bytes: int) -> Ima
         modality=header.modality or "",
         photometric_interpretation=(header.photometric_interpretation or "") if is_grey(header) else "RGB",
         padding_value=padding_value,
-        window=window_of(ds),
-        window_function=window_function_of(ds),
-        voi_lut=voi_lut_of(ds, header),
+        voi=voi_of(ds, header),
         patient_orientation=orientation_of(ds),
         laterality=laterality_of(ds),
         view_position=view_of(ds),

@@ -20,16 +20,21 @@ def listed(headers: Iterable[Header]) -> str:
     what = "InstanceNumber"
     if any(h.frame_number is not None for h in members):
         what = "frame" if any(h.tile is None for h in members) else "tile"
+    runs = in_runs(n for h in members if (n := _number(h)) is not None)
+    if not runs:
+        return "instances without an InstanceNumber"
+    return f"{what} {', '.join(runs[:_LISTED])}" + (" and others" if len(runs) > _LISTED else "")
+
+
+def in_runs(numbers: Iterable[int]) -> list[str]:
+    """Return ``3``, ``7 to 12`` and so on for numbers in any order."""
     runs: list[list[int]] = []
-    for number in sorted({n for h in members if (n := _number(h)) is not None}):
+    for number in sorted(set(numbers)):
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    if not runs:
-        return "instances without an InstanceNumber"
-    shown = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in runs[:_LISTED])
-    return f"{what} {shown}" + (" and others" if len(runs) > _LISTED else "")
+    return [f"{first}" if first == last else f"{first} to {last}" for first, last in runs]
 
 
 def _number(header: Header) -> int | None:

@@ -19,7 +19,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from domain.errors import StorageError
 from domain.instance import Tile
-from volume.display import Picture
+from domain.voi import VoiWindow
+from volume.display import Picture, windowed
+from volume.image_attributes import windows_of
 
 LUNG, BRAIN, BONE, SOFT_TISSUE = (-600.0, 1500.0), (40.0, 80.0), (500.0, 2000.0), (40.0, 400.0)
 """Centre and width in HU, as usual in reading rooms."""
@@ -39,6 +41,8 @@ class Window:
     width: float
     inverted: bool = False
     """High values are dark, as PET is read, and as MONOCHROME1 says (PS3.3 C.7.6.3.1.2)."""
+    function: str = "LINEAR_EXACT"
+    """VOILUTFunction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,6 +64,8 @@ class Frame:
     header: Dataset = field(repr=False)
     looked_up: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     """After the first item of VOI LUT Sequence, where the header has one: it has no centre and width."""
+    number: int = 1
+    """Of the frame in its instance."""
 
     @property
     def is_colour(self) -> bool:
@@ -116,6 +122,7 @@ def _frame(stored: npt.NDArray[Any], header: Dataset, number: int) -> Frame:
         padding=_padding(stored, header),
         header=header,
         looked_up=None if looked_up is None else np.asarray(looked_up, np.float32),
+        number=number,
     )
 
 
@@ -167,19 +174,13 @@ def ct_window(found_hu: npt.NDArray[Any], frame: Frame) -> Window:
     return Window(centre=centre, width=width)
 
 
-def header_window(frame: Frame, number: int = 1) -> Window | None:
-    """Return the first window of the header; ``None`` without one, or where there is a VOI LUT instead."""
-    holder = of_frame(frame.header, number, "FrameVOILUTSequence") or frame.header
-    try:
-        centre, width = (
-            float(value if isinstance(value, int | float) else value[0])
-            for value in (holder.WindowCenter, holder.WindowWidth)
-        )
-    except (AttributeError, TypeError, ValueError, IndexError):
+def header_window(frame: Frame) -> Window | None:
+    """Return the first window of the frame's header; ``None`` without one, or where there is a VOI LUT instead."""
+    voi = windows_of(of_frame(frame.header, frame.number, "FrameVOILUTSequence") or frame.header)
+    if frame.looked_up is not None or not voi.windows:
         return None
-    if frame.looked_up is not None or width < 1:
-        return None
-    return Window(centre=centre, width=width, inverted=_is_monochrome1(frame))
+    first = voi.windows[0]
+    return Window(centre=first.centre, width=first.width, inverted=_is_monochrome1(frame), function=voi.function)
 
 
 def window_of(frames: Sequence[Frame], found: npt.NDArray[Any] | None = None) -> Window:
@@ -222,7 +223,9 @@ def shown(frame: Frame, window: Window | None) -> Picture:
     if frame.is_colour or window is None:
         return np.asarray(frame.values, np.uint8)
     values = frame.values if frame.looked_up is None else frame.looked_up
-    scaled = np.clip((values - window.centre) / window.width + 0.5, 0, 1)
+    scaled = windowed(
+        np.asarray(values, np.float64), VoiWindow(centre=window.centre, width=window.width), window.function
+    )
     if window.inverted:
         scaled = 1 - scaled
     if frame.padding.any():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from domain.image import Raster
@@ -39,6 +41,16 @@ def raster_in_words(raster: Raster) -> str:
     row_mm, column_mm = raster.spacing_mm
     at_detector = ", at the detector" if raster.spacing_origin == "ImagerPixelSpacing" else ""
     return f"{size}, {column_mm:.4g} x {row_mm:.4g} mm ({raster.spacing_origin}{at_detector})"
+
+
+def stacks_in_words(names: Sequence[str]) -> str:
+    """Return one name for many stacks, from the first to the last of them.
+
+    ``300 stacks, axial, acquisition 1 to acquisition 300``: what the ends have in common is said once.
+    """
+    first, last = names[0].split(", "), names[-1].split(", ")
+    same = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    return f"{len(names)} stacks, {names[0]} to {', '.join(last[same:])}"
 
 
 def _direction(step: FloatArray) -> str:

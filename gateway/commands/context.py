@@ -10,11 +10,11 @@ from gateway.terminal import print_table, say
 _UNITS = {"_y": "years", "_m": "m", "_kg": "kg", "_kg_m2": "kg/m²", "_kv": "kV", "_mm": "mm", "_t": "T"}
 
 
-def print_contexts(contexts: Sequence[StudyContext]) -> None:
-    """Print every value with its unit and source, then the notes."""
-    rows = [(number, *row) for number, context in enumerate(contexts, start=1) for row in context_rows(context)]
+def print_contexts(contexts: Sequence[tuple[int, StudyContext]]) -> None:
+    """Print every value with its unit and source, then the notes; contexts have the numbers of their stacks."""
+    rows = [(number, *row) for number, context in contexts for row in context_rows(context)]
     print_table(("#", "Context", "Value", "Read from"), rows)
-    for number, context in enumerate(contexts, start=1):
+    for number, context in contexts:
         for note in context.notes:
             say(f"#{number}: {note}")
 

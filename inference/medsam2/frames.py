@@ -53,7 +53,7 @@ def as_seen(image: Image) -> Values:
     """
     if image.is_colour:
         return image.pixels
-    if image.voi_lut is None and image.window is None:
+    if not image.voi.is_said:
         return _upright(image)[0]
     seen = np.empty(image.pixels.shape, np.uint8)
     for k in range(len(seen)):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from deliveries import delivering, finish, result_uids, states
+from deliveries import delivering, finish, result_uids, small_series, states
 from pacs import Pacs, store
 from pydicom.dataset import Dataset
 from pynetdicom.events import Event
+from working import RecordingDestination, working
 
 from domain.job import DeliveryState, JobState
+from domain.ports import SendReport
 from gateway.operator import NotPossible, retry
 
 
@@ -185,3 +187,34 @@ def test_an_object_whose_fate_a_crash_hides_is_sent_again(tmp_path: Path) -> Non
         assert work.steps.run(task) == []
         (job,) = work.store.jobs.find()
         assert job.state is JobState.DONE
+
+
+class Broken:
+    """A destination that its adapter cannot deal with."""
+
+    name = "broken"
+
+    def __init__(self) -> None:
+        self.heals = False
+
+    def send(self, paths: Sequence[Path]) -> list[SendReport]:
+        if not self.heals:
+            raise RecursionError("SECRET^NAME")
+        return [SendReport(sop_instance_uid="", error=None) for _ in paths]
+
+
+def test_what_breaks_at_one_destination_is_no_fault_of_the_others(tmp_path: Path) -> None:
+    broken, good = Broken(), RecordingDestination("good")
+    with working(tmp_path, destinations={"broken": broken, "good": good}) as work:
+        work.receive(small_series())
+        job = finish(work, hours=1)
+        assert job.state is JobState.DELIVERING
+        assert len(good.sent) == 2
+        job = finish(work, hours=100)
+        assert (job.state, job.code) == (JobState.FAILED, "not-delivered")
+        assert "RecursionError" in job.reason
+        assert "SECRET" not in job.reason
+        broken.heals = True
+        retry(work.store.jobs, work.store.series, job.job_id)
+        assert finish(work, hours=1).state is JobState.DONE
+        assert len(good.sent) == 2

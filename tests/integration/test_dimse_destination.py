@@ -235,6 +235,35 @@ def test_a_peer_that_stops_in_the_middle_of_its_answer_is_unreachable(paths: lis
         thread.join()
 
 
+def test_a_peer_whose_answer_trickles_is_left_all_the_same(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_out.association._GRACE_S", 0.2)
+    closed: list[float] = []
+
+    def trickle() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b"\x02\x00\x00\x10\x00\x00")  # A-ASSOCIATE-AC of a mebibyte
+            try:
+                while True:
+                    connection.sendall(b"\x00")
+                    time.sleep(0.05)
+            except OSError:
+                closed.append(time.monotonic())
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = threading.Thread(target=trickle)
+        peer.start()
+        port = server.getsockname()[1]
+        settings = replace(SETTINGS, port=port, connect_timeout_s=0.5, acse_timeout_s=0.5)
+        began = time.monotonic()
+        assert errors(make_destination(settings).send(paths)) == [PeerUnreachable] * 3
+        peer.join(10)
+    assert closed, "the connection is left open"
+    assert closed[0] - began < 10
+
+
 def test_a_sop_class_that_the_peer_does_not_take_is_refused_by_name_and_others_are_sent(tmp_path: Path) -> None:
     mr = ct_slice()
     mr.SOPClassUID = mr.file_meta.MediaStorageSOPClassUID = MRImageStorage

@@ -21,7 +21,8 @@ from drawn import (
     segmentation,
     structure_set,
 )
-from factories import ct_series, two_phases
+from enhanced import enhanced
+from factories import ct_series, phases, two_phases
 from pointing import pointing, settle
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -233,6 +234,29 @@ def test_a_job_that_has_not_begun_is_withdrawn_when_its_drawing_is_edited(tmp_pa
         assert len(engine.prompts) == 1
 
 
+@pytest.mark.parametrize("images_first", [True, False])
+def test_of_two_versions_in_one_series_that_come_together_only_the_newer_is_used(
+    tmp_path: Path, images_first: bool
+) -> None:
+    series = ct_series(4)
+    older, newer = sr(series), sr(series, k=2)
+    newer.SeriesInstanceUID = older.SeriesInstanceUID
+    older.ContentTime, newer.ContentTime = "100000", "100500"
+    for drawing in (older, newer):
+        drawing.ContentDate = "20260101"
+    with pointing(tmp_path) as (work, engine):
+        for received in [series, [newer, older]] if images_first else [[newer, older], series]:
+            work.receive(received)
+            settle(work)
+        work.clock.sleep(60)
+        settle(work)
+        done = [job for job in jobs(work) if job.state is JobState.DONE]
+        assert [job.drawing for job in done] == [newer.SOPInstanceUID]
+        assert len(engine.prompts) == 1
+        said = {job.sop_instance_uids[0]: job.code for job in jobs(work, drawn=False)}
+        assert said == {older.SOPInstanceUID: "superseded", newer.SOPInstanceUID: "drawing"}
+
+
 def test_a_series_that_grows_has_its_drawing_run_again_on_all_of_it(tmp_path: Path) -> None:
     series = ct_series(6)
     ds = sr(series)
@@ -353,6 +377,34 @@ def test_the_second_phase_of_a_series_is_not_taken_for_the_first(tmp_path: Path)
         settle(work)
         (job,) = jobs(work)
         assert set(job.sop_instance_uids) == {image.SOPInstanceUID for image in late}
+
+
+def test_what_is_said_of_many_stacks_stays_when_one_of_them_is_drawn_on(tmp_path: Path) -> None:
+    series = phases(10)
+    with pointing(tmp_path) as (work, engine):
+        work.receive(series)
+        settle(work)
+        (before,) = jobs(work, drawn=False)
+        assert before.stack.startswith("10 stacks, ")
+        work.receive([sr(series)], sender="READER")
+        settle(work)
+        assert len(engine.prompts) == len(jobs(work)) == 1
+        assert before.job_id in {job.job_id for job in jobs(work, drawn=False)}
+
+
+def test_of_an_enhanced_image_only_the_stack_that_is_drawn_on_is_answered(tmp_path: Path) -> None:
+    two = enhanced(two_phases(), times=[1, 1, 1, 1, 2, 2, 2, 2])
+    region = scoord(two, "POLYLINE", rectangle(3, 4, 9, 10))
+    region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber = 2
+    ds = report([two], [region])
+    with pointing(tmp_path) as (work, engine):
+        for _ in range(2):
+            work.receive([two, ds])
+            settle(work)
+            work.store.series.thaw(str(two.SeriesInstanceUID))
+        assert len(engine.prompts) == 1
+        (left,) = (job for job in jobs(work, drawn=False) if job.code == "no-route")
+        assert left.frame_numbers == (5, 6, 7, 8)
 
 
 def test_no_drawing_goes_before_the_result_that_it_asked_for_has_arrived(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from enhanced import enhanced
-from factories import ct_series
+from factories import copied, ct_series
 from pydicom.uid import generate_uid
 from working import MANIFEST, OneEngine, RecordingDestination, working
 
@@ -255,6 +255,38 @@ def test_same_uid_with_other_content_is_refused_and_the_job_says_so(tmp_path: Pa
         assert job.state is JobState.DONE
         assert "other content" in job.reason
         assert work.engines.only.runs == 1
+
+
+def test_images_that_came_twice_have_a_statement_and_the_job_says_so(tmp_path: Path) -> None:
+    with working(tmp_path) as work:
+        series = body()
+        again = copied(series[2:4], first_number=50)
+        work.receive([*series, *again])
+        work.settle()
+        done, repeated = sorted(work.store.jobs.find(), key=lambda job: job.state)
+        assert (done.state, repeated.state, repeated.code) == (JobState.DONE, JobState.NOT_RUN, "repeated-images")
+        assert done.reason.startswith("Repeated images: 2 image(s) came twice under different SOP Instance UIDs.")
+        assert "InstanceNumber 50 to 51" in repeated.reason
+        assert set(repeated.sop_instance_uids) == {ds.SOPInstanceUID for ds in again}
+        changed = series[2].copy()
+        changed.PixelData = bytes(len(changed.PixelData))
+        work.receive([changed])
+        work.settle()
+        done, _ = sorted(work.store.jobs.find(), key=lambda job: job.state)
+        assert (done.reason.count("Repeated images:"), done.reason.count("Conflicting copies:")) == (1, 1)
+
+
+def test_an_image_that_came_twice_is_no_longer_stated_when_the_set_has_another_reason(tmp_path: Path) -> None:
+    with working(tmp_path) as work:
+        series = body()
+        work.receive([*series, *copied(series[2:3], first_number=50)])
+        work.settle()
+        other = copied(series[2:3], first_number=51)
+        other[0].PixelData = bytes(len(other[0].PixelData))
+        work.receive(other)
+        work.settle()
+        stated = {job.code for job in work.store.jobs.find(state=JobState.NOT_RUN)}
+        assert stated == {"duplicate-position", "repeated-images"}
 
 
 def test_a_series_of_which_every_instance_conflicts_has_a_fate(tmp_path: Path) -> None:

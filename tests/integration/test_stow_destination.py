@@ -8,8 +8,10 @@ import json
 import logging
 import socket
 import threading
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -272,6 +274,46 @@ def test_a_server_that_never_answers_is_unreachable(paths: list[Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = replace(SETTINGS, url=f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.3)
         assert errors(make_destination(settings).send(paths)) == [PeerUnreachable] * 3
+
+
+def trickling(head: bytes, *, filler: bytes = b" ") -> socket.socket:
+    """Return a server that answers each connection with ``head`` and then a byte now and then, until it is closed."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    connection.sendall(head)
+                    while True:
+                        connection.sendall(filler)
+                        time.sleep(0.05)
+
+    threading.Thread(target=answer, daemon=True).start()
+    return server
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"],
+    ids=["header", "body"],
+)
+def test_an_answer_that_trickles_without_an_end_is_none(paths: list[Path], head: bytes) -> None:
+    with trickling(head) as server:
+        settings = replace(SETTINGS, url=f"http://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.3)
+        began = time.monotonic()
+        assert errors(make_destination(settings).send(paths[:1])) == [PeerUnreachable]
+        assert time.monotonic() - began < 10
+
+
+def test_an_answer_that_is_far_too_large_is_not_kept(paths: list[Path]) -> None:
+    with FakeServer(lambda _: (200, JSON, b" " * (40 << 20))).running() as server:
+        tracemalloc.start()
+        assert errors(make_destination(server.settings()).send(paths[:1])) == [PeerUnreachable]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 100 << 20  # the server's own 40 MiB are in it, and what is kept until it is too much
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_accepted(paths: list[Path]) -> None:

@@ -1,10 +1,9 @@
-"""Every real single-frame set, voxel by voxel and in millimetres, beside highdicom and dcm2niix (if it is there)."""
+"""Every real single-frame set, voxel by voxel and in millimetres, beside highdicom and dcm2niix."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,14 +15,12 @@ from factories import save
 from mosaics import mosaic, slices_of_mr
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, generate_uid
+from received import read
 from scipy.spatial.transform import Rotation
 
-from domain.errors import MalformedInstance
-from domain.instance import Header
 from domain.series import Stack
 from domain.volume import Volume
 from volume.assembly import assemble
-from volume.digest import inspect
 from volume.grouping import group
 
 ABDOMEN = "ct/abdomen_Siemens_J2K_20sl_TotalSeg"
@@ -64,15 +61,7 @@ def folder(
 
 
 def volumes_in(folder: Path) -> list[tuple[Stack, Volume, dict[str, Path]]]:
-    series: dict[str, list[Header]] = defaultdict(list)
-    paths: dict[str, Path] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        try:
-            header, _ = inspect(path)
-        except MalformedInstance:
-            continue
-        series[header.series_instance_uid].append(header)
-        paths[header.sop_instance_uid] = path
+    series, paths = read(folder)
     stacks = [stack for headers in series.values() for stack in group(headers)]
     return [(s, assemble(s, paths), paths) for s in stacks if s.refusal is None and len(s.headers) > 1]
 
@@ -113,12 +102,9 @@ def test_equals_highdicom(folder: Path) -> None:
 
 
 def as_dcm2niix_has_it(
-    paths: Sequence[Path], folder: Path
+    program: str, paths: Sequence[Path], folder: Path
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the voxels and the affine to LPS that dcm2niix makes of some files."""
-    program = shutil.which("dcm2niix")
-    if program is None:
-        pytest.skip("dcm2niix is not installed (pip install dcm2niix)")
     nibabel = pytest.importorskip("nibabel")
     here, out = folder / "stack", folder / "nifti"
     here.mkdir()
@@ -131,20 +117,23 @@ def as_dcm2niix_has_it(
     return np.asarray(image.get_fdata(), float), np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("folder", SETS, indirect=True)
-def test_equals_dcm2niix(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_equals_dcm2niix(folder: Path, tmp_path_factory: pytest.TempPathFactory, peer: Callable[[str], str]) -> None:
+    program = peer("dcm2niix")
     for _, volume, paths in volumes_in(folder):
         source = [paths[uid] for uid in volume.sop_instance_uids]
-        voxels, affine = as_dcm2niix_has_it(source, tmp_path_factory.mktemp("beside"))
+        voxels, affine = as_dcm2niix_has_it(program, source, tmp_path_factory.mktemp("beside"))
         # Of the PET's 299 slices, 3.37 and 3.38 mm apart, it keeps another mean, which adds up to 5 micrometres.
         compare(volume, voxels, affine, within_mm=1e-2 if volume.unit == "BQML" else 1e-3)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("descending", [False, True])
-def test_a_mosaic_equals_dcm2niix(tmp_path: Path, descending: bool) -> None:
+def test_a_mosaic_equals_dcm2niix(tmp_path: Path, descending: bool, peer: Callable[[str], str]) -> None:
     turned = Rotation.from_euler("xyz", (20, -35, 50), degrees=True).as_matrix()
     voxels = np.random.default_rng(0).integers(1, 4000, (11, 12, 10)).astype(np.int16)
     slices = slices_of_mr(voxels, orientation=[*turned[:, 0], *turned[:, 1]], in_plane_spacing_mm=(1.8, 2.1))
     (path,) = save([mosaic(slices[::-1] if descending else slices)], tmp_path / "mosaic")
     ((_, volume, _),) = volumes_in(tmp_path / "mosaic")
-    compare(volume, *as_dcm2niix_has_it([path], tmp_path))
+    compare(volume, *as_dcm2niix_has_it(peer("dcm2niix"), [path], tmp_path))

@@ -18,7 +18,9 @@ def test_a_failure_without_reason_is_a_processing_failure() -> None:
     assert stored_and_failed(answer, "application/dicom+json; charset=utf-8") == ({}, {"1.2": 0x0110})
 
 
-@pytest.mark.parametrize("answer", [b"", b"[]", b"{}", b"null", b"7", b"<html/>", b'{"00081199":{"Value":[3]}}'])
+@pytest.mark.parametrize(
+    "answer", [b"", b"[]", b"{}", b"null", b"7", b"<html/>", b'{"00081199":{"Value":[3]}}', b"[" * 200_000]
+)
 def test_what_is_no_such_module_says_nothing(answer: bytes) -> None:
     assert stored_and_failed(answer, "application/dicom+json") is None
 

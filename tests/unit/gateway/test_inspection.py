@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn import rectangle, report, scoord
-from factories import copied, ct_series, mr_series, pet_series, save
+from factories import copied, ct_series, mr_series, pet_series, phases, save
 from PIL import Image
 from working import MANIFEST, OneEngine
 
@@ -102,6 +102,43 @@ def test_json_has_the_grid_and_the_factor_to_suv(tmp_path: Path, capsys: pytest.
     assert [item["route"] for item in stack["routes"]] == ["chest"]
 
 
+def test_json_has_the_windows_once_or_for_each_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    series = ct_series(3)
+    for ds in series:
+        ds.WindowCenter, ds.WindowWidth, ds.VOILUTFunction = ["40", "-600"], ["400", "1500"], "SIGMOID"
+        ds.WindowCenterWidthExplanation = ["SOFT", "LUNG"]
+    save(series, tmp_path / "ct")
+
+    def voi() -> dict[str, object]:
+        inspect_files([tmp_path / "ct"], config=CONFIG, png=None, as_json=True)
+        found: dict[str, object] = json.loads(capsys.readouterr().out)["stacks"][0]["voi"]
+        return found
+
+    soft = {"centre": 40, "width": 400, "explanation": "SOFT"}
+    lung = {"centre": -600, "width": 1500, "explanation": "LUNG"}
+    assert voi() == {
+        "differs": False, "windows": [[soft, lung]], "function": "SIGMOID", "has_lut_sequence": False
+    }  # fmt: skip
+    series[1].WindowCenter, series[1].WindowWidth = "41", "400"
+    save(series, tmp_path / "ct")
+    other = {"centre": 41, "width": 400, "explanation": "SOFT"}
+    said = voi()
+    assert (said["differs"], said["windows"]) == (True, [[soft, lung], [other], [soft, lung]])
+
+
+def test_the_contact_sheet_shows_a_volume_in_the_window_of_its_header(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.arange(-500, 1100, 80, dtype=np.int16), (6, 16, 20))
+    series = ct_series(voxels=ramp)
+    for ds in series:
+        ds.WindowCenter, ds.WindowWidth = "0", "800"
+    save(series, tmp_path / "a")
+    sheet = tmp_path / "sheet.png"
+    inspect_files([tmp_path / "a"], config=CONFIG, png=sheet, as_json=True)
+    with Image.open(sheet) as image:
+        axial = np.asarray(image.convert("L"), int)[60:100, :160]
+    assert axial[:, 108:].min() == 255  # from 400 HU on
+
+
 def test_nothing_that_identifies_the_patient_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(ct_series(4), tmp_path / "ct")
     inspect_files([tmp_path / "ct"], config=CONFIG, png=tmp_path / "sheet.png", as_json=True)
@@ -115,7 +152,29 @@ def test_the_table_says_each_reason_once(tmp_path: Path, capsys: pytest.CaptureF
     assert inspect_files([tmp_path], config=CONFIG, png=None, as_json=False) == 0
     out, err = capsys.readouterr()
     assert out.count("single-slice") == 2
-    assert err.count("#1, 2: single-slice: There is one slice only.") == 1
+    assert err.count("#1 to 2: single-slice: There is one slice only.") == 1
+
+
+def test_stacks_that_are_alike_share_a_row_unless_all_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(mr_series(3), tmp_path / "mr")
+    save(phases(10), tmp_path / "ten")
+    inspect_files([tmp_path], config=CONFIG, png=tmp_path / "few.png", as_json=False, context=True)
+    out, err = capsys.readouterr()
+    assert "2 to 11" in out
+    assert "10 stacks, axial, acquisition 1 to acquisition 10" in out
+    assert "3 each" in out
+    assert "--all lists each" in err
+    assert "#12" not in out + err
+    inspect_files([tmp_path], config=CONFIG, png=tmp_path / "all.png", as_json=False, everything=True)
+    out, err = capsys.readouterr()
+    assert out.count("axial, acquisition") == 10
+    assert "--all" not in err
+    heights = [Image.open(tmp_path / name).height for name in ("few.png", "all.png")]
+    assert heights == [2 * 160, 11 * 160]
+    inspect_files([tmp_path], config=CONFIG, png=None, as_json=True)
+    assert len(json.loads(capsys.readouterr().out)["stacks"]) == 11
 
 
 def test_no_instance_at_all_is_a_failure(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from domain.codes import Code
 from domain.engine import Case
 from domain.errors import EngineFailed, NotApplicable
 from domain.findings import Findings, SegmentDescription
-from domain.image import Image, Raster, VoiLut
+from domain.image import Image, Raster
 from domain.prompt import Box, ObjectPrompt, Prompt, Space
+from domain.voi import Voi, VoiLut, VoiWindow
 from inference.manifest import read_declaration
 from inference.measures import AREA, PIXELS, SQUARE_MILLIMETRE
 from inference.medsam2.areas import NO_UNITS, area_measurements, area_statements, traced
@@ -94,10 +95,10 @@ def test_colours_stay_colours_behind_one_window_for_all_frames(loop: Image) -> N
 
 
 def test_grey_is_seen_through_the_window_of_the_header_else_by_percentiles_of_all_frames(loop: Image) -> None:
-    windowed = replace(loop, window=(60.0, 80.0))
+    windowed = replace(loop, voi=Voi(windows=(VoiWindow(centre=60, width=80),)))
     np.testing.assert_array_equal(np.unique(as_seen(windowed)), [0, 255])
     np.testing.assert_array_equal(as_seen(loop), loop.pixels)
-    table = replace(loop, voi_lut=VoiLut(table=np.arange(255, -1, -1, dtype=np.uint16)))
+    table = replace(loop, voi=Voi(luts=(VoiLut(table=np.arange(255, -1, -1, dtype=np.uint16)),)))
     np.testing.assert_array_equal(as_seen(table)[0], 255 - loop.pixels[0])
     dark = changed(loop, np.where(np.arange(FRAMES)[:, None, None] == 1, 0, loop.pixels))
     assert not windowed_frames(dark, None).eight_bit(1).any()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from factories import ct_series, headers_of, save
+from factories import ct_series, headers_of, phases, save
 from pictures import cine, image_of, photograph, radiograph
 from pydicom.dataset import Dataset
 from working import OneEngine
@@ -22,7 +22,7 @@ from domain.series import SeriesFacts, StackKind
 from inference.manifest import read_declaration
 from inference.registry import ENGINES, Registry
 from pipeline.cases import misplaced
-from pipeline.planning import Planner
+from pipeline.planning import FEW, Planner
 from pipeline.rules import Route
 from volume.facts import facts
 from volume.grouping import group
@@ -61,6 +61,22 @@ def test_many_images_that_nothing_takes_share_one_statement(tmp_path: Path) -> N
     jobs = {plan.jobs[0].job_id: plan.jobs[0] for plan in plans}
     assert sorted((job.stack, len(job.sop_instance_uids)) for job in jobs.values()) == [("5 images", 5), ("axial", 3)]
     assert {(job.state, job.code) for job in jobs.values()} == {(JobState.NOT_RUN, "no-route")}
+
+
+def test_many_volumes_that_nothing_takes_share_one_statement_and_keep_their_verdicts(tmp_path: Path) -> None:
+    plans = Planner([], OneEngine(), ()).plan(stored(phases(12), tmp_path), sender=None)
+    assert [plan.stack.name for plan in plans] == [f"axial, acquisition {phase}" for phase in range(1, 13)]
+    assert all(plan.grid is not None and plan.refused_for is not None for plan in plans)
+    (job,) = {plan.jobs[0].job_id: plan.jobs[0] for plan in plans}.values()
+    assert job.stack == "12 stacks, axial, acquisition 1 to acquisition 12"
+    assert (job.code, len(job.sop_instance_uids)) == ("no-route", 36)
+
+
+def test_a_few_volumes_and_those_that_a_route_takes_have_a_fate_each(tmp_path: Path) -> None:
+    few = Planner([], OneEngine(), ()).plan(stored(phases(FEW), tmp_path / "few"), sender=None)
+    assert len({plan.jobs[0].job_id for plan in few}) == FEW
+    taken = Planner([ALL], OneEngine(), ()).plan(stored(phases(12), tmp_path / "taken"), sender=None)
+    assert len({plan.jobs[0].job_id for plan in taken}) == 12
 
 
 def test_engines_for_volumes_say_so_to_an_image() -> None:

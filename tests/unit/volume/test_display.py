@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from domain.image import Image, Raster
+from domain.voi import Voi, VoiWindow
 from volume.display import displayed
 
 
@@ -20,7 +21,7 @@ def image(
         sop_class_uid="1.2",
         sop_instance_uid="1.2.3",
         photometric_interpretation=photometric,
-        window=window,
+        voi=Voi() if window is None else Voi(windows=(VoiWindow(centre=window[0], width=window[1]),)),
     )
 
 

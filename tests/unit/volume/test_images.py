@@ -25,6 +25,7 @@ from pydicom.uid import (
 
 from domain.errors import AssemblyError, StorageError
 from domain.series import RefusalCode
+from domain.voi import Voi, VoiWindow
 from volume.codestream import size_of
 from volume.image_format import MOST_BYTES, check_image_format, raster_of
 from volume.images import read_image
@@ -39,11 +40,13 @@ def cause(error: pytest.ExceptionInfo[AssemblyError]) -> str:
 def test_a_radiograph_with_everything_that_its_header_says(tmp_path: Path) -> None:
     ds = radiograph(seed=4)
     ds.WindowCenter, ds.WindowWidth, ds.VOILUTFunction = ["2000", "1"], ["800", "2"], "SIGMOID"
+    ds.WindowCenterWidthExplanation = "bones"
     image = image_of(ds, tmp_path)
     np.testing.assert_array_equal(image.pixels[0], np.frombuffer(ds.PixelData, "<u2").reshape(48, 32))
     assert image.raster.shape == (1, 48, 32)
     assert (image.raster.spacing_mm, image.raster.spacing_origin) == ((0.2, 0.1), "ImagerPixelSpacing")
-    assert (image.window, image.window_function, image.voi_lut) == ((2000.0, 800.0), "SIGMOID", None)
+    first, second = VoiWindow(centre=2000, width=800, explanation="bones"), VoiWindow(centre=1, width=2)
+    assert image.voi == Voi(windows=(first, second), function="SIGMOID")
     assert (image.modality, image.view_position, image.laterality) == ("DX", "PA", "U")
     assert (image.patient_orientation, image.frame_times_ms, image.regions) == (("L", "F"), (), ())
     assert image.pixels.dtype == np.int16

@@ -42,7 +42,11 @@ def test_the_window_of_ct_without_a_mask_is_the_headers_or_that_of_soft_tissue(t
     ds = ct_slice()
     assert ct_window(np.zeros(0), frame_of(ds, tmp_path)) == Window(centre=40.0, width=400.0)
     ds.WindowCenter, ds.WindowWidth = ["300", "40"], ["1500", "350"]
-    assert ct_window(np.zeros(0), frame_of(ds, tmp_path)) == Window(centre=300.0, width=1500.0)
+    assert ct_window(np.zeros(0), frame_of(ds, tmp_path)) == Window(centre=300, width=1500, function="LINEAR")
+    ds.VOILUTFunction = "SIGMOID"
+    frame = frame_of(ds, tmp_path)
+    sigmoid = 255 / (1 + np.exp(-4 * (frame.values - 300) / 1500))
+    np.testing.assert_array_equal(shown(frame, ct_window(np.zeros(0), frame))[..., 0], np.rint(sigmoid))
 
 
 def test_pet_is_black_on_white_and_mr_is_bright_enough_for_what_was_found(tmp_path: Path) -> None:
@@ -93,3 +97,13 @@ def test_a_frame_of_an_enhanced_image_has_its_own_rescale(tmp_path: Path) -> Non
     series = [ct_slice(voxels=voxels[k], position_mm=(0, 0, k)) for k in range(3)]
     frame = frame_of(enhanced(series), tmp_path, 2)
     assert np.array_equal(frame.values, voxels[1])
+
+
+def test_a_frame_of_an_enhanced_image_has_its_own_window(tmp_path: Path) -> None:
+    ds = enhanced([ct_slice(position_mm=(0, 0, k)) for k in range(3)])
+    for k, group in enumerate(ds.PerFrameFunctionalGroupsSequence):
+        window = Dataset()
+        window.WindowCenter, window.WindowWidth, window.VOILUTFunction = str(k), "0.5", "LINEAR_EXACT"
+        group.FrameVOILUTSequence = [window]
+    frame = frame_of(ds, tmp_path, 3)
+    assert window_of([frame]) == Window(centre=2.0, width=0.5, function="LINEAR_EXACT")
