@@ -56,6 +56,7 @@ bench: $(VENV)/.dev ## Measure how long results take
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/turnaround.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/intake.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/jobs.py
+	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/idle.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/assembling.py
 	@PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/encoding.py
 

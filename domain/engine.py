@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from domain.codes import Code
 from domain.context import StudyContext as StudyContext
@@ -15,8 +15,10 @@ from domain.errors import NotApplicable
 from domain.findings import SegmentDescription
 
 if TYPE_CHECKING:
+    from domain.findings import Findings
     from domain.image import Image
     from domain.prompt import Prompt
+    from domain.series import SeriesFacts
     from domain.volume import Volume
 
 # Manufacturer (0008,0070) of everything Voxgate writes; by it the loop guard knows its own results.
@@ -141,3 +143,48 @@ def queue_of_device(device: str) -> str | None:
     if kind != "cuda" or not (number or "0").isdecimal():
         return None
     return f"gpu-{int(number)}" if int(number or 0) else "gpu"
+
+
+class Engine(Protocol):
+    """A model that turns a case into findings."""
+
+    @property
+    def manifest(self) -> EngineManifest: ...
+
+    def load(self) -> None:
+        """Read the weights. Called once, in the worker that will call ``run``."""
+        ...
+
+    def run(self, case: Case) -> Findings:
+        """Return what was found, on the case's own grid.
+
+        Blocking and not thread-safe: the caller holds the device.
+
+        Raises
+        ------
+        NotApplicable
+            The engine looked, and this series is not for it.
+        EngineUnavailable
+            Out of memory, or the device is gone. Retryable.
+        EngineFailed
+            The model cannot handle this case.
+        """
+        ...
+
+
+class EngineRegistry(Protocol):
+    """The engines of this installation. Listing them imports no model library."""
+
+    def manifests(self) -> tuple[EngineManifest, ...]: ...
+
+    def manifest(self, name: str) -> EngineManifest:
+        """Raise ``EngineFailed`` when there is no such engine."""
+        ...
+
+    def accepts(self, name: str, facts: SeriesFacts) -> Verdict:
+        """Tell whether the engine can work on such a series, by header facts alone."""
+        ...
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine, loaded; kept for the life of the process."""
+        ...

@@ -1,4 +1,7 @@
-"""Where the siblings meet. Each protocol says what its caller may rely on; ``gateway.wiring`` joins them."""
+"""Where the siblings meet. Each protocol says what its caller may rely on; ``gateway.wiring`` joins them.
+
+What an engine must do is in ``domain.engine``.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from domain.context import StudyContext
-from domain.engine import Case, EngineManifest, Verdict
+from domain.engine import EngineManifest
 from domain.errors import DeliveryError
 from domain.findings import Findings
 from domain.instance import Header, Outcome, Reception, StoredInstance, Tile
 from domain.job import Delivery, DeliveryState, Job, JobState, ResultObject
-from domain.series import SeriesArrival, SeriesFacts
+from domain.series import SeriesArrival
 
 if TYPE_CHECKING:
     from domain.image import Raster
@@ -45,6 +48,10 @@ class StagedInstance(Protocol):
 
     def finish(self) -> None:
         """Say that all bytes are written, so that reading and syncing may begin; ``commit`` works without it too."""
+        ...
+
+    def begin_sync(self) -> None:
+        """Say that all bytes are written and this thread goes on with them: the disk may begin meanwhile, or not."""
         ...
 
     def discard(self) -> None:
@@ -265,51 +272,6 @@ class JobLog(Protocol):
         ...
 
     def deliveries(self, job_id: str) -> tuple[Delivery, ...]: ...
-
-
-class Engine(Protocol):
-    """A model that turns a case into findings."""
-
-    @property
-    def manifest(self) -> EngineManifest: ...
-
-    def load(self) -> None:
-        """Read the weights. Called once, in the worker that will call ``run``."""
-        ...
-
-    def run(self, case: Case) -> Findings:
-        """Return what was found, on the case's own grid.
-
-        Blocking and not thread-safe: the caller holds the device.
-
-        Raises
-        ------
-        NotApplicable
-            The engine looked, and this series is not for it.
-        EngineUnavailable
-            Out of memory, or the device is gone. Retryable.
-        EngineFailed
-            The model cannot handle this case.
-        """
-        ...
-
-
-class EngineRegistry(Protocol):
-    """The engines of this installation. Listing them imports no model library."""
-
-    def manifests(self) -> tuple[EngineManifest, ...]: ...
-
-    def manifest(self, name: str) -> EngineManifest:
-        """Raise ``EngineFailed`` when there is no such engine."""
-        ...
-
-    def accepts(self, name: str, facts: SeriesFacts) -> Verdict:
-        """Tell whether the engine can work on such a series, by header facts alone."""
-        ...
-
-    def engine(self, name: str) -> Engine:
-        """Return the engine, loaded; kept for the life of the process."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

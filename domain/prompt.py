@@ -208,9 +208,9 @@ def _voxel(position: Position, grid: Grid | Raster, space: Space, number: int) -
 
 def _extent(grid: Grid | Raster) -> str:
     """Say how large an image is: nobody sees by its header where frames begin to count."""
-    if not isinstance(grid, Raster):
-        return "the series"
     frames, rows, columns = grid.shape
+    if not isinstance(grid, Raster):
+        return f"the series, which has {frames} slices, counted from 0, of {rows} rows and {columns} columns"
     counted = f"{frames} frames, counted from 0," if frames > 1 else "one frame, counted as 0,"
     return f"the image, which has {counted} of {rows} rows and {columns} columns"
 

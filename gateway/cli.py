@@ -12,7 +12,7 @@ import typer
 from domain.errors import ConfigurationError
 from domain.job import JobState
 from domain.series import Resample
-from gateway.help import PlainCommand, PlainGroup
+from gateway.help import PlainCommand, PlainGroup, examples
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -22,15 +22,30 @@ app = typer.Typer(
     cls=PlainGroup,
     help="The AI gateway for a PACS: DICOM in, verified volumes, engines, DICOM SEG and SR out.",
     no_args_is_help=True,
+    epilog=examples("voxgate demo", "voxgate serve", "voxgate run study/ --out results"),
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 jobs_app = typer.Typer(
-    name="jobs", cls=PlainGroup, help="What became of every series, and what to do about it.", no_args_is_help=True
+    name="jobs",
+    cls=PlainGroup,
+    help="What became of every series, and what to do about it.",
+    no_args_is_help=True,
+    epilog=examples("voxgate jobs list", "voxgate jobs show 3f2a9c"),
 )
-routes_app = typer.Typer(name="routes", cls=PlainGroup, help="Which engine takes which series.", no_args_is_help=True)
+routes_app = typer.Typer(
+    name="routes",
+    cls=PlainGroup,
+    help="Which engine takes which series.",
+    no_args_is_help=True,
+    epilog=examples("voxgate routes test study/"),
+)
 weights_app = typer.Typer(
-    name="weights", cls=PlainGroup, help="What engines have learned, as files.", no_args_is_help=True
+    name="weights",
+    cls=PlainGroup,
+    help="What engines have learned, as files.",
+    no_args_is_help=True,
+    epilog=examples("voxgate weights list", "voxgate weights install deepbet"),
 )
 app.add_typer(jobs_app)
 app.add_typer(weights_app)
@@ -62,13 +77,22 @@ def main() -> None:
     sys.exit(exit_status(app))
 
 
-def _config(file: Path | None) -> Config:
+def _config(file: Path | None, *, together: bool = False) -> Config:
     from gateway.config import load_config
 
-    return load_config(file)
+    return load_config(file, together=together)
 
 
-@app.command(cls=PlainCommand)
+def _config_of(role: str | None, file: Path | None) -> Config:
+    """Return the configuration for one part alone, or for all of them."""
+    from gateway.process import ROLES
+
+    if role not in (None, *ROLES, "gpu"):
+        raise ConfigurationError(f"--role: must be one of {', '.join(ROLES)} or gpu")
+    return _config(file, together=role is None)
+
+
+@app.command(cls=PlainCommand, epilog=examples("voxgate serve", "voxgate serve --config /etc/voxgate.toml"))
 def serve(
     config: ConfigFile = None,
     role: Annotated[
@@ -77,20 +101,17 @@ def serve(
     ] = None,
 ) -> None:
     """Receive, analyse and deliver until stopped."""
-    from gateway.process import ROLES
     from gateway.serve import serve as serve_all
     from gateway.serve import serve_role
 
-    settings = _config(config)
+    settings = _config_of(role, config)
     if role is None:
         serve_all(settings, config)
-        return
-    if role not in (*ROLES, "gpu"):
-        raise ConfigurationError(f"--role: must be one of {', '.join(ROLES)} or gpu")
-    serve_role(settings, role, config)
+    else:
+        serve_role(settings, role, config)
 
 
-@app.command(cls=PlainCommand)
+@app.command(cls=PlainCommand, epilog=examples("voxgate demo", "voxgate demo my-ct/ --out my-demo"))
 def demo(
     path: Annotated[
         Path | None, typer.Argument(metavar="PATH", help="Your own DICOM folder; default is a built-in phantom.")
@@ -106,7 +127,13 @@ def demo(
     raise typer.Exit(0 if run_demo(path, out, keep=keep) else 1)
 
 
-@app.command(cls=PlainCommand)
+@app.command(
+    cls=PlainCommand,
+    epilog=examples(
+        "voxgate run study/ --out results --preview results/keys.png",
+        "voxgate run ct.zip --out results --engine medsam2 --box 30,40,80,90 --slice 12",
+    ),
+)
 def run(
     paths: Inputs,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for SEG and SR files.")],
@@ -158,7 +185,10 @@ def run(
     raise typer.Exit(status)
 
 
-@app.command(cls=PlainCommand)
+@app.command(
+    cls=PlainCommand,
+    epilog=examples("voxgate inspect study/ --png study.png", "voxgate inspect study.zip --json --context"),
+)
 def inspect(
     paths: Inputs,
     png: Annotated[
@@ -182,7 +212,13 @@ def inspect(
     raise typer.Exit(status)
 
 
-@app.command(cls=PlainCommand)
+@app.command(
+    cls=PlainCommand,
+    epilog=examples(
+        "voxgate send study/ --to 127.0.0.1:11112 --aet VOXGATE",
+        "voxgate send study/ --to http://127.0.0.1:5000/dicomweb",
+    ),
+)
 def send(
     paths: Inputs,
     to: Annotated[
@@ -213,7 +249,7 @@ def engines(config: ConfigFile = None, as_json: AsJson = False) -> None:
     list_engines(_config(config), as_json=as_json)
 
 
-@app.command(cls=PlainCommand)
+@app.command(cls=PlainCommand, epilog=examples("voxgate terms lung"))
 def terms(
     words: Annotated[str, typer.Argument(metavar="WORD", help="Only structures with this in their name.")] = "",
     as_json: AsJson = False,
@@ -224,7 +260,7 @@ def terms(
     list_terms(words, as_json=as_json)
 
 
-@app.command(cls=PlainCommand)
+@app.command(cls=PlainCommand, epilog=examples("voxgate profiles --json"))
 def profiles(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List what destinations can get: the objects of each profile, how they are encoded, and why."""
     from gateway.commands.profiles import list_profiles
@@ -232,7 +268,7 @@ def profiles(config: ConfigFile = None, as_json: AsJson = False) -> None:
     list_profiles(_config(config), as_json=as_json)
 
 
-@routes_app.command("test", cls=PlainCommand)
+@routes_app.command("test", cls=PlainCommand, epilog=examples("voxgate routes test study/"))
 def routes_test(paths: Inputs, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Tell which route takes which series, and why the others do not."""
     from gateway.commands.offline import test_routes
@@ -240,7 +276,11 @@ def routes_test(paths: Inputs, config: ConfigFile = None, as_json: AsJson = Fals
     test_routes(paths, config=_config(config), as_json=as_json)
 
 
-@jobs_app.command("list", cls=PlainCommand)
+@jobs_app.command(
+    "list",
+    cls=PlainCommand,
+    epilog=examples("voxgate jobs list --state failed", "voxgate jobs list --series 1.2.840.1 --json"),
+)
 def jobs_list(
     series: Annotated[str | None, typer.Option(metavar="UID", help="Series Instance UID.")] = None,
     study: Annotated[str | None, typer.Option(metavar="UID", help="Study Instance UID.")] = None,
@@ -257,7 +297,7 @@ def jobs_list(
     raise typer.Exit(status)
 
 
-@jobs_app.command("show", cls=PlainCommand)
+@jobs_app.command("show", cls=PlainCommand, epilog=examples("voxgate jobs show 3f2a9c"))
 def jobs_show(job: TheJob, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show everything that is known about a job."""
     from gateway.commands import jobs
@@ -265,7 +305,7 @@ def jobs_show(job: TheJob, config: ConfigFile = None, as_json: AsJson = False) -
     jobs.show_job(_config(config), job, as_json=as_json)
 
 
-@jobs_app.command("retry", cls=PlainCommand)
+@jobs_app.command("retry", cls=PlainCommand, epilog=examples("voxgate jobs retry 3f2a9c"))
 def jobs_retry(job: TheJob, config: ConfigFile = None) -> None:
     """Run or deliver again what failed; plan again what did not run, after routes or engines have changed."""
     from gateway.commands import jobs
@@ -273,7 +313,7 @@ def jobs_retry(job: TheJob, config: ConfigFile = None) -> None:
     jobs.retry_job(_config(config), job)
 
 
-@jobs_app.command("cancel", cls=PlainCommand)
+@jobs_app.command("cancel", cls=PlainCommand, epilog=examples("voxgate jobs cancel 3f2a9c"))
 def jobs_cancel(job: TheJob, config: ConfigFile = None) -> None:
     """End a job that is waiting or running; nothing more of it is sent."""
     from gateway.commands import jobs
@@ -281,7 +321,13 @@ def jobs_cancel(job: TheJob, config: ConfigFile = None) -> None:
     jobs.cancel_job(_config(config), job)
 
 
-@weights_app.command("install", cls=PlainCommand)
+@weights_app.command(
+    "install",
+    cls=PlainCommand,
+    epilog=examples(
+        "voxgate weights install deepbet", "voxgate weights install deepbet --from deepbet-1.0.2-py3-none-any.whl"
+    ),
+)
 def weights_install(
     engine: Annotated[str, typer.Argument(metavar="ENGINE", help="Name of the engine, e.g. deepbet.")],
     wheel: Annotated[
@@ -306,7 +352,9 @@ def weights_list(config: ConfigFile = None, as_json: AsJson = False) -> None:
     list_weights(_config(config), as_json=as_json)
 
 
-@weights_app.command("convert", cls=PlainCommand)
+@weights_app.command(
+    "convert", cls=PlainCommand, epilog=examples("voxgate weights convert MedSAM2_latest.pt medsam2.safetensors")
+)
 def weights_convert(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A published checkpoint, e.g. MedSAM2_latest.pt.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The safetensors file to write.")],
@@ -318,13 +366,20 @@ def weights_convert(
     convert_weights(source, target, engine=engine)
 
 
-@app.command("check-config", cls=PlainCommand)
-def check_config(config: ConfigFile = None) -> None:
+@app.command(
+    "check-config",
+    cls=PlainCommand,
+    epilog=examples("voxgate check-config --config /etc/voxgate.toml", "voxgate check-config --role scp"),
+)
+def check_config(
+    config: ConfigFile = None,
+    role: Annotated[str | None, typer.Option(metavar="ROLE", help="Check it for voxgate serve --role ROLE.")] = None,
+) -> None:
     """Check the configuration; list every fault with its path."""
     from gateway.commands.engines import unusable_engines
     from gateway.runfiles import require_store
 
-    settings = _config(config)
+    settings = _config_of(role, config)
     require_store(settings.store.path)
     routes = ", ".join(f"{route.name} ({route.engine})" for route in settings.routes) or "none"
     destinations = ", ".join(f"{item.name} ({item.profile})" for item in settings.destinations) or "none"

@@ -148,6 +148,7 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     *,
     engines: Collection[str] | None = None,
+    together: bool = False,
 ) -> Config:
     """Return the configuration.
 
@@ -159,6 +160,8 @@ def load_config(
         Default is the environment of this process.
     engines
         Names of the engines that a route may name; default is those of this installation.
+    together
+        Check also what is a fault only where all parts run on one host.
 
     Raises
     ------
@@ -179,7 +182,7 @@ def load_config(
         raise ConfigurationError(f"{file}: not TOML: it is not encoded in UTF-8; save it so") from None
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
-    faults += faults_between(raw, engines)
+    faults += faults_between(raw, engines, together=together)
     if faults:
         where = f" ({file})" if file else ""
         raise ConfigurationError(

@@ -23,15 +23,18 @@ _OF_EVERY_ENGINE = ("enabled", "device", "deadline_s")
 """Settings that the gateway itself looks at."""
 
 
-def faults_between(raw: Mapping[str, Any], engines: Collection[str]) -> Faults:
-    """Check what was read, tolerant of anything faulty in itself; ``engines`` are those that may be named."""
+def faults_between(raw: Mapping[str, Any], engines: Collection[str], *, together: bool) -> Faults:
+    """Check what was read, tolerant of anything faulty in itself.
+
+    ``engines`` are those that may be named; ``together`` tells that all parts run on this host.
+    """
     from inference.registry import declarations
 
     declared = declarations()
     return [
         *_twice(raw), *_unknown_names(raw, engines), *_unknown_profiles(raw), *_exposed(raw),
         *_not_for_the_engine(raw, declared), *_of_other_engines(raw, declared),
-        *_of_questions(raw, engines), *_one_port_twice(raw), *_no_database(raw),
+        *_of_questions(raw, engines), *(_one_port_twice(raw) if together else ()), *_no_database(raw),
     ]  # fmt: skip
 
 
@@ -174,6 +177,11 @@ def _of_questions(raw: Mapping[str, Any], engines: Collection[str]) -> Iterator[
     engine = predict.get("engine")
     if _given(predict, "enabled") and isinstance(engine, str) and engine not in engines:
         yield "predict.engine", _no_engine(engine, engines)
+    if _given(predict, "enabled") and str(_section(raw, "http").get("processes", 0)) not in ("0", "1"):
+        yield (
+            "http.processes",
+            "must be 0 or 1 where predict.enabled is true: each process would hold the models for itself",
+        )
 
 
 def _one_port_twice(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -182,7 +190,7 @@ def _one_port_twice(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     http = HttpSection().model_dump() | dict(_section(raw, "http"))
     places = [(str(section["host"]), str(section["port"])) for section in (scp, http)]
     if places[0] == places[1] and places[0][1] != "0":
-        yield "http.port", "is scp.port too: choose another for one of them"
+        yield "http.port", "is scp.port too: choose another for one of them, or run them on two hosts (--role)"
 
 
 def _no_database(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

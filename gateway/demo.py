@@ -21,10 +21,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_out.destinations import any_to_send, send_files
-from domain.engine import EngineManifest
+from domain.engine import EngineManifest, EngineRegistry
 from domain.errors import ConfigurationError, GatewayError
 from domain.job import Job, JobState, ResultObject
-from domain.ports import EngineRegistry
 from domain.series import Stack
 from gateway import wiring
 from gateway.commands.offline import segment_line

@@ -31,3 +31,8 @@ def _plain(params: list[Any]) -> list[Any]:
         elif param.is_flag:
             param.metavar = ""
     return params
+
+
+def examples(*lines: str) -> str:
+    """Return what ends a command's help: lines that work as they stand."""
+    return "\n\n".join(["Examples:", *lines])

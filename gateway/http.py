@@ -43,8 +43,10 @@ class HttpSettings:
     """Bearer token that every request but ``/health`` must carry; empty: none is asked for."""
     allow_unauthenticated: bool = False
     """Listen beyond loopback without a token."""
+    processes: int = 1
+    """That take requests, each for itself, on one port; questions to models need a single one."""
     threads: int = 32
-    """Requests at a time."""
+    """Requests at a time, in each process."""
     idle_timeout_s: int = 60
     """A peer that neither sends nor takes a byte for so long is given up; a slow upload may take hours."""
     min_body_kb_s: int = 4

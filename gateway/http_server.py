@@ -1,6 +1,6 @@
-"""Runs the HTTP application in gunicorn: one worker process, a thread for each request under way.
+"""Runs the HTTP application in gunicorn: worker processes, in each a thread for every request under way.
 
-The arbiter listens and restarts a crashed worker; the worker makes the application after the fork, so that no
+The arbiter listens and restarts a crashed worker; a worker makes the application after the fork, so that no
 connection to the database is shared between processes.
 """
 
@@ -94,11 +94,12 @@ class _Server(BaseApplication):
     def load_config(self) -> None:
         config = cast(Config, self.cfg)  # load_default_config made it
         settings = self._settings
+        worker = prompt_worker(settings.idle_timeout_s, settings.min_body_kb_s)
         options = {
             "bind": f"fd://{self._fd}",
             "proc_name": "voxgate-http",
-            "workers": 1,
-            "worker_class": prompt_worker(settings.idle_timeout_s, settings.min_body_kb_s),
+            "workers": settings.processes,
+            "worker_class": worker,
             "threads": settings.threads,
             # Of the worker's main loop, which no request blocks: it does not limit how long an upload takes.
             "timeout": _HEARTBEAT_S,
@@ -110,6 +111,7 @@ class _Server(BaseApplication):
             "logger_class": _ServerLog,
             "when_ready": self._when_ready,
             "post_fork": _post_fork,
+            "child_exit": lambda _server, gone: worker.connections.note(gone.age, None),
         }
         for name, value in options.items():
             config.set(name, value)  # type: ignore[no-untyped-call]

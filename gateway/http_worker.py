@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import select
 import socket
 import threading
@@ -25,6 +26,9 @@ CROWDED_S = 2.0
 _LOOK_S = 0.25
 _LEAST_BYTES = 64 << 10
 """Of a body, handed on at a time: to take it in smaller pieces costs more than to wait for more."""
+_LEFT_S = 0.001
+_LEFT_TIMES = 20
+"""For so long a process leaves a new connection to one that has fewer, which may hang."""
 _LINGER_MS = 10
 """How long a thread waits for the next request on its connection, before it hands the connection back to the loop."""
 
@@ -120,12 +124,31 @@ class PromptBody(Body):
         return b"".join(pieces)
 
 
+class Connections:
+    """How many connections each process has, in memory that they share."""
+
+    _ABSENT = 255
+
+    def __init__(self) -> None:
+        self._counts = mmap.mmap(-1, mmap.PAGESIZE)  # far more than there are processes: their ages grow
+        self._counts[:] = bytes([self._ABSENT]) * mmap.PAGESIZE
+
+    def note(self, age: int, count: int | None) -> None:
+        """Say what the process of that age (gunicorn counts them) has; ``None``: it is gone."""
+        self._counts[age % mmap.PAGESIZE] = self._ABSENT if count is None else min(count, self._ABSENT - 1)
+
+    def someone_has_fewer_than(self, count: int) -> bool:
+        """Tell whether another process should take the next one."""
+        return min(self._counts[:]) < count
+
+
 class PromptWorker(ThreadWorker):
     """Closes connections whose request head does not come to its end, or whose body only drips."""
 
     head_s = HEAD_S
     min_bytes_s = 0.0
     window_s = WINDOW_S
+    connections = Connections()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
@@ -133,11 +156,27 @@ class PromptWorker(ThreadWorker):
         self._bodies: set[BodyMeter] = set()
         self._queued = 0
         self._lock = threading.Lock()
+        self._watched = threading.Event()
+        """Set while anything is read: a server that nobody talks to is not woken four times a second."""
 
     def init_process(self) -> None:
         """Start to look at the clock; called in the worker process."""
         threading.Thread(target=self._watch, name="slow-peers", daemon=True).start()
         super().init_process()  # type: ignore[no-untyped-call]
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a new connection, unless a process that has fewer takes it."""
+        for _ in range(_LEFT_TIMES):
+            if not self.connections.someone_has_fewer_than(self.nr_conns):
+                break
+            time.sleep(_LEFT_S)
+        super().accept(listener)  # type: ignore[no-untyped-call]
+        self.connections.note(self.age, self.nr_conns)
+
+    def notify(self) -> None:
+        """Tell the arbiter that this process lives, and the others how many connections it has."""
+        self.connections.note(self.age, self.nr_conns)
+        super().notify()  # type: ignore[no-untyped-call]
 
     def enqueue_req(self, conn: Any) -> None:
         """Let a connection wait for a thread."""
@@ -166,6 +205,7 @@ class PromptWorker(ThreadWorker):
         """Read a request and answer it; the clock of the head runs until ``handle_request``."""
         with self._lock:
             self._heads[conn.sock] = time.monotonic()
+            self._watched.set()
         try:
             return super().handle(conn)  # type: ignore[no-untyped-call]
         finally:
@@ -177,6 +217,7 @@ class PromptWorker(ThreadWorker):
         meter = BodyMeter(conn.sock, min_bytes_s=self.min_bytes_s, window_s=self.window_s)
         with self._lock:
             self._bodies.add(meter)
+            self._watched.set()
         req.unreader.sock = meter
         if isinstance(req.body.reader, LengthReader):
             req.body = PromptBody(req.body.reader)  # type: ignore[no-untyped-call]
@@ -192,9 +233,11 @@ class PromptWorker(ThreadWorker):
             self._heads.pop(conn.sock, None)
 
     def _watch(self) -> None:
-        while True:
+        while self._watched.wait():
             time.sleep(_LOOK_S)
             with self._lock:
+                if not self._heads and not self._bodies:
+                    self._watched.clear()
                 crowded = self._queued > 0
                 heads, bodies = self._cut_heads(crowded), self._cut_bodies(crowded)
             if heads or bodies:
@@ -218,8 +261,12 @@ class PromptWorker(ThreadWorker):
 
 
 def prompt_worker(idle_timeout_s: float, min_body_kb_s: float) -> type[PromptWorker]:
-    """Return the class for gunicorn; silence has its own limit, which the other two leave as it is."""
+    """Return the class for gunicorn; silence has its own limit, which the other two leave as it is.
+
+    Called before the fork: the processes share its ``connections``.
+    """
     limits = {
+        "connections": Connections(),
         "head_s": min(HEAD_S, idle_timeout_s),
         "min_bytes_s": min_body_kb_s * 1024,
         "window_s": max(WINDOW_S, idle_timeout_s),

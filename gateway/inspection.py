@@ -22,6 +22,7 @@ from gateway import wiring
 from gateway.config import Config
 from gateway.file_intake import DIRECTORY, LeftOut, OnStep, is_directory
 from gateway.offline import as_given, files_below
+from pipeline.completeness import CompletenessSettings
 from pipeline.context import ContextBuilder
 from pipeline.drawings import DrawingFate, DrawingPlans, unused_drawings
 from pipeline.planning import Planner, StackPlan
@@ -198,8 +199,9 @@ class _Reader:
     def reports(self, planner: Planner) -> Iterator[StackReport]:
         """Yield every stack of every series, studies and series in the order met."""
         studies: dict[str, int] = {}
+        at_once = CompletenessSettings(drawing_wait_s=0.0)
         drawings = DrawingPlans(
-            index=_Files(self._series), jobs=_NoJobs(), planner=planner, clock=wiring.now, wait_s=0.0
+            index=_Files(self._series), jobs=_NoJobs(), planner=planner, clock=wiring.now, completeness=at_once
         )
         for uid, instances in self._series.items():
             studies.setdefault(instances[0].header.study_instance_uid, len(studies) + 1)
@@ -246,6 +248,9 @@ class _Files:
     def instances_by_uid(self, sop_instance_uids: Sequence[str]) -> Sequence[StoredInstance]:
         wanted = set(sop_instance_uids)
         return [item for items in self._series.values() for item in items if item.header.sop_instance_uid in wanted]
+
+    def conflicts(self, series_instance_uid: str) -> int:
+        return 0
 
     def arrivals(self) -> list[SeriesArrival]:
         return []

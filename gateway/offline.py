@@ -27,6 +27,7 @@ from gateway.file_intake import FilesReport, OnStep, take_files
 from gateway.preview import Preview
 from gateway.sections import DrawingSection, PromptSection, RouteSection
 from inference.registry import Registry
+from pipeline.completeness import CompletenessSettings
 from pipeline.drawings import DrawingPlans, unused_drawings
 from pipeline.planning import Planner
 from pipeline.task import Task
@@ -147,7 +148,13 @@ def explain_routes(paths: Sequence[Path], config: Config) -> list[RouteReport]:
         planner = wiring.parts(config, store, to={}).planner
         for arrival in store.series.arrivals():  # everything is here
             store.series.freeze(arrival.series_instance_uid, arrival.revision)
-        drawings = DrawingPlans(index=store.series, jobs=store.jobs, planner=planner, clock=wiring.now, wait_s=0.0)
+        drawings = DrawingPlans(
+            index=store.series,
+            jobs=store.jobs,
+            planner=planner,
+            clock=wiring.now,
+            completeness=CompletenessSettings(drawing_wait_s=0.0),
+        )
         return [
             report
             for position, uid in enumerate(order, start=1)
@@ -197,7 +204,10 @@ def _with_engine(
     known = [manifest.name for manifest in registry.manifests()]
     if engine not in known:
         raise ConfigurationError(f'no engine called "{engine}"; known: {", ".join(known)}')
-    drawn = DrawingSection() if not prompt and registry.manifest(engine).takes_prompts else None
+    takes_prompts = registry.manifest(engine).takes_prompts
+    if prompt and not takes_prompts:
+        raise ConfigurationError(f'the engine "{engine}" cannot be pointed at anything: leave out --box and --point')
+    drawn = DrawingSection() if not prompt and takes_prompts else None
     route = RouteSection(
         name=f"run {engine}", engine=engine, prompt=prompt, prompts_from_dicom=drawn, resample=resample
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -78,6 +79,6 @@ def _numbers(option: str, text: str, count: int) -> Numbers:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) != count:
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise ConfigurationError(f"{option}: must be {count} numbers with commas between them")
     return numbers

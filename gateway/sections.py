@@ -11,15 +11,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from dicom_out.profile import Choice
 from domain.series import Resample
@@ -95,7 +87,7 @@ Name = Annotated[
 class Section(BaseModel):
     """Frozen; unknown keys are faults."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     def plain(self, *leave_out: str) -> dict[str, Any]:
         """Return the settings with their secrets in the clear, for the ``*Settings`` of the packages."""
@@ -153,6 +145,7 @@ class HttpSection(Section):
     port: Port = 5000
     token: SecretStr = SecretStr("")
     allow_unauthenticated: bool = False
+    processes: Annotated[int, Field(ge=0, le=64)] = 0
     threads: Annotated[int, Field(ge=1, le=1000)] = 32
     idle_timeout_s: Annotated[int, Field(ge=1)] = 60
     min_body_kb_s: Annotated[int, Field(ge=0)] = 4
@@ -195,7 +188,7 @@ class CompletenessSection(Section):
 
 
 class DeliverySection(Section):
-    """``[delivery]``."""
+    """``[delivery]``. Who sets only ``max_retry_s`` means the first delay too: none is longer."""
 
     first_retry_s: Seconds = 15.0
     max_retry_s: Seconds = 3600.0
@@ -203,7 +196,7 @@ class DeliverySection(Section):
 
     @model_validator(mode="after")
     def _grows(self) -> Self:
-        if self.first_retry_s > self.max_retry_s:
+        if "first_retry_s" in self.model_fields_set and self.first_retry_s > self.max_retry_s:
             raise ValueError(
                 f"first_retry_s ({self.first_retry_s:g}) is above max_retry_s ({self.max_retry_s:g}): "
                 "lower the one or raise the other"

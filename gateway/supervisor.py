@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import selectors
 import signal
@@ -24,6 +25,10 @@ from domain.errors import GatewayError
 from gateway.exits import count_oom_kills, own_fault
 
 log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_S = 1.0
+_HUNG_UP_S = 0.02
+"""A process closes its files a moment before its parent can know that it has ended."""
 
 
 class CannotStart(GatewayError):
@@ -100,6 +105,8 @@ class _Child:
     state: ChildState = ChildState.STARTING
     facts: dict[str, object] = field(default_factory=dict)
     received: bytes = b""
+    hung_up: bool = False
+    """Its end of the channel is closed: it is gone, or will be in a moment."""
     said: str = ""
     """Why it could not start, in its own words."""
     failures: int = 0
@@ -133,6 +140,7 @@ class Supervisor:
         self._on_fault = on_fault
         self._children: list[_Child] = []
         self._selector = selectors.DefaultSelector()
+        self._stopping, self._told_to_stop = socket.socketpair()
         self._all_were_ready = False
 
     def run(self, stop: threading.Event, *, at_once: threading.Event | None = None) -> None:
@@ -147,12 +155,14 @@ class Supervisor:
             for spec in self._specs:
                 self._children.append(self._start(spec))
             self._changed()
+            self._selector.register(self._told_to_stop, selectors.EVENT_READ)
+            threading.Thread(target=self._wake_at, args=(stop,), name="stop", daemon=True).start()
             while not stop.is_set():
-                self._listen(0.1)
+                self._listen(self._pause_s())
                 self._look_after()
         finally:
             self._stop_all(at_once or threading.Event())
-            self._selector.close()
+            self._close()
 
     def run_once(self, stop: threading.Event) -> None:
         """Run the children one after the other, each to its end; ``stop`` ends the running one.
@@ -173,7 +183,7 @@ class Supervisor:
                     raise CannotStart(child.said or f"{spec.role} failed; see the log")
         finally:
             self._stop_all(stop)
-            self._selector.close()
+            self._close()
 
     def statuses(self) -> tuple[ChildStatus, ...]:
         """Return how the children are."""
@@ -187,6 +197,17 @@ class Supervisor:
             )
             for child in self._children
         )
+
+    def _wake_at(self, stop: threading.Event) -> None:
+        """End the wait for what children say; a signal's handler runs, but the wait goes on."""
+        stop.wait()
+        with contextlib.suppress(OSError):  # closed: it ended by itself
+            self._stopping.send(b"s")
+
+    def _close(self) -> None:
+        self._selector.close()
+        self._stopping.close()
+        self._told_to_stop.close()
 
     def _changed(self) -> None:
         self._on_change(self.statuses())
@@ -210,6 +231,22 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ)
         log.info("process started", extra={"role": spec.role, "pid": process.pid})
         return _Child(spec=spec, process=process, channel=ours, started_at=time.monotonic())
+
+    def _pause_s(self) -> float:
+        """Return how long there is nothing to do unless a child says something: its death ends the wait too."""
+        now = time.monotonic()
+        return max(0.0, min([now + _LONGEST_PAUSE_S, *map(self._due_at, self._children)]) - now)
+
+    def _due_at(self, child: _Child) -> float:
+        if child.state is ChildState.WAITING:
+            return child.restart_at
+        if child.hung_up:
+            return time.monotonic() + _HUNG_UP_S
+        if child.state is not ChildState.READY:
+            return math.inf
+        if child.work is not None:
+            return child.work.until
+        return child.heard_at + child.spec.silent_s if child.spec.silent_s is not None else math.inf
 
     def _look_after(self) -> None:
         for child in self._children:
@@ -311,6 +348,7 @@ class Supervisor:
             while chunk := child.channel.recv(65536):
                 child.received += chunk
             # End of file: the child closed its end or is gone; poll() tells which.
+            child.hung_up = True
             self._selector.unregister(child.channel)
         *lines, child.received = child.received.split(b"\n")
         for line in lines:

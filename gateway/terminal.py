@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
+import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +22,7 @@ from domain.errors import ConfigurationError, GatewayError
 from gateway.logs import set_up_logs
 
 DONE, FAILED, USAGE = 0, 1, 2
+UNWRITTEN = "the output cannot be written"
 
 people = Console(stderr=True)
 """For progress and remarks; what a script reads goes to stdout."""
@@ -67,6 +71,11 @@ def steps_shown() -> Iterator[Callable[[str, float], None]]:
 
 def exit_status(command: Callable[[], object]) -> int:
     """Run a command; say in one sentence what went wrong, and return the exit status."""
+    stand_in_for_closed_streams()
+    return _written(_status(command))
+
+
+def _status(command: Callable[[], object]) -> int:
     try:
         command()
     except SystemExit as error:
@@ -76,15 +85,52 @@ def exit_status(command: Callable[[], object]) -> int:
     except GatewayError as error:
         return _said(str(error), FAILED)
     except BrokenPipeError:
-        # The reader of our output has seen enough; Python would complain once more when it flushes at exit.
-        sys.stdout = None
-        return FAILED
+        return FAILED  # the reader of our output has seen enough
     except OSError as error:
         return _said(f"{error.strerror or type(error).__name__}", FAILED)
     except Exception as error:
         logging.getLogger("gateway").debug("command broke", exc_info=True)
         return _said(f"a fault inside Voxgate ({type(error).__name__})", FAILED)
     return DONE
+
+
+def _written(status: int) -> int:
+    """Write out what waits in the buffer of stdout, and say so where that cannot be done."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would try once more when it ends, and complain in its own words
+        with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if status == DONE and not isinstance(error, BrokenPipeError):
+            return _said(f"{UNWRITTEN}: {error.strerror}", FAILED)
+        return status or FAILED
+    return status
+
+
+def stand_in_for_closed_streams() -> None:
+    """Give a process whose standard streams were closed others, before a file of its own gets their numbers.
+
+    Who wants to write to a closed stdout learns it; remarks on a closed stderr are lost.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for as long as the process lives)
+
+
+class _Closed(io.TextIOBase):
+    """A stdout that somebody has closed."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, f"{UNWRITTEN}: stdout is closed")
 
 
 def _said(sentence: str, status: int) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_out.profile import DEFAULT, Profile
-from domain.errors import ConfigurationError, GatewayError, StorageError
+from domain.errors import ConfigurationError, StorageError
 from domain.job import JobState
 from domain.ports import Destination, ResultWriter
+from gateway.bells import bell_of, bells_folder, tells_of_arrivals
 from gateway.config import Config
 from gateway.devices import gpu_queues
+from gateway.health import health
 from gateway.runfiles import run_folder
+from pipeline.bell import ARRIVALS
+from pipeline.completeness import CompletenessSettings
 from pipeline.intake import Intake
 from store.database import translated
 from store.settings import StoreSettings
@@ -45,6 +48,8 @@ log = logging.getLogger(__name__)
 
 Ready = Callable[..., None]
 _SAY_S = 2.0
+_HTTP_PROCESSES = 4
+"""At most, where nothing is said: more of them would wait for the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +187,14 @@ def parts(
         clock=now,
         guard=guard,
         progress=progress,
-        drawing_wait_s=config.completeness.drawing_wait_s,
+        completeness=completeness(config),
     )
     return Parts(store=store, engines=engines, planner=planner, steps=steps)
+
+
+def completeness(config: Config) -> CompletenessSettings:
+    """Return ``[completeness]`` as the pipeline takes it."""
+    return CompletenessSettings(**config.completeness.model_dump())
 
 
 def now() -> datetime:
@@ -192,9 +202,9 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def intake(store: Store) -> Intake:
+def intake(store: Store, *, on_kept: Callable[[], None] = lambda: None) -> Intake:
     """Return the way in for every transport."""
-    return Intake(store.instances)
+    return Intake(store.instances, on_kept=on_kept)
 
 
 def run_scp(config: Config, ready: Ready, stop: threading.Event) -> None:
@@ -207,9 +217,16 @@ def run_scp(config: Config, ready: Ready, stop: threading.Event) -> None:
         commitment = StorageCommitment(
             requests=store.commitment_requests, transactions=store.transactions, index=store.series
         )
-        with serving(settings, intake(store), commitment) as port:
+        with serving(settings, intake(store, on_kept=tells_of_arrivals(config)), commitment) as port:
             ready(port=port, host=config.scp.host, ae_title=config.scp.ae_title)
             stop.wait()
+
+
+def http_processes(config: Config) -> int:
+    """Return how many processes take requests; those that answer questions are one, which holds the models."""
+    if config.predict.enabled:
+        return 1
+    return config.http.processes or min(_HTTP_PROCESSES, len(os.sched_getaffinity(0)))
 
 
 def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
@@ -219,7 +236,7 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
     from inference.api import PredictService
     from inference.predict_settings import PredictSettings
 
-    settings = HttpSettings(**config.http.plain())
+    settings = HttpSettings(**{**config.http.plain(), "processes": http_processes(config)})
     stack = ExitStack()  # held by the worker process that gunicorn forks: the store must be opened after the fork
 
     def make() -> Flask:
@@ -227,11 +244,11 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
         registry = engine_registry(config)
         asking = config.engines.get(config.predict.engine)
         return create_app(
-            intake(store),
+            intake(store, on_kept=tells_of_arrivals(config)),
             store.series,
             store.jobs,
             settings,
-            lambda: _health(config, store),
+            lambda: health(config, store),
             version=version("voxgate"),
             engines=registry.manifests(),
             predict=PredictService(
@@ -247,7 +264,8 @@ def run_http(config: Config, ready: Ready, stop: threading.Event) -> None:
         threading.Thread(target=_end_on, args=(stop,), name="stop", daemon=True).start()
         ready(port=port, host=config.http.host)
 
-    serve(settings, make, on_listening=listening)
+    with stack:  # empty but in the process that made the application: the end of that one unwinds through here too
+        serve(settings, make, on_listening=listening)
 
 
 def _dicom_answers(config: Config, registry: Registry) -> MakesDicom:
@@ -261,25 +279,8 @@ def _end_on(stop: threading.Event) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _health(config: Config, store: Store) -> dict[str, object]:
-    """Return ``ok`` while instances can be taken and jobs can be recorded."""
-    free_mb = shutil.disk_usage(config.store.path).free >> 20
-    space = free_mb > config.store.low_water_mb
-    try:
-        store.series.arrivals()
-        index = True
-    except GatewayError:
-        index = False
-    return {
-        "status": "ok" if space and index else "failing",
-        "index": "ok" if index else "cannot be read",
-        "space": "ok" if space else "below store.low_water_mb: nothing is taken in",
-    }
-
-
 def run_worker(config: Config, ready: Ready, stop: threading.Event) -> None:
     """Plan, encode and deliver until ``stop`` is set; hands on complete series and looks after the store."""
-    from pipeline.completeness import CompletenessSettings
     from pipeline.watch import Watch, WatchSettings
 
     with opened_store(config) as store, _job_engine(config, store, "worker", ("cpu", "deliver")) as (joined, engine):
@@ -289,10 +290,11 @@ def run_worker(config: Config, ready: Ready, stop: threading.Event) -> None:
             queue=engine,
             steps=joined.steps,
             planner=joined.planner,
-            completeness=CompletenessSettings(**config.completeness.model_dump()),
+            completeness=completeness(config),
             settings=WatchSettings(retention_days=config.store.retention_days, results=store.results),
             sweep=store.sweep,
             clock=now,
+            bell=bell_of(config, ARRIVALS),
         )
         ready()
         watch.run(stop)
@@ -374,7 +376,9 @@ def _job_engine(
     url = jobs_url(config.database.url.get_secret_value(), config.store.path)
     executor_id = new_executor_id(role)
     locks = liveness(url, run_folder(config.store.path) / "workers", executor_id)
-    settings = JobEngineSettings(url=url, executor_id=executor_id, queues=queues, devices=tuple(gpu_queues(config)))
+    settings = JobEngineSettings(
+        url=url, executor_id=executor_id, queues=queues, devices=tuple(gpu_queues(config)), bells=bells_folder(config)
+    )
     with reached():
         locks.keep()  # before the first task is taken: who owns one and has no lock is dead
         engine = JobEngine(settings, joined.steps.run)

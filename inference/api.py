@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from domain.engine import Engine
 from domain.errors import EngineUnavailable, InferenceError, StorageError
-from domain.ports import Engine
 from domain.question import Answer, Question, Sampling
 from inference.asking import Asking
 from inference.context import context_used
@@ -200,13 +200,15 @@ class PredictService:
         )
 
     def _answer_later(self, body: object, cancelled: Callable[[], bool]) -> Answered:
-        """Answer a kept question; while too many others wait, it waits with them."""
+        """Answer a kept question; while too many others wait, it waits with them unless it is withdrawn."""
 
         def answer() -> Answered:
             while True:
                 try:
                     return self._answered(parse(body), "later", cancelled)
                 except Busy:
+                    if cancelled():
+                        raise
                     time.sleep(1)
 
         return self._guarded(answer)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from domain.context import StudyContext
-from domain.engine import Case
+from domain.engine import Case, Engine
 from domain.errors import EngineUnavailable, GatewayError
-from domain.ports import Engine
 from domain.question import Answer, Answering, AnsweringTogether, Question
 from inference.predict_request import InvalidRequest
 

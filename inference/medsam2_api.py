@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
-from domain.engine import Case
+from domain.engine import Case, Engine
 from domain.errors import EngineUnavailable, GatewayError, InferenceError, StorageError
-from domain.ports import Engine
 from domain.question import Withdrawn
 from inference.desk import Desk, TimedOut
 from inference.medsam2_request import Asked, parse_medsam2

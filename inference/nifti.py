@@ -20,7 +20,14 @@ from inference.predict_settings import PredictSettings
 from inference.scratch import scratch
 
 _HEADER = 348
+_FIRST_VOXEL = 352
+_SINGLE_FILE = b"n+1\0"
+_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
+"""Of the data types with one real value a voxel."""
 _GZIP = b"\x1f\x8b"
+_PIECE = 64 << 10
+_MOST_MEMBERS = 100_000
+"""bgzip writes one for each 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,6 +69,8 @@ def read_nifti(
     """
     import SimpleITK as sitk
 
+    # It would write to stderr, past the log
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # type: ignore[no-untyped-call]
     with _unpacked(data, settings, where, plain=plain) as path:
         _check(path, settings, where)
         try:
@@ -107,7 +116,7 @@ def _check(path: Path, settings: PredictSettings, where: str) -> None:
     with path.open("rb") as file:
         header = file.read(_HEADER)
     order = next((o for o in "<>" if len(header) == _HEADER and struct.unpack(f"{o}i", header[:4])[0] == 348), "")
-    if not order:
+    if not order or header[344:] != _SINGLE_FILE:
         raise InvalidRequest(422, [f"{where}: not a NIfTI-1 file"])
     count, *dims = struct.unpack(f"{order}8h", header[40:56])
     if not 3 <= count <= 4 or min(dims[:count]) < 1:
@@ -115,10 +124,24 @@ def _check(path: Path, settings: PredictSettings, where: str) -> None:
     voxels = math.prod(dims[:count])
     if voxels > settings.most_voxels:
         raise InvalidRequest(413, [f"{where}: more than {settings.most_voxels} voxels"])
-    bits, offset = struct.unpack(f"{order}h", header[72:74])[0], struct.unpack(f"{order}f", header[108:112])[0]
-    # The reader would fill what is missing with zeros.
-    if not path.stat().st_size >= offset + voxels * bits / 8:
+    kind, offset = struct.unpack(f"{order}h", header[70:72])[0], struct.unpack(f"{order}f", header[108:112])[0]
+    if kind not in _BITS:
+        raise InvalidRequest(422, [f"{where}: its data type is not one number a voxel"])
+    # The reader would begin within the header, and fill what is missing with zeros.
+    if not offset >= _FIRST_VOXEL:
+        raise InvalidRequest(422, [f"{where}: vox_offset lies within the header"])
+    if not path.stat().st_size >= offset + voxels * _BITS[kind] / 8:
         raise InvalidRequest(422, [f"{where}: shorter than its header says"])
+    if not all(map(math.isfinite, _place(header, order))):
+        raise InvalidRequest(422, [f"{where}: its header does not say where it lies (pixdim, qform, sform)"])
+
+
+def _place(header: bytes, order: str) -> tuple[float, ...]:
+    """Return the numbers that say where the voxels lie: spacing, and what the codes of qform and sform declare."""
+    codes = struct.unpack(f"{order}2h", header[252:256])
+    spacing = struct.unpack(f"{order}3f", header[80:92])
+    quaternion, rows = struct.unpack(f"{order}6f", header[256:280]), struct.unpack(f"{order}12f", header[280:328])
+    return (*spacing, *(quaternion if codes[0] else ()), *(rows if codes[1] else ()))
 
 
 @contextmanager
@@ -130,13 +153,23 @@ def _unpacked(data: bytes, settings: PredictSettings, where: str, *, plain: bool
 
 
 def _inflated(data: bytes, settings: PredictSettings, where: str) -> bytes:
-    """Return what a gzip file holds; a bomb is given up at the limit, whatever it says of itself."""
+    """Return what a gzip file holds, all its members; a bomb is given up at the limit, whatever it says of itself."""
+    room, unpacked, view, at, members = settings.most_unpacked_mb << 20, bytearray(), memoryview(data), 0, 1
     unpacker = zlib.decompressobj(wbits=31)
-    room = settings.most_unpacked_mb << 20
-    try:
-        unpacked = unpacker.decompress(data, room + 1)
-    except zlib.error:
-        raise InvalidRequest(422, [f"{where}: not gzipped"]) from None
-    if len(unpacked) > room:
-        raise InvalidRequest(413, [f"{where}: unpacks to more than {settings.most_unpacked_mb} MiB"])
-    return unpacked
+    while at < len(view):
+        if unpacker.eof:
+            if view[at : at + 2] != _GZIP:
+                break
+            members += 1
+            unpacker = zlib.decompressobj(wbits=31)
+        piece = view[at : at + _PIECE]
+        try:
+            unpacked += unpacker.decompress(piece, room + 1 - len(unpacked))
+        except zlib.error:
+            raise InvalidRequest(422, [f"{where}: not gzipped"]) from None
+        if len(unpacked) > room:
+            raise InvalidRequest(413, [f"{where}: unpacks to more than {settings.most_unpacked_mb} MiB"])
+        if members > _MOST_MEMBERS:
+            raise InvalidRequest(413, [f"{where}: more than {_MOST_MEMBERS} gzip members"])
+        at += len(piece) - len(unpacker.unused_data)
+    return bytes(unpacked)

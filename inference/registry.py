@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from domain.engine import Answer, EngineManifest, Verdict, queue_of_device
+from domain.engine import Answer, Engine, EngineManifest, Verdict, queue_of_device
 from domain.errors import ConfigurationError, EngineFailed
-from domain.ports import Engine
 from domain.series import SeriesFacts
 from inference.checkpoints import container_of, digest_of, folder_of
 from inference.manifest import EngineDeclaration, licence_sentence, read_declaration

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from domain.series import SeriesArrival
+
+_ARRIVING = timedelta(seconds=2)
+_SHORTEST_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,3 +58,27 @@ def readiness(
     return Readiness(
         False, f"{arrived} instances, still arriving: it is whole when nothing has come for {settings.quiet_s:g} s"
     )
+
+
+def pause_s(
+    waiting: Iterable[SeriesArrival],
+    now: datetime,
+    settings: CompletenessSettings,
+    *,
+    often_s: float,
+    seldom_s: float,
+) -> float:
+    """Return how long none of these can become complete, if it is told when the first instance of many arrives.
+
+    Of those that come close together only the first is told (``pipeline.bell.Seldom``): what is arriving is looked at
+    every ``often_s``, everything else every ``seldom_s`` at the latest.
+    """
+    silence, wait = timedelta(seconds=settings.quiet_s), timedelta(seconds=settings.max_wait_s)
+    pause = timedelta(seconds=seldom_s)
+    for arrival in waiting:
+        if now - arrival.last_arrival_at < _ARRIVING:
+            pause = min(pause, timedelta(seconds=often_s))
+        for due in (arrival.last_arrival_at + silence, arrival.first_arrival_at + wait):
+            if due > now:
+                pause = min(pause, due - now)
+    return max(pause.total_seconds(), _SHORTEST_S)

@@ -13,6 +13,7 @@ from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
 from domain.prompt import Prompt
 from domain.series import SeriesArrival, Stack
+from pipeline.completeness import CompletenessSettings, readiness
 from pipeline.planning import Planner, StackPlan
 from volume.drawing_file import read_drawing
 from volume.drawings.placing import Slices, is_on, prompt_on
@@ -34,6 +35,8 @@ class DrawingIndex(Protocol):
     def instances_by_uid(self, sop_instance_uids: Sequence[str]) -> Sequence[StoredInstance]: ...
 
     def arrivals(self) -> list[SeriesArrival]: ...
+
+    def conflicts(self, series_instance_uid: str) -> int: ...
 
     def sender(self, series_instance_uid: str) -> str | None: ...
 
@@ -72,22 +75,23 @@ class _Waits(Exception):
 
 
 class DrawingPlans:
-    """Plans drawings, and finds a job's prompt again.
-
-    Parameters
-    ----------
-    wait_s
-        How long a drawing waits for its images, from its arrival on.
-    """
+    """Plans drawings, and finds a job's prompt again."""
 
     def __init__(
-        self, *, index: DrawingIndex, jobs: DrawnJobs, planner: Planner, clock: Callable[[], datetime], wait_s: float
+        self,
+        *,
+        index: DrawingIndex,
+        jobs: DrawnJobs,
+        planner: Planner,
+        clock: Callable[[], datetime],
+        completeness: CompletenessSettings,
     ) -> None:
         self._index = index
         self._jobs = jobs
         self._planner = planner
         self._clock = clock
-        self._wait_s = wait_s
+        self._completeness = completeness
+        self._wait_s = completeness.drawing_wait_s
 
     def takes(self, header: Header) -> bool:
         """Tell whether an instance may prompt: a route opts in, it can hold a drawing, and it is not our own."""
@@ -233,7 +237,7 @@ class DrawingPlans:
                 if newer is None:
                     continue
                 if not newer:
-                    return DrawingFate(code=SUPERSEDED, reason="An edited version of it came before it and is used.")
+                    return DrawingFate(code=SUPERSEDED, reason="An edited version of it is here, and is used.")
                 outdated.append(other)
                 if job.predecessor is None and other.state is not JobState.QUEUED and other.code != SUPERSEDED:
                     job = replace(job, generation=other.generation + 1, predecessor=other.job_id)
@@ -269,7 +273,8 @@ class DrawingPlans:
             return False
         if not sketch.replaces(before):
             return None
-        return (sketch.made_at, instance.received_at) >= (before.made_at, earlier.received_at)
+        # The UID, since all of one STOW-RS request came at the same time: each must not replace the other
+        return (sketch.made_at, instance.received_at, uid) > (before.made_at, earlier.received_at, other.drawing)
 
     # -- Finding ------------------------------------------------------------------------------------------------
 
@@ -297,11 +302,20 @@ class DrawingPlans:
             raise _Waits("No image that it is drawn on has come.")
         if not is_overdue and not shown <= {item.header.sop_instance_uid for item in named}:
             raise _Waits("Some images that it is drawn on have not come.")
-        arriving = {arrival.series_instance_uid for arrival in self._index.arrivals()}
         # Its own series, should it hold the images too, is the one that is being planned
-        if arriving & (set(found) - {sketch.drawing.series_instance_uid, planned}):
+        others = set(found) - {sketch.drawing.series_instance_uid, planned}
+        arrivals = (arrival for arrival in self._index.arrivals() if arrival.series_instance_uid in others)
+        if not all(map(self._is_planned_but_for_drawings, arrivals)):
             raise _Waits("The images that it is drawn on are still arriving.")
         return found
+
+    def _is_planned_but_for_drawings(self, arrival: SeriesArrival) -> bool:
+        """Tell whether a series is whole and only a drawing in it waits: for images that may wait for this one."""
+        conflicts = self._index.conflicts(arrival.series_instance_uid)
+        if not readiness(arrival, self._clock(), self._completeness, conflicts=conflicts).ready:
+            return False
+        stated = self._jobs.find(series_instance_uid=arrival.series_instance_uid)
+        return any(job.code == WAITING for job in stated)
 
     def _by_series(self, sketch: Sketch) -> Iterator[str]:
         """Yield the named series, or where none is named those of the study in the same frame of reference."""

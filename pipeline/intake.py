@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +41,16 @@ class IntakeSettings:
 class Intake:
     """The ``InstanceSink`` of every transport. Thread-safe."""
 
-    def __init__(self, store: InstanceStore, settings: IntakeSettings | None = None) -> None:
+    def __init__(
+        self,
+        store: InstanceStore,
+        settings: IntakeSettings | None = None,
+        *,
+        on_kept: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make the way into ``store``; ``on_kept`` is called after each commit that kept anything."""
         self._store = store
+        self._on_kept = on_kept
         self._settings = settings or IntakeSettings()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
 
@@ -59,6 +67,8 @@ class Intake:
         finally:
             for item in staged:
                 item.discard()
+        if candidates:
+            self._on_kept()
         outcomes = [next(kept) if isinstance(item, Candidate) else item for item in judged]
         self._report(outcomes, reception)
         return outcomes
@@ -128,9 +138,16 @@ class _Staged:
         self.inner.finish()
         self._reading = self._readers.submit(inspect, self.inner.path)
 
+    def begin_sync(self) -> None:
+        """See ``StagedInstance.begin_sync``."""
+        self.inner.begin_sync()
+
     def read(self) -> tuple[Header, str]:
         """Return header and digest."""
-        return inspect(self.inner.path) if self._reading is None else self._reading.result()
+        if self._reading is not None:
+            return self._reading.result()
+        self.inner.begin_sync()
+        return inspect(self.inner.path)
 
     def discard(self) -> None:
         """See ``StagedInstance.discard``."""

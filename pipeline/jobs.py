@@ -1,4 +1,4 @@
-"""The durable engine: the one module that knows dbos.
+"""The durable engine: with ``pipeline.taking`` the one that knows dbos.
 
 One generic workflow runs one step of one job and enqueues what follows. Its identity is the task's identity, so a
 task happens once however often it is enqueued; a step that was running when its process died runs again as soon as
@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import TypedDict
 
 import psycopg
-from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, WorkflowStatus
+import sqlalchemy as sa
+from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 from dbos._context import current_owner_xid
 from dbos._serialization import DBOSPortableJSON
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.errors import StorageError
+from pipeline.bell import TASKS, Bell, bell
 from pipeline.liveness import KEEPALIVES
+from pipeline.taking import Taker
 from pipeline.task import Task
 
 log = logging.getLogger(__name__)
@@ -51,7 +54,8 @@ class JobEngineSettings:
     queues: tuple[str, ...]
     devices: tuple[str, ...] = ()
     """Queues of the devices that engines are configured for, whoever serves them."""
-    polling_s: float = 0.15
+    bells: Path
+    """Folder in which those of one machine wake each other (``pipeline.bell``); not used with PostgreSQL."""
 
 
 def jobs_url(database_url: str, store: Path) -> str:
@@ -122,6 +126,8 @@ class JobEngine:
     def __init__(self, settings: JobEngineSettings, run: Callable[[Task], list[Task]]) -> None:
         self._settings = settings
         self._run = run
+        self._bell: Bell = bell(settings.url, settings.bells, TASKS)
+        self._taker: Taker | None = None
         config: DBOSConfig = {
             "name": "voxgate",
             "system_database_url": settings.url,
@@ -153,13 +159,24 @@ class JobEngine:
 
     def start(self) -> None:
         """Begin to take tasks."""
-        DBOS.listen_queues(list(self._settings.queues))
+        DBOS.listen_queues([])
         DBOS.launch()
-        for name, concurrency in {**QUEUES, **dict.fromkeys(self._settings.devices, 1)}.items():
-            DBOS.register_queue(name, worker_concurrency=concurrency, polling_interval_sec=self._settings.polling_s)
+        places = {**QUEUES, **dict.fromkeys(self._settings.devices, 1)}
+        queues = {name: DBOS.register_queue(name, worker_concurrency=number) for name, number in places.items()}
+        self._taker = Taker(
+            self._dbos,
+            self._bell,
+            executor_id=self._settings.executor_id,
+            version=TASK_VERSION,
+            queues={name: queues[name] for name in self._settings.queues},
+            places=places,
+        )
+        self._taker.start()
 
     def stop(self) -> None:
         """Stop taking tasks; a running one goes back to its queue when this executor starts again."""
+        if self._taker is not None:
+            self._taker.stop()
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=0)
 
     def busy(self) -> bool:
@@ -168,11 +185,13 @@ class JobEngine:
 
     def owners(self) -> set[str]:
         """See ``Recoverable.owners``."""
-        return {item.executor_id for item in self._running() if item.executor_id}
+        return {executor_id for _, executor_id in self._running()}
 
     def take_over(self, executor_id: str) -> int:
         """See ``Recoverable.take_over``. Private in dbos 3.4: a re-enqueue that is conditional on the executor id."""
-        return len(DBOS._recover_pending_workflows([executor_id]))
+        count = len(DBOS._recover_pending_workflows([executor_id]))
+        self._bell.ring()
+        return count
 
     def put_back_dropped(self, after_s: float) -> int:
         """See ``Recoverable.put_back_dropped``.
@@ -180,23 +199,34 @@ class JobEngine:
         dbos leaves a task as running for ever when its tables could not be written at the wrong moment.
         """
         here = set(self._dbos._active_workflows_set.activeList())
-        own = {item.workflow_id for item in self._running() if item.executor_id == self._settings.executor_id}
+        own = {identity for identity, executor_id in self._running() if executor_id == self._settings.executor_id}
         now = time.monotonic()
         self._missed = {identity: self._missed.get(identity, now) for identity in own - here}
         overdue = [identity for identity, since in self._missed.items() if now - since >= after_s]
         for identity in overdue:
             del self._missed[identity]
             self._dbos._sys_db.reenqueue_for_recovery(identity, [self._settings.executor_id], "cpu")
+        if overdue:
+            self._bell.ring()
         return len(overdue)
 
-    def _running(self) -> list[WorkflowStatus]:
-        return DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+    def _running(self) -> list[tuple[str, str]]:
+        """Return the identity of each running task with its executor."""
+        tables = self._dbos._sys_db
+        status = tables.tables.workflow_status.c
+        # Asked all the time, and so not by ``list_workflows``; a literal, for the partial index.
+        query = sa.select(status.workflow_uuid, status.executor_id).where(
+            status.status == sa.literal_column("'PENDING'"), status.executor_id.is_not(None)
+        )
+        with tables.engine.begin() as connection:
+            return [(identity, executor_id) for identity, executor_id in connection.execute(query)]
 
     def enqueue(self, task: Task) -> None:
         """Put a task into its queue, durably; nothing happens when its identity is known."""
         options = SetEnqueueOptions(priority=task.priority, delay_seconds=task.delay_s or None)
         with SetWorkflowID(task.identity), options:
             DBOS.enqueue_workflow(task.queue, self._workflow, task.step, list(task.args), task.queue, task.priority)
+        self._bell.ring()
 
     def active(self) -> set[str]:
         """Return the identities of all tasks that wait or run, in any process.

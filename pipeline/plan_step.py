@@ -11,7 +11,7 @@ from domain.instance import StoredInstance
 from domain.job import Job, JobState
 from domain.ports import JobLog, SeriesIndex
 from domain.series import Stack
-from pipeline.drawings import MISSING, DrawingFate, DrawingPlans
+from pipeline.drawings import MISSING, SUPERSEDED, DrawingFate, DrawingPlans
 from pipeline.planning import Planner, StackPlan
 from pipeline.statements import not_run, nothing_kept
 from pipeline.task import Task
@@ -96,7 +96,7 @@ class PlanStep:
         note = self.note(series_instance_uid)
         for job in planned:
             self.record(job, note)
-        planned += self._record_drawn([fate for _, fate in fates])
+        planned += self._record_drawn(fates)
         queued = [self._jobs.get(job.job_id) for job in planned]
         log.info("series planned", extra={"instances": len(instances), "stacks": len(plans)})
         return [
@@ -106,18 +106,32 @@ class PlanStep:
             for following in self._next_task(job)
         ]
 
-    def _record_drawn(self, fates: Sequence[DrawingFate]) -> list[Job]:
+    def _record_drawn(self, fates: Sequence[tuple[StoredInstance, DrawingFate]]) -> list[Job]:
         """Add the jobs that drawings start, in place of those of earlier versions; return them."""
-        drawn = [job for fate in fates for job in fate.jobs]
+        drawn = [job for _, fate in fates for job in fate.jobs]
         for job in drawn:
             self.record(job, self.note(job.series_instance_uid))
         kept = {job.job_id for job in drawn}
-        for fate in fates:
+        for instance, fate in fates:
             self.withdraw(fate.outdated, kept)
             for statement in fate.answered:
                 if statement.code == "no-route":
                     self._jobs.remove(statement.job_id)
+            if fate.jobs:
+                self._stand_back(instance, fate, kept)
         return drawn
+
+    def _stand_back(self, instance: StoredInstance, fate: DrawingFate, kept: set[str]) -> None:
+        """Look once more for other versions of a drawing: those of this series, and those planned at the same time.
+
+        Whoever looks last sees the others' jobs, and each can tell alone which of them stays.
+        """
+        now = self._drawings.fate(instance)
+        self.withdraw(now.outdated, kept)
+        if now.code == SUPERSEDED:
+            recorded = [self._jobs.get(job.job_id) for job in fate.jobs]
+            self.withdraw([job for job in recorded if job is not None], set())
+            self.record(_statement(instance, now), "")
 
     def _look_again(self, study: str, images: Sequence[StoredInstance], prompted: Sequence[Job]) -> None:
         """Have drawings planned again whose images came late, or whose series has grown."""

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from domain.engine import Answer, Verdict, job_id
+from domain.engine import Answer, EngineRegistry, Verdict, job_id
 from domain.errors import AssemblyError, GatewayError
 from domain.image import Raster
 from domain.instance import Header, StoredInstance
 from domain.job import Job, JobState
-from domain.ports import EngineRegistry
 from domain.prompt import Prompt
 from domain.series import RefusalCode, Resample, SeriesFacts, Stack, StackKind
 from domain.volume import Grid

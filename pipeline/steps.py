@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from domain.engine import Case
+from domain.engine import Case, EngineRegistry
 from domain.errors import (
     AssemblyError,
     ClaimLost,
@@ -27,8 +27,9 @@ from domain.errors import (
 )
 from domain.findings import Findings
 from domain.job import DeliveryState, Job, JobState
-from domain.ports import EngineRegistry, JobLog, PatientHistory, Result, ResultWriter, SeriesIndex
+from domain.ports import JobLog, PatientHistory, Result, ResultWriter, SeriesIndex
 from pipeline.cases import misplaced, place_of
+from pipeline.completeness import CompletenessSettings
 from pipeline.delivering import Delivering
 from pipeline.delivery import DeliverySettings
 from pipeline.drawings import DrawingPlans
@@ -64,7 +65,7 @@ class Steps:
         clock: Callable[[], datetime],
         guard: EngineGuard | None = None,
         progress: Callable[[float], None] | None = None,
-        drawing_wait_s: float = 3600.0,
+        completeness: CompletenessSettings | None = None,
         history: PatientHistory | None = None,
     ) -> None:
         self._guard = guard or Unguarded()
@@ -78,7 +79,8 @@ class Steps:
         self._results = results
         self._clock = clock
         self._progress = progress
-        drawings = DrawingPlans(index=index, jobs=jobs, planner=planner, clock=clock, wait_s=drawing_wait_s)
+        completeness = completeness or CompletenessSettings()
+        drawings = DrawingPlans(index=index, jobs=jobs, planner=planner, clock=clock, completeness=completeness)
         self._sources = Sources(index=index, planner=planner, drawings=drawings, history=history)
         self._plans = PlanStep(index=index, jobs=jobs, planner=planner, next_task=self.next_task, drawings=drawings)
         self._studies = StudyStep(

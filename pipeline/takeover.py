@@ -38,7 +38,7 @@ class Reaper:
         locks: Liveness,
         executor_id: str,
         *,
-        interval_s: float = 1.0,
+        interval_s: float = 2.0,
         sweep_s: float = 15.0,
         dropped_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,

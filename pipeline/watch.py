@@ -14,7 +14,8 @@ from typing import Protocol
 from domain.job import Job, JobState
 from domain.ports import JobLog, SeriesIndex
 from domain.series import SeriesArrival
-from pipeline.completeness import CompletenessSettings, readiness
+from pipeline.bell import Bell
+from pipeline.completeness import CompletenessSettings, pause_s, readiness
 from pipeline.planning import Planner
 from pipeline.steps import Steps
 from pipeline.task import Task
@@ -44,6 +45,9 @@ class WatchSettings:
     """How often the loop looks, and how long things are kept."""
 
     interval_s: float = 0.25
+    """Between two looks while series arrive."""
+    idle_s: float = 2.0
+    """The longest pause while none does; the bell ends it."""
     jobs_s: float = 1.0
     upkeep_s: float = 30.0
     retention_days: float = 0.0
@@ -66,6 +70,7 @@ class Watch:
         settings: WatchSettings,
         sweep: Callable[[], int],
         clock: Callable[[], datetime],
+        bell: Bell,
     ) -> None:
         self._index = index
         self._jobs = jobs
@@ -76,14 +81,18 @@ class Watch:
         self._settings = settings
         self._sweep = sweep
         self._clock = clock
+        self._bell = bell
         self._seen: set[tuple[str, int, JobState]] = set()
         self._planning: dict[tuple[str, int], datetime] = {}
         """Sets that were handed on and are not planned yet, and since when."""
+        self._pause_s = settings.interval_s
 
     def run(self, stop: threading.Event) -> None:
         """Look until ``stop`` is set; a failing look is logged and repeated."""
         next_jobs = next_upkeep = self._clock()
-        while not stop.wait(self._settings.interval_s):
+        self._bell.listen()
+        threading.Thread(target=_wake_at, args=(stop, self._bell), name="watch-end", daemon=True).start()
+        while not stop.is_set():
             try:
                 self.hand_on_complete_series()
                 if self._clock() >= next_jobs:
@@ -99,6 +108,9 @@ class Watch:
                     next_upkeep = self._clock() + timedelta(seconds=self._settings.upkeep_s)
             except Exception:
                 log.exception("watch loop failed; it looks again")
+                self._pause_s = self._settings.interval_s
+            self._bell.wait(self._pause_s)
+        self._bell.close()
 
     def hand_on_complete_series(self) -> int:
         """Plan every series that is complete; return how many were handed on.
@@ -114,14 +126,22 @@ class Watch:
             for key, since in self._planning.items()
             if key in {(arrival.series_instance_uid, arrival.revision) for arrival in arrivals}
         }
+        waiting = []
         for arrival in arrivals:
             key = (arrival.series_instance_uid, arrival.revision)
-            if key not in self._planning and self._ready(arrival, now):
+            if key in self._planning:
+                continue
+            if self._ready(arrival, now):
                 args = (*key, self._planner.fingerprint)
                 self._queue.enqueue(Task(step="plan", args=args, queue="cpu", priority=1))
                 self._planning[key] = now
                 count += 1
+            else:
+                waiting.append(arrival)
         self._find_lost_plans(now)
+        self._pause_s = pause_s(
+            waiting, now, self._completeness, often_s=self._settings.interval_s, seldom_s=self._settings.idle_s
+        )
         return count
 
     def _find_lost_plans(self, now: datetime) -> None:
@@ -213,3 +233,8 @@ class Watch:
             deliveries = self._jobs.deliveries(job.job_id)
             return bool(deliveries) and all(item.state.ended_well for item in deliveries)
         return job.state in (JobState.NOT_RUN, JobState.NOT_APPLICABLE, JobState.CANCELLED)
+
+
+def _wake_at(stop: threading.Event, bell: Bell) -> None:
+    stop.wait()
+    bell.wake()

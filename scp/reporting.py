@@ -23,7 +23,7 @@ from scp.settings import ScpSettings
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 1.0
+_LOOK_S = 2.0
 _LEASE = timedelta(minutes=5)
 _LONGEST_PAUSE_S = 3600.0
 _QUIET_S = 0.3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -28,15 +30,15 @@ from scp.settings import ScpSettings
 
 log = logging.getLogger(__name__)
 
-_POLL_S = 0.05
-_POLLS_OF_PYNETDICOM = 10  # its poll interval is 0.5 s
+_POLL_S = 0.5
+"""Between two looks for dead associations; a connection or the end is noticed at once."""
+_FINISH_POLL_S = 0.05
 
 
 class _Server(ThreadedAssociationServer):
     request_queue_size = 128  # several modalities open their associations at once
     max_connections = 256
     """Each costs two threads, also before it asks for an association."""
-    _polls = 0
 
     def verify_request(self, request: object, client_address: object) -> bool:
         """Close connections beyond ``max_connections`` unheard."""
@@ -45,14 +47,11 @@ class _Server(ThreadedAssociationServer):
         log.warning("too many connections", extra={"connections": self.max_connections})
         return False
 
-    def service_actions(self) -> None:
-        """Let pynetdicom collect its dead associations as often as it would if it polled at its own pace."""
-        self._polls += 1
-        if self._polls % _POLLS_OF_PYNETDICOM == 0:
-            super().service_actions()
-
     def shutdown(self) -> None:
         """Stop accepting. pynetdicom's own also takes the server off a list that only its ``start_server`` fills."""
+        if self.socket is not None:
+            with contextlib.suppress(OSError):  # where the system does not know it, the end takes up to a poll
+                self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         TCPServer.shutdown(self)
         self.server_close()
 
@@ -163,7 +162,7 @@ def _entity(settings: ScpSettings) -> ApplicationEntity:
 def _finish(admission: Admission, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while admission.admitted() and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
+        time.sleep(_FINISH_POLL_S)
     for assoc in admission.admitted():
         log.warning("association aborted at stop", extra={"calling_ae_title": assoc.requestor.ae_title})
         assoc.abort()

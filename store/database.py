@@ -19,6 +19,7 @@ from sqlalchemy.sql import Insert as AnyInsert
 
 from domain.errors import ConfigurationError, OutOfSpace, StorageError
 from store.prepared import Prepared, execute_plainly
+from store.turns import Turns
 
 _BUSY_S = 30
 """A statement waits so long for SQLite's lock, or for PostgreSQL to say anything."""
@@ -71,6 +72,8 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url, is_patient=is_patient)
         self._writing = self._engine.execution_options(voxgate_writes=True)
+        self._writer: Connection | None = None
+        self._turns = Turns(Path(f"{url.database}-turn"), patience_s=_BUSY_S) if self.is_sqlite else None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -90,8 +93,27 @@ class Database:
             Anything else; nothing was written, except where the connection broke during the commit.
         """
         # SQLite must take its one write lock at the start: a reader that turns writer fails at once when busy.
-        with translated(), self._writing.begin() as connection:
-            yield connection
+        if self._turns is None:
+            with translated(), self._writing.begin() as connection:
+                yield connection
+        else:
+            with translated(), self._turns.turn(), self._kept() as connection, connection.begin():
+                yield connection
+
+    @contextmanager
+    def _kept(self) -> Iterator[Connection]:
+        """Hold the connection of the one thread that writes: to get one anew costs as much as to use it."""
+        self._writer = self._writer or self._writing.connect()
+        try:
+            yield self._writer
+        except BaseException:
+            self._let_go()  # whatever is left of the transaction goes with it
+            raise
+
+    def _let_go(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     def insert(self, table: Table) -> Insert:
         """Return an INSERT that knows ON CONFLICT."""
@@ -102,7 +124,10 @@ class Database:
         return Prepared(statement, self._engine.dialect, given=given)
 
     def close(self) -> None:
-        """Close the pooled connections."""
+        """Close the connections."""
+        self._let_go()
+        if self._turns is not None:
+            self._turns.close()
         self._engine.dispose()
 
 

@@ -12,11 +12,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 from domain.errors import OutOfSpace, StorageError
 from store.database import translated
+from store.kernel_sync import BegunSync, KernelSyncs
 
 INSTANCES = "instances"
 QUARANTINE = "quarantine"
@@ -47,6 +49,7 @@ class StagedFile:
         self._unchecked = 0
         self._ahead = 0
         self._syncing: Future[None] | None = None
+        self._begun: BegunSync | None = None
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
         files.opened(self)
 
@@ -88,14 +91,26 @@ class StagedFile:
         """See ``StagedInstance.finish``: the bytes go to the disk while others are still received or read."""
         self._files.closed(self)
         with self._lock:
-            if self._syncing is None:
+            if self._syncing is None and self._begun is None:
                 fd, self._fd = self._fd, None
                 self._syncing = self._files.sync_soon(self.path, fd)
+
+    def begin_sync(self) -> None:
+        """See ``StagedInstance.begin_sync``."""
+        self._files.closed(self)
+        with self._lock:
+            if self._fd is not None and self._syncing is None:
+                self._begun = self._files.kernel_syncs.begin(self._fd)
+                self._fd = None if self._begun else self._fd
 
     def sync(self) -> None:
         """Return when all bytes are on the disk: at once in this thread, unless that has begun already."""
         self._files.closed(self)
         with self._lock:
+            begun, self._begun = self._begun, None
+            if begun is not None:
+                begun.wait()
+                return
             if self._syncing is None:
                 fd, self._fd = self._fd, None
                 sync_file(self.path, fd)
@@ -107,6 +122,10 @@ class StagedFile:
         if self._discarded:
             return
         self._discarded = True
+        with suppress(OSError), self._lock:
+            begun, self._begun = self._begun, None
+            if begun is not None:
+                begun.wait()
         self.rest()
         self._files.closed(self)
         self.path.unlink(missing_ok=True)
@@ -121,6 +140,7 @@ class Files:
         self._numbers = count()
         self._open: OrderedDict[int, StagedFile] = OrderedDict()
         self._lock = threading.Lock()
+        self.kernel_syncs = KernelSyncs()
         self._handed = threading.Semaphore(2 * _SYNC_THREADS)
         self._syncers = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync")
         with translated():
@@ -130,6 +150,7 @@ class Files:
     def close(self) -> None:
         """Remove this process' temporary files."""
         self._syncers.shutdown()
+        self.kernel_syncs.close()
         shutil.rmtree(self._temporary, ignore_errors=True)
         os.close(self._alive)
 

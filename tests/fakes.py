@@ -26,6 +26,9 @@ class TemporaryInstance:
     def finish(self) -> None:
         """Every write is in the file already."""
 
+    def begin_sync(self) -> None:
+        """Nothing waits for the disk."""
+
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
 

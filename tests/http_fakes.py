@@ -36,6 +36,9 @@ class StagedBytes:
     def finish(self) -> None:
         self.finished += 1
 
+    def begin_sync(self) -> None:
+        """Nothing waits for the disk."""
+
     def discard(self) -> None:
         self.discarded = True
 
@@ -104,6 +107,9 @@ class DiscardedInstance:
     def finish(self) -> None:
         """Nothing is read."""
 
+    def begin_sync(self) -> None:
+        """Nothing waits for the disk."""
+
     def discard(self) -> None:
         """Nothing was kept."""
 
@@ -131,6 +137,9 @@ class FileInFolder:
 
     def finish(self) -> None:
         """Every write is in the file already."""
+
+    def begin_sync(self) -> None:
+        """Nothing waits for the disk."""
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -43,12 +43,17 @@ class LiveServer:
         return f"http://127.0.0.1:{self.port}/dicomweb/studies"
 
     @property
-    def worker(self) -> int:
-        """Process id of gunicorn's worker."""
+    def workers(self) -> list[int]:
+        """Process ids of gunicorn's workers that run."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+    @property
+    def worker(self) -> int:
+        """Process id of a worker."""
         for _ in range(200):
-            if listed := children.read_text().split():
-                return int(listed[0])
+            if found := self.workers:
+                return found[0]
             time.sleep(0.02)
         raise AssertionError("no worker came up")
 
@@ -119,12 +124,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--token", default="")
     parser.add_argument("--threads", type=int, default=HttpSettings().threads)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--idle-timeout", type=int, default=60)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.DEBUG)
     settings = HttpSettings(
         port=arguments.port,
         token=arguments.token,
+        processes=arguments.processes,
         threads=arguments.threads,
         idle_timeout_s=arguments.idle_timeout,
         graceful_timeout_s=5,

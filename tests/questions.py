@@ -18,9 +18,8 @@ from flask.testing import FlaskClient
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from domain.engine import Case, EngineManifest
+from domain.engine import Case, Engine, EngineManifest
 from domain.findings import Findings
-from domain.ports import Engine
 from domain.question import Answer, Question
 from inference.api import PredictService
 from inference.manifest import read_declaration

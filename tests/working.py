@@ -13,12 +13,13 @@ from pydicom.dataset import Dataset
 
 from dicom_out.writer import Writer
 from domain.codes import MILLILITRE, Code
-from domain.engine import Answer, Case, EngineManifest, Verdict
+from domain.engine import Answer, Case, Engine, EngineManifest, Verdict
 from domain.errors import DeliveryError, EngineFailed
 from domain.findings import Findings, Measurement, SegmentDescription
 from domain.instance import Outcome, Reception
-from domain.ports import Destination, Engine, ResultWriter, SendReport
+from domain.ports import Destination, ResultWriter, SendReport
 from domain.series import SeriesFacts
+from pipeline.bell import FileBell
 from pipeline.completeness import CompletenessSettings
 from pipeline.confirming import Confirming, Profile
 from pipeline.delivering import Delivering
@@ -240,6 +241,7 @@ def working(
             settings=WatchSettings(results=store.results, retention_days=retention_days),
             sweep=store.sweep,
             clock=clock,
+            bell=FileBell(folder / "bells"),
         )
         yield Work(
             store=store,

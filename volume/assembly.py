@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,29 +15,23 @@ from domain.errors import StorageError
 from domain.instance import Header
 from domain.series import Resample, Stack
 from domain.volume import Volume
+from volume.ahead import in_order, workers_for
 from volume.frames import frame_numbers
 from volume.geometry import geometry
+from volume.jpeg import SYNTAXES
+from volume.jpeg_helpers import jpeg_decoder
 from volume.pet import suv_scale
 from volume.pixel_format import HOUNSFIELD, unit_of
-from volume.pixels import (
-    Frame,
-    LastDataset,
-    decodes_without_lock,
-    read_frame,
-    stored_range,
-    unreadable,
-)
+from volume.pixels import Frame, LastDataset, gains_by_threads, read_frame
 from volume.plain import read_plain
 from volume.resample import resampled, resampling_of
+from volume.stored import stored_range, unreadable
 from volume.voi import voi_of_slices
 
 log = logging.getLogger(__name__)
 
 AIR_HU = -1024
 """What replaces padding in CT: the lowest value of a 12-bit scanner, below every tissue."""
-
-_DECODERS = 8
-"""Threads that decode compressed slices, at most; never more than there are processors to use."""
 
 _INT16 = range(-(1 << 15), 1 << 15)
 
@@ -130,25 +121,24 @@ def _frames(
 
     Whole numbers are read straight into their place in ``voxels`` and changed there.
     """
-    workers = min(len(order), _DECODERS, len(os.sched_getaffinity(0)))
-    if workers < 2 or not all(decodes_without_lock(headers[k]) for k in order):
-        last, scratch = LastDataset(), np.empty(voxels.shape[1:], np.int16)
+    last, scratch = LastDataset(), np.empty(voxels.shape[1:], np.int16)
+    if not any(gains_by_threads(headers[k]) for k in order):
         for k in order:
             yield read_frame(headers[k], files[k], voxels[k] if voxels.dtype == np.int16 else scratch, last)
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        ahead: deque[Future[Frame]] = deque()
-        try:
-            for k in order:
-                buffer = voxels[k] if voxels.dtype == np.int16 else np.empty(voxels.shape[1:], np.int16)
-                ahead.append(pool.submit(read_frame, headers[k], files[k], buffer))
-                if len(ahead) > 2 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for waiting in ahead:
-                waiting.cancel()
+
+    workers = workers_for(len(order))
+    has_jpeg = any(headers[k].transfer_syntax_uid in SYNTAXES for k in order)
+    with jpeg_decoder(workers, len(order) * scratch.nbytes if has_jpeg else 0) as jpeg:
+        last = LastDataset(jpeg)
+
+        def read(k: int) -> Frame:
+            buffer = voxels[k] if voxels.dtype == np.int16 else np.empty_like(scratch)
+            return read_frame(
+                headers[k], files[k], buffer, LastDataset(jpeg) if headers[k].frame_number is None else last
+            )
+
+        yield from in_order(read, order, workers)
 
 
 def _path_of(header: Header, paths: Mapping[str, Path]) -> Path:

@@ -18,6 +18,10 @@ WORD_BYTES = {
 """Bytes of a word that big endian turns round, by VR; other VRs have single bytes."""
 _WORD_CODES = {2: "H", 4: "I", 8: "Q"}
 """Type codes of ``array`` by bytes a word."""
+BRIEF = 256
+"""Values up to this many bytes go into the digest as they are, longer ones as their own digest."""
+# Length to End, Data Set Trailing Padding; the offset tables follow from the fragments (PS3.3 C.7.6.3.1.8).
+IGNORED = frozenset({0x00080001, 0xFFFCFFFC, 0x7FE00001, 0x7FE00002})
 _HEAD = struct.Struct("<II").pack
 _PRINTABLE = bytes((9, 10, 12, 13, 27, *range(32, 256)))
 

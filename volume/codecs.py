@@ -1,8 +1,8 @@
-"""JPEG-LS and JPEG 2000 without Python's lock, straight into the buffer: the libraries that pydicom's plug-ins hold.
+"""Grey frames straight into the buffer, by the libraries that pydicom's plug-ins hold.
 
-pyjpegls and pylibjpeg-openjpeg keep the lock while they decode, so that threads gain nothing with them. CharLS and
-OpenJPEG inside them are called here by their C interfaces. Whatever is not the plain case returns ``False`` and is
-left to pydicom: it decodes it, or says what is wrong with it.
+The plug-ins keep Python's lock while they decode, so that threads gain nothing with them. CharLS and OpenJPEG inside
+them are called here by their C interfaces, without it; RLE takes so little that its lock is no matter. Whatever is
+not the plain case returns ``False`` and is left to pydicom: it decodes it, or says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,18 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGLSLossless, JPEGLSNearLossless
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
+import volume.run_lengths
 from volume.codestream import is_cut_off
 
 _HEAD: Final = struct.Struct(">HHHHIIIIIIIIHBBB")
@@ -38,23 +48,35 @@ class Wanted:
     columns: int
     bits: int
     is_signed: bool
+    is_low: bool = True
+    """HighBit is the highest of BitsStored."""
 
 
-Words = npt.NDArray[np.int16]
-Decoder = Callable[[bytes, Words, Wanted], bool]
-"""Decodes into a contiguous buffer of rows x columns; ``False`` where that is left to somebody else."""
+Values = npt.NDArray[np.signedinteger | np.unsignedinteger]
+Decoder = Callable[[bytes, Values, Wanted], bool]
+"""Decodes into a contiguous buffer of rows x columns, of bytes or words; ``False`` where that is left to pydicom."""
 
 
 @cache
 def decoders() -> Mapping[str, Decoder]:
-    """Return what can be decoded, by transfer syntax; empty where the libraries do not show their C interface."""
-    found: dict[str, Decoder] = {}
+    """Return what can be decoded, by transfer syntax; less where the libraries do not show their C interface."""
+    found: dict[str, Decoder] = {RLELossless: _run_lengths}
     charls, openjpeg = _library("_CharLS", "JpegLsDecode"), _library("_openjpeg", "opj_set_decoded_resolution_factor")
     if charls is not None:
         found |= dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), _JpegLs(charls).decode)
     if openjpeg is not None:
-        found |= dict.fromkeys((JPEG2000Lossless, JPEG2000), _Jpeg2000(openjpeg).decode)
+        syntaxes = JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K
+        found |= dict.fromkeys(syntaxes, _Jpeg2000(openjpeg).decode)
     return found
+
+
+def _run_lengths(data: bytes, out: Values, wanted: Wanted) -> bool:
+    """See ``Decoder``; whatever the bits mean."""
+    try:
+        volume.run_lengths.decode(data, out.view(np.uint8).reshape(1, *out.shape, out.itemsize))
+    except ValueError:
+        return False
+    return True
 
 
 def _library(module: str, symbol: str) -> ctypes.CDLL | None:
@@ -78,7 +100,7 @@ class _JpegLs:
         self._decode.argtypes = [c_void_p, c_size_t, c_char_p, c_size_t, c_void_p, c_void_p]
         self._decode.restype = c_int
 
-    def decode(self, data: bytes, out: Words, wanted: Wanted) -> bool:
+    def decode(self, data: bytes, out: Values, wanted: Wanted) -> bool:
         """See ``Decoder``; signs are the caller's business, since JPEG-LS knows none."""
         frame = data.find(_SOF_LS, 2, 4096)
         if data[:2] != b"\xff\xd8" or frame < 0 or len(data) < frame + 10:
@@ -86,7 +108,9 @@ class _JpegLs:
         if is_cut_off(data):
             return False
         bits, rows, columns, components = struct.unpack_from(">BHHB", data, frame + 4)
-        if (bits, rows, columns, components) != (wanted.bits, wanted.rows, wanted.columns, 1) or bits <= 8:
+        if (bits, rows, columns, components) != (wanted.bits, wanted.rows, wanted.columns, 1):
+            return False
+        if not wanted.is_low or (bits > 8) != (out.itemsize == 2):
             return False
         return bool(self._decode(out.ctypes.data, out.nbytes, data, len(data), None, None) == 0)
 
@@ -127,9 +151,9 @@ class _Jpeg2000:
         for name in ("opj_create_decompress", "opj_stream_create"):
             getattr(library, name).restype = c_void_p
 
-    def decode(self, data: bytes, out: Words, wanted: Wanted) -> bool:
+    def decode(self, data: bytes, out: Values, wanted: Wanted) -> bool:
         """See ``Decoder``."""
-        if not _is_plain(data, wanted):
+        if not wanted.is_low or not _is_plain(data, wanted):
             return False
         opj = self._library
         source = _Source(data)
@@ -159,7 +183,7 @@ class _Jpeg2000:
         opj.opj_set_default_decoder_parameters(parameters)
         return bool(opj.opj_setup_decoder(codec, parameters))
 
-    def _read(self, codec: c_void_p, stream: c_void_p, image: Any, out: Words, wanted: Wanted) -> bool:
+    def _read(self, codec: c_void_p, stream: c_void_p, image: Any, out: Values, wanted: Wanted) -> bool:
         opj = self._library
         if not opj.opj_read_header(stream, codec, byref(image)):
             return False

@@ -7,7 +7,7 @@ cut off; a decoder may look for the rest for seconds.
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 _START_OF_IMAGE: Final = b"\xff\xd8"
 _END_OF_IMAGE: Final = b"\xff\xd9"
@@ -18,6 +18,16 @@ _JP2: Final = b"\x00\x00\x00\x0cjP  "
 _FRAME_MARKERS: Final = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 
 
+class JpegFrame(NamedTuple):
+    """What the frame header of JPEG or JPEG-LS says (ITU-T T.81 B.2.2); ``process`` is the marker's second byte."""
+
+    process: int
+    precision: int
+    rows: int
+    columns: int
+    components: int
+
+
 def size_of(codestream: bytes) -> tuple[int, int] | None:
     """Return rows and columns of a JPEG, JPEG-LS, JPEG 2000 or HTJ2K frame; ``None`` where they cannot be read."""
     if codestream.startswith(_JP2):
@@ -25,7 +35,8 @@ def size_of(codestream: bytes) -> tuple[int, int] | None:
         return _j2k(codestream[at:]) if at >= 0 else None
     if codestream.startswith(_J2K):
         return _j2k(codestream)
-    return _jpeg(codestream) if codestream.startswith(_START_OF_IMAGE) else None
+    frame = jpeg_frame_of(codestream)
+    return None if frame is None else (frame.rows, frame.columns)
 
 
 def is_cut_off(codestream: bytes) -> bool:
@@ -48,9 +59,10 @@ def _j2k(data: bytes) -> tuple[int, int] | None:
     return height - top, width - left
 
 
-def _jpeg(data: bytes) -> tuple[int, int] | None:
-    at = 2
-    while at + 9 <= len(data):
+def jpeg_frame_of(data: bytes) -> JpegFrame | None:
+    """Return the first frame header; ``None`` where there is none."""
+    at = 2 if data.startswith(_START_OF_IMAGE) else len(data)
+    while at + 10 <= len(data):
         if data[at] != 0xFF:
             return None
         marker = data[at + 1]
@@ -58,7 +70,6 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
             at += 1
             continue
         if marker in _FRAME_MARKERS:
-            rows, columns = struct.unpack_from(">HH", data, at + 5)
-            return rows, columns
+            return JpegFrame(marker, *struct.unpack_from(">BHHB", data, at + 4))
         at += 2 + struct.unpack_from(">H", data, at + 2)[0]
     return None

@@ -1,4 +1,4 @@
-"""Decodes the frames of one instance one after the other, with bounded memory (PS3.5 8 and A.4)."""
+"""Decodes the frames of one instance in their order, with bounded memory (PS3.5 8 and A.4)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.encaps import generate_frames
-from pydicom.pixels import get_decoder, iter_pixels, pixel_array
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.pixels import iter_pixels, pixel_array
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from domain.errors import AssemblyError, StorageError
 from domain.instance import Header
 from domain.series import RefusalCode
-from volume.codestream import is_cut_off, size_of
+from volume.ahead import in_order, workers_for
+from volume.compressed import AS_STORED, colours, refusing, stored_values
+from volume.encapsulated import Codestreams
+from volume.jpeg import SYNTAXES
+from volume.jpeg_helpers import jpeg_decoder
 from volume.numbers import instance_numbers, listed
 from volume.part10 import opened
-from volume.pixels import AS_STORED, PREFERRED, unreadable
+from volume.stored import unreadable
 
 _NATIVE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
 _DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+_IN_FLIGHT = 128 << 20
+"""How many bytes threads may have at work at once, beside the image."""
+_COPIES = 8
+"""As often a frame is in memory while it is decoded and its colours are converted (in floating point)."""
 
 Pixels = npt.NDArray[np.generic]
 
@@ -32,7 +39,7 @@ def decoded(
 ) -> Iterator[Pixels]:
     """Yield frames as integers, shape ``(rows, columns)`` or ``(rows, columns, 3)``.
 
-    Uncompressed frames are read from the file one by one; the compressed ones of an instance are in memory together.
+    Uncompressed frames are read from the file one by one, compressed ones decoded by several threads, a few ahead.
 
     Parameters
     ----------
@@ -50,19 +57,16 @@ def decoded(
     StorageError
         The file cannot be read.
     """
-    options: dict[str, Any] = {"raw": as_stored} | (AS_STORED if as_stored else {})
     try:
-        source = path if header.transfer_syntax_uid in _NATIVE else _in_memory(header, path, most_bytes)
         if header.transfer_syntax_uid in _NATIVE or header.transfer_syntax_uid in _DEFLATED:
-            yield from _checked(header, _uncompressed(header, source, frames, options))
+            source = path if header.transfer_syntax_uid in _NATIVE else _in_memory(header, path, most_bytes)
+            yield from _checked(header, _uncompressed(header, source, frames, AS_STORED if as_stored else {}))
         else:
-            yield from _checked(header, _compressed(header, source, frames, options))
+            yield from _compressed(header, path, frames, as_stored=as_stored, most_bytes=most_bytes)
     except AssemblyError:
         raise
     except OSError as error:
         raise StorageError("The stored file of an instance cannot be read") from error
-    except NotImplementedError as error:
-        raise unreadable(header, "no decoder knows this compression") from error
     except Exception as error:  # pydicom and each decoder raise whatever a damaged file leads to
         raise unreadable(header, "the pixel data is damaged, missing or of a kind that no decoder takes") from error
 
@@ -89,40 +93,24 @@ def _uncompressed(header: Header, source: Any, frames: Sequence[int], options: d
     return iter_pixels(source, indices=list(frames), **options)
 
 
-def _compressed(header: Header, ds: Any, frames: Sequence[int], options: dict[str, Any]) -> Iterator[Pixels]:
-    syntax = UID(header.transfer_syntax_uid)
-    decoder, plugin = get_decoder(syntax), PREFERRED.get(syntax, "")
-    for index in _of_one_size(header, ds, frames):
-        try:
-            values, _ = decoder.as_array(ds, index=index, decoding_plugin=plugin, **options)
-        except Exception:
-            if not plugin:
-                raise
-            values, _ = decoder.as_array(ds, index=index, **options)
-        yield values
+def _compressed(
+    header: Header, path: Path, frames: Sequence[int], *, as_stored: bool, most_bytes: int
+) -> Iterator[Pixels]:
+    with refusing(header):
+        streams = Codestreams(header, path, lambda _: _in_memory(header, path, most_bytes))
 
+    pixels = (header.rows or 1) * (header.columns or 1) * (header.samples_per_pixel or 1)
+    size = pixels * (header.bits_allocated or 16) // 8
+    workers = min(workers_for(len(frames)), max(1, _IN_FLIGHT // (_COPIES * size)))
+    is_jpeg = header.transfer_syntax_uid in SYNTAXES
+    with jpeg_decoder(workers, len(frames) * size if is_jpeg else 0) as jpeg:
 
-def _of_one_size(header: Header, ds: Any, frames: Sequence[int]) -> Iterator[int]:
-    """Yield the index of each frame whose codestream has the size that the header says."""
-    wanted = set(frames)
-    count = header.number_of_frames or 1
-    offsets = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
-    extended = offsets if all(offsets) else None
-    for index, codestream in enumerate(
-        generate_frames(ds.PixelData, number_of_frames=count, extended_offsets=extended)
-    ):
-        if index not in wanted:
-            continue
-        size = size_of(codestream)
-        if size is not None and size != (header.rows, header.columns):
-            raise unreadable(header, "a frame has another size than Rows and Columns say")
-        if is_cut_off(codestream):
-            raise unreadable(header, "a frame is cut off")
-        yield index
-        wanted.discard(index)
-        if not wanted:
-            return
-    raise unreadable(header, "there are fewer frames than NumberOfFrames says")
+        def read(index: int) -> Pixels:
+            if as_stored:
+                return stored_values(header, streams, index, jpeg=jpeg)
+            return colours(header, streams, index, jpeg)
+
+        yield from in_order(read, frames, workers)
 
 
 def _checked(header: Header, found: Iterator[Pixels]) -> Iterator[Pixels]:

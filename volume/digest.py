@@ -16,7 +16,7 @@ from pydicom.datadict import DicomDictionary, keyword_for_tag
 
 from domain.errors import MalformedInstance
 from domain.instance import Header, Mosaic
-from volume.canonical import TEXT_VRS, WORD_BYTES, canonical, digest_of, swapped
+from volume.canonical import BRIEF, IGNORED, TEXT_VRS, WORD_BYTES, canonical, digest_of, swapped
 from volume.csa import read_mosaic
 from volume.functional_groups import PER_FRAME, SHARED, SHARED_KEY
 from volume.functional_groups import is_wanted as is_wanted_of_frame
@@ -46,6 +46,7 @@ from volume.part10 import (
     Window,
     opened,
 )
+from volume.plain_run import take_run
 from volume.private import Encoded
 
 _UNDEFINED: Final = 0xFFFFFFFF
@@ -66,10 +67,6 @@ _LARGEST_WITH_TILES = 4 << 20
 """Bytes before the pixels of a mosaic; scanners write some hundred thousand."""
 _WHOLE = 1 << 16
 """Values up to this many bytes are handled in memory, longer ones in pieces."""
-_BRIEF = 256
-"""Values up to this many bytes go into the digest as they are, longer ones as their own digest."""
-# Length to End, Data Set Trailing Padding; the offset tables follow from the fragments (PS3.3 C.7.6.3.1.8).
-_IGNORED = frozenset({0x00080001, 0xFFFCFFFC, 0x7FE00001, 0x7FE00002})
 _KNOWN_VRS: dict[int, str] = {tag: entry[0] for tag, entry in DicomDictionary.items()}
 
 
@@ -206,7 +203,12 @@ class _Reader:
         if depth > _DEEPEST:
             raise MalformedInstance(f"Sequences are nested deeper than {_DEEPEST}")
         parts: list[tuple[int, bytes]] = []
+        plain = depth == 0 and encoding == EXPLICIT_LE
         while position < limit:
+            if plain:
+                position = take_run(self._window, position, limit, parts, self.found.raw)
+                if position == limit:
+                    break
             element = self._element(position, limit, encoding)
             if element.tag == _ITEM_END and delimited:
                 return _Walked(element.start, digest_of(parts) if self._digests else b"")
@@ -250,7 +252,7 @@ class _Reader:
             token = self._defined(element, encoding, depth, parent)
         if depth == 0 and tag in PIXEL_DATA:
             self._note(element, end)
-        return end, None if tag & 0xFFFF == 0 or tag in _IGNORED else token
+        return end, None if tag & 0xFFFF == 0 or tag in IGNORED else token
 
     def _note(self, element: _Element, end: int) -> None:
         if element.tag == _PIXEL_DATA:
@@ -290,7 +292,7 @@ class _Reader:
         if not self._digests:
             return b""
         value = canonical(value, known)
-        return b"V" + value if len(value) <= _BRIEF else b"L" + hashlib.sha256(value).digest()
+        return b"V" + value if len(value) <= BRIEF else b"L" + hashlib.sha256(value).digest()
 
     def _keep(self, element: _Element, value: bytes, encoding: Encoding, depth: int, parent: int) -> None:
         """Note a value that the header needs; it is little endian by now."""

@@ -19,7 +19,7 @@ from domain.image import UltrasoundRegion
 from domain.instance import Header
 from domain.voi import Voi
 from volume.colour import PALETTE_TAGS
-from volume.pixels import unreadable
+from volume.stored import unreadable
 from volume.views import VIEW_POSITIONS, view_of_code
 from volume.voi import luts_of, windows
 

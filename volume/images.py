@@ -35,7 +35,8 @@ from volume.image_format import (
     raster_of,
     slope_and_intercept,
 )
-from volume.pixels import frame_of, stored_dtype, unreadable
+from volume.pixels import frame_of
+from volume.stored import stored_dtype, unreadable
 
 
 def read_image(header: Header, path: Path, *, frame: int | None = None, most_bytes: int = MOST_BYTES) -> Image:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from volume.part10 import LONG_VRS, SHORT_VRS
@@ -14,10 +15,13 @@ _WINDOW: Final = 1 << 14  # most headers fit into the first read
 _PIXEL_DATA: Final = 0x7FE00010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DELIMITERS = frozenset({_ITEM, _ITEM_END, _SEQUENCE_END})
+_EXTENDED_OFFSET_TABLE: Final = 0x7FE00001
 _UNDEFINED: Final = 0xFFFFFFFF
 _HEADS: Final = {True: struct.Struct("<HHI"), False: struct.Struct("<HH2sHI")}
 """Of PixelData, implicit and explicit."""
 _LARGEST_FRAME: Final = 64 << 20
+_END_OF_IMAGE: Final = b"\xff\xd9"
+"""Of JPEG, JPEG-LS, JPEG 2000 and HTJ2K."""
 _GROUP_LENGTH = struct.Struct("<HH2sHI")
 
 
@@ -93,6 +97,83 @@ def sole_frame(fd: int, offset: int | None) -> bytes | None:
             break
         pieces.append(data[at : at + length])
         at += length
+    return None
+
+
+def frame_spans(fd: int, count: int) -> list[tuple[PixelSpan, ...]] | None:
+    """Return where the fragments of each of ``count`` frames lie in an open file, found in one pass over their heads.
+
+    Which fragments are a frame is said by the Extended or the Basic Offset Table; without them each is one, or a
+    frame ends with a fragment that ends an image (PS3.5 A.4, PS3.3 C.7.6.3.1.8). ``None`` where that does not go up,
+    or PixelData is not found with certainty.
+    """
+    found, extended = _encapsulated(fd)
+    items = None if found is None else _items(fd, found)
+    if not items:
+        return None
+    table, *fragments = items
+    if extended is not None:
+        starts = _where(fd, extended, fragments, "Q")
+    elif table.length:
+        starts = _where(fd, table, fragments, "I")
+    else:
+        starts = _starts(fd, fragments, count)
+    bounds = [*starts, len(fragments)]
+    if starts[:1] != [0] or len(starts) != count or any(a >= b for a, b in pairwise(bounds)):
+        return None
+    return [tuple(fragments[a:b]) for a, b in pairwise(bounds)]
+
+
+def _encapsulated(fd: int) -> tuple[int | None, PixelSpan | None]:
+    """Return where the items of PixelData begin, ``None`` if that is not certain, and the Extended Offset Table."""
+    extended: PixelSpan | None = None
+    for element in _top_level(fd, implicit=False):
+        if element is None:
+            break
+        tag, offset, length = element
+        if tag == _EXTENDED_OFFSET_TABLE:
+            extended = PixelSpan(offset, length)
+        if tag == _PIXEL_DATA:
+            return (offset if length == _UNDEFINED else None), extended
+    return None, None
+
+
+def _where(fd: int, table: PixelSpan, fragments: Sequence[PixelSpan], kind: str) -> list[int]:
+    """Return which fragments begin a frame by a table of offsets from the first; -1 where none begins there."""
+    first = fragments[0].offset if fragments else 0
+    at = {fragment.offset - first: k for k, fragment in enumerate(fragments)}
+    size = struct.calcsize(kind)
+    length = min(table.length, size * len(fragments))
+    offsets = struct.unpack(f"<{length // size}{kind}", os.pread(fd, length, table.offset)[: length // size * size])
+    return [at.get(offset, -1) for offset in offsets]
+
+
+def _starts(fd: int, fragments: Sequence[PixelSpan], count: int) -> list[int]:
+    """Return which fragments begin a frame where no table says so; another number than ``count`` where none can."""
+    if len(fragments) == count:
+        return list(range(count))
+    ends = [k for k, span in enumerate(fragments) if _END_OF_IMAGE in _tail(fd, span)]
+    return [0, *(k + 1 for k in ends[:-1])] if ends[-1:] == [len(fragments) - 1] else []
+
+
+def _tail(fd: int, span: PixelSpan) -> bytes:
+    length = min(span.length, 10)
+    return os.pread(fd, length, span.offset + span.length - length)
+
+
+def _items(fd: int, offset: int) -> list[PixelSpan] | None:
+    """Return the values of the items that begin at ``offset``; ``None`` unless they end as they should."""
+    items: list[PixelSpan] = []
+    size = os.fstat(fd).st_size
+    while offset + 8 <= size:
+        tag, length, head, _ = _element(os.pread(fd, 8, offset), 0, implicit=True)
+        offset += head
+        if tag == _SEQUENCE_END:
+            return items
+        if tag != _ITEM or length > size - offset:
+            break
+        items.append(PixelSpan(offset, length))
+        offset += length
     return None
 
 

@@ -6,70 +6,33 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from threading import RLock
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
-from pydicom.pixels import get_decoder
 from pydicom.uid import (
-    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGExtended12Bit,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
 )
 
-import volume.jpeg12
 from domain.errors import AssemblyError, StorageError
 from domain.instance import Header, Tile
 from domain.series import RefusalCode
-from volume.codecs import Wanted, decoders
-from volume.codestream import is_cut_off
+from volume.compressed import refusing, stored_values
+from volume.encapsulated import Codestreams
+from volume.jpeg import JpegDecoder, decode
 from volume.numbers import instance_numbers, listed
-from volume.pixel_span import pixel_span, read_recorded, recorded_span, sole_frame
-
-Stored = npt.NDArray[np.signedinteger | np.unsignedinteger]
+from volume.pixel_span import pixel_span, read_recorded, recorded_span
+from volume.stored import Stored, stored_dtype, stored_range, unreadable
 
 _NATIVE = frozenset(
     {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
 )
-_JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
 _IN_PLACE = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian})
-
-# The first decoder that pydicom would try is the slow one (RLE in Python) or needs more memory (GDCM).
-PREFERRED = {
-    RLELossless: "pylibjpeg",
-    JPEG2000Lossless: "pylibjpeg",
-    HTJ2KLossless: "pylibjpeg",
-    HTJ2KLosslessRPCL: "pylibjpeg",
-    JPEGLSLossless: "pyjpegls",
-    JPEGExtended12Bit: volume.jpeg12.LABEL,
-}
-"""Decoder by transfer syntax, where the one that pydicom would take is worse."""
-
-
-# pydicom would drop the unused bits, which may hold padding. (Its annotation of the keywords is not the one meant.)
-AS_STORED: Any = {"correct_unused_bits": False}
-"""Options of pydicom's decoders that leave unused bits as they are."""
-
-
-_DTYPES: dict[tuple[bool, bool], np.dtype[np.signedinteger | np.unsignedinteger]] = {
-    (True, True): np.dtype(np.int8),
-    (True, False): np.dtype(np.int16),
-    (False, True): np.dtype(np.uint8),
-    (False, False): np.dtype(np.uint16),
-}
-"""By signedness, and whether there are 8 bits instead of 16."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,25 +53,40 @@ class Frame:
 
 
 class LastDataset:
-    """Keeps what was read last: frames and tiles of one instance are usually read one after the other."""
+    """Keeps what was read last: frames and tiles of one instance are usually read one after the other.
 
-    def __init__(self) -> None:
+    Several threads may use it; one reads a file, and the others wait. ``jpeg`` decodes frames of JPEG.
+    """
+
+    def __init__(self, jpeg: JpegDecoder = decode) -> None:
+        self.jpeg = jpeg
+        self._lock = RLock()
         self._path: Path | None = None
         self._dataset = Dataset()
+        self._streams: dict[Path, Codestreams] = {}
         self._mosaic: tuple[Path, Stored] | None = None
 
     def read(self, path: Path) -> Dataset:
         """Return the dataset of a Part 10 file with its pixel data, not decoded."""
-        if path != self._path:
-            self._path = None
-            self._dataset, self._path = pydicom.dcmread(path), path
-        return self._dataset
+        with self._lock:
+            if path != self._path:
+                self._path = None
+                self._dataset, self._path = pydicom.dcmread(path), path
+            return self._dataset
+
+    def codestreams(self, header: Header, path: Path) -> Codestreams:
+        """Return the compressed frames of an instance."""
+        with self._lock:
+            if path not in self._streams:
+                self._streams[path] = Codestreams(header, path, pydicom.dcmread)
+            return self._streams[path]
 
     def mosaic(self, path: Path, read: Callable[[], Stored]) -> Stored:
         """Return the pixels of a mosaic, which ``read`` decodes where they are not at hand."""
-        if self._mosaic is None or self._mosaic[0] != path:
-            self._mosaic = path, read()
-        return self._mosaic[1]
+        with self._lock:
+            if self._mosaic is None or self._mosaic[0] != path:
+                self._mosaic = path, read()
+            return self._mosaic[1]
 
 
 def read_frame(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset | None = None) -> Frame:
@@ -197,24 +175,6 @@ def frame_of(header: Header, words: Stored) -> Frame:
     return Frame(_without_unused_bits(header, words), padding)
 
 
-def unreadable(header: Header, why: str) -> AssemblyError:
-    """Return the error that names the instance and its transfer syntax."""
-    syntax = UID(header.transfer_syntax_uid)
-    unknown = "a private one" if syntax.is_private else "one that is not known here"
-    name = unknown if syntax.name == syntax else syntax.name
-    return AssemblyError(
-        RefusalCode.PIXELS_UNREADABLE,
-        f"The pixels of {listed([header])} cannot be decoded: {why} (transfer syntax: {name}). Send the series "
-        "again, from the modality if the PACS holds a damaged copy, or in Explicit VR Little Endian.",
-        instance_numbers([header]),
-    )
-
-
-def stored_dtype(header: Header) -> np.dtype[np.signedinteger | np.unsignedinteger]:
-    """Return the type of the stored values, by BitsAllocated and PixelRepresentation."""
-    return _DTYPES[header.pixel_representation == 1, header.bits_allocated == 8]
-
-
 def _index(header: Header) -> int:
     """Return which frame of the instance is meant, from 0."""
     return (header.frame_number or 1) - 1
@@ -283,68 +243,16 @@ def _native_words_by_pydicom(
     return np.frombuffer(data, encoded, count, start).reshape(shape).astype(dtype)
 
 
-def decodes_without_lock(header: Header) -> bool:
-    """Tell whether ``read_frame`` decodes an image without Python's lock, so that several threads gain by it."""
-    return (
-        header.transfer_syntax_uid in decoders()
-        and header.frame_number is None
-        and header.number_of_frames in (None, 1)
-        and header.bits_allocated == 16
-        and header.bits_stored is not None
-        and header.bits_stored > 8
-        and header.high_bit == header.bits_stored - 1
-    )
-
-
-def _decoded_in_place(header: Header, path: Path, buffer: npt.NDArray[np.int16]) -> bool:
-    """Decode the plain cases of two compressions straight into ``buffer``; return whether this was one."""
-    if not decodes_without_lock(header):
-        return False
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        data = sole_frame(fd, header.pixel_data_offset)
-    finally:
-        os.close(fd)
-    rows, columns = buffer.shape
-    wanted = Wanted(rows, columns, header.bits_stored or 16, header.pixel_representation == 1)
-    return data is not None and decoders()[header.transfer_syntax_uid](data, buffer, wanted)
+def gains_by_threads(header: Header) -> bool:
+    """Tell whether ``read_frame`` takes most of its time without Python's lock."""
+    return header.transfer_syntax_uid not in _NATIVE or header.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
 
 
 def _decoded(header: Header, path: Path, buffer: npt.NDArray[np.int16], last: LastDataset) -> Stored:
     """Return encapsulated pixels, decoded."""
-    if _decoded_in_place(header, path, buffer):
-        return buffer.view(stored_dtype(header))
-    syntax = UID(header.transfer_syntax_uid)
-    try:
-        decoder = get_decoder(syntax)
-        ds = last.read(path)
-        if syntax in _JPEG_LS:
-            _require_end(ds, _index(header))
-        plugin = PREFERRED.get(syntax, "")
-        try:
-            values, _ = decoder.as_array(ds, index=_index(header), raw=True, decoding_plugin=plugin, **AS_STORED)
-        except Exception:
-            if not plugin:
-                raise
-            values, _ = decoder.as_array(ds, index=_index(header), raw=True, **AS_STORED)
-    except OSError:
-        raise
-    except NotImplementedError as error:
-        raise unreadable(header, "no decoder knows this compression") from error
-    except Exception as error:  # each decoder raises whatever it likes
-        raise unreadable(header, "the compressed data is damaged or of a kind that no decoder takes") from error
-    if values.shape != (header.rows, header.columns) or values.dtype.kind not in "iu":
-        raise unreadable(header, "the decoded image has another size than Rows and Columns say")
-    return values.astype(stored_dtype(header), copy=not values.flags.writeable)
-
-
-def _require_end(ds: Dataset, index: int) -> None:
-    """Raise ``ValueError`` where a frame of JPEG-LS is cut off."""
-    offsets = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
-    extended = offsets if all(offsets) else None
-    count = int(ds.get("NumberOfFrames") or 1)
-    if is_cut_off(get_frame(ds.PixelData, index, number_of_frames=count, extended_offsets=extended)):
-        raise ValueError("a frame is cut off")
+    with refusing(header):
+        streams = last.codestreams(header, path)
+    return stored_values(header, streams, _index(header), buffer, last.jpeg)
 
 
 def _without_unused_bits(header: Header, words: Stored) -> Stored:
@@ -355,16 +263,6 @@ def _without_unused_bits(header: Header, words: Stored) -> Stored:
     words <<= allocated - 1 - high
     words >>= allocated - stored  # arithmetic where the dtype is signed
     return words
-
-
-def stored_range(header: Header) -> tuple[int, int]:
-    """Return the lowest and highest value that BitsStored bits can hold."""
-    stored = header.bits_stored or 16
-    return (
-        (-(1 << (stored - 1)), (1 << (stored - 1)) - 1)
-        if header.pixel_representation == 1
-        else (0, (1 << stored) - 1)
-    )
 
 
 def _is_within(words: Stored, lowest: int, highest: int) -> bool:

@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from domain.instance import Header
 from volume.pixel_span import read_recorded
-from volume.pixels import stored_dtype, stored_range
+from volume.stored import stored_dtype, stored_range
 
 _FORMAT = attrgetter(
     "transfer_syntax_uid",

@@ -14,7 +14,6 @@ from gateway.config import Config
 from gateway.job_view import job_as_json, waiting_as_json
 from gateway.standing import Standing, standing_of, without_jobs
 from gateway.terminal import DONE, FAILED, print_json, print_table, quiet_logs, say
-from pipeline.completeness import CompletenessSettings
 from store.store import Store
 
 _MOST_JOBS = 1_000_000
@@ -82,16 +81,12 @@ def _standing(config: Config, store: Store, series: str) -> Standing:
         series,
         has_jobs=bool(store.jobs.find(series_instance_uid=series, limit=1)),
         now=wiring.now(),
-        settings=_completeness(config),
+        settings=wiring.completeness(config),
     )
 
 
 def _without_jobs(config: Config, store: Store, study: str | None) -> list[Standing]:
-    return without_jobs(store.series, store.jobs, study=study, now=wiring.now(), settings=_completeness(config))
-
-
-def _completeness(config: Config) -> CompletenessSettings:
-    return CompletenessSettings(**config.completeness.model_dump())
+    return without_jobs(store.series, store.jobs, study=study, now=wiring.now(), settings=wiring.completeness(config))
 
 
 def _state(state: str | None) -> JobState | None:

@@ -40,7 +40,12 @@ def run(task):
 
 locks = liveness(url, folder / "workers", name)
 locks.keep()
-engine = JobEngine(JobEngineSettings(url=url, executor_id=name, queues=("cpu", "infer-cpu", "deliver")), run)
+engine = JobEngine(
+    JobEngineSettings(
+        url=url, executor_id=name, queues=("cpu", "infer-cpu", "deliver"), bells=folder / "bells"
+    ),
+    run,
+)
 engine.start()
 Reaper(engine, locks, name).start()
 began = time.perf_counter()

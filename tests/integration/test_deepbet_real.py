@@ -17,9 +17,8 @@ import pytest
 from scipy import ndimage
 
 from domain.codes import Code
-from domain.engine import Answer, Case
+from domain.engine import Answer, Case, Engine
 from domain.errors import NotApplicable
-from domain.ports import Engine
 from domain.volume import Grid, Volume
 from inference.registry import Registry
 from inference.weighting import native_t1

@@ -38,11 +38,12 @@ def test_a_case_of_a_device_waits_in_its_queue_and_says_so(tmp_path: Path) -> No
 
 ENQUEUE = """
 import sys
+from pathlib import Path
 from pipeline.jobs import JobEngine, JobEngineSettings
 from pipeline.task import Task
 
-url, devices = sys.argv[1], tuple(sys.argv[2:])
-settings = JobEngineSettings(url=url, executor_id="worker", queues=("cpu",), devices=devices, polling_s=0.05)
+url, bells, devices = sys.argv[1], Path(sys.argv[2]), tuple(sys.argv[3:])
+settings = JobEngineSettings(url=url, executor_id="worker", queues=("cpu",), devices=devices, bells=bells)
 engine = JobEngine(settings, lambda task: [])
 engine.start()
 if "gpu" in devices:
@@ -57,7 +58,7 @@ def test_what_waits_for_a_device_that_is_configured_no_more_is_no_work_that_goes
     migrate(url)
 
     def active(*devices: str) -> str:
-        command = [sys.executable, "-c", ENQUEUE, url, *devices]
+        command = [sys.executable, "-c", ENQUEUE, url, str(tmp_path / "bells"), *devices]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
         return next(line for line in done.stdout.splitlines() if line.startswith("active"))
 

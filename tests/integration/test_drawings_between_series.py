@@ -95,3 +95,38 @@ def test_two_series_whose_drawings_are_on_a_part_of_each_other_leave_each_other_
             settle(work)
         assert revisions(work, study) == settled
         assert len(jobs(work)) == 2
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_series_with_images_and_drawings_on_the_next_one_do_not_wait_for_each_other(
+    tmp_path: Path, count: int
+) -> None:
+    images = [ct_series(4) for _ in range(count)]
+    parts = [[*series, sr(images[(number + 1) % count])] for number, series in enumerate(images)]
+    study = in_one_study(*parts)
+    with pointing(tmp_path) as (work, engine):
+        for part in parts:
+            work.receive(part)
+        settle(work)  # minutes at the most, and not drawing_wait_s
+        assert len(engine.prompts) == len(jobs(work)) == count
+        assert {job.code for job in jobs(work, drawn=False)} == {"drawing"}
+        settled = revisions(work, study)
+        settle(work)
+        assert revisions(work, study) == settled
+        assert work.store.series.arrivals() == []
+
+
+def test_a_drawing_waits_for_a_series_that_grows_though_a_drawing_in_it_waits(tmp_path: Path) -> None:
+    first, second, missing = ct_series(4), ct_series(4), ct_series(4)
+    waiting, on_first = sr(missing), sr(first)
+    in_one_study([*first, waiting], [*second, on_first])
+    with pointing(tmp_path) as (work, engine):
+        work.receive([*first[:3], waiting])
+        settle(work)
+        work.receive([*second, on_first])
+        work.clock.sleep(9)
+        work.receive([first[3]])
+        work.settle(quiet_s=2.0)  # the second series is whole now, the first is not
+        assert not engine.prompts
+        settle(work)
+        assert [len(job.sop_instance_uids) for job in jobs(work)] == [4]

@@ -234,6 +234,29 @@ def test_a_job_that_has_not_begun_is_withdrawn_when_its_drawing_is_edited(tmp_pa
         assert len(engine.prompts) == 1
 
 
+@pytest.mark.parametrize("images_first", [True, False])
+def test_of_two_versions_in_one_series_that_come_together_only_the_newer_is_used(
+    tmp_path: Path, images_first: bool
+) -> None:
+    series = ct_series(4)
+    older, newer = sr(series), sr(series, k=2)
+    newer.SeriesInstanceUID = older.SeriesInstanceUID
+    older.ContentTime, newer.ContentTime = "100000", "100500"
+    for drawing in (older, newer):
+        drawing.ContentDate = "20260101"
+    with pointing(tmp_path) as (work, engine):
+        for received in [series, [newer, older]] if images_first else [[newer, older], series]:
+            work.receive(received)
+            settle(work)
+        work.clock.sleep(60)
+        settle(work)
+        done = [job for job in jobs(work) if job.state is JobState.DONE]
+        assert [job.drawing for job in done] == [newer.SOPInstanceUID]
+        assert len(engine.prompts) == 1
+        said = {job.sop_instance_uids[0]: job.code for job in jobs(work, drawn=False)}
+        assert said == {older.SOPInstanceUID: "superseded", newer.SOPInstanceUID: "drawing"}
+
+
 def test_a_series_that_grows_has_its_drawing_run_again_on_all_of_it(tmp_path: Path) -> None:
     series = ct_series(6)
     ds = sr(series)

@@ -16,10 +16,13 @@ from pipeline.jobs import jobs_url, migrate
 WORKER = """
 import sys, time
 from pathlib import Path
+from pipeline import taking
 from pipeline.jobs import JobEngine, JobEngineSettings
 from pipeline.task import Task
 
 folder, url = Path(sys.argv[1]), sys.argv[2]
+
+taking.IDLE_S = 600.0  # nothing is found by chance
 
 def note(name):
     with (folder / "events").open("a") as file:
@@ -33,14 +36,18 @@ def run(task):
     if task.step not in nexts:
         return []
     step, queue, delay = nexts[task.step]
-    return [Task(step=step, args=("job", 1, 1), queue=queue, delay_s=delay)]
+    return [Task(step=step, args=(task.args[0], 1, 1), queue=queue, delay_s=delay)]
 
 engine = JobEngine(
-    JobEngineSettings(url=url, executor_id="worker", queues=("cpu", "infer-cpu", "deliver"), polling_s=0.05), run
+    JobEngineSettings(
+        url=url, executor_id="worker", queues=("cpu", "infer-cpu", "deliver"), bells=folder / "bells"
+    ),
+    run,
 )
 engine.start()
-for _ in range(3):
-    engine.enqueue(Task(step="infer", args=("job", 1, 1), queue="infer-cpu"))
+for number in range(int(sys.argv[4])):
+    for _ in range(3):
+        engine.enqueue(Task(step="infer", args=(f"job{number}" if number else "job", 1, 1), queue="infer-cpu"))
 note("ready")
 while not (folder / "stop").exists():
     time.sleep(0.02)
@@ -50,11 +57,13 @@ engine.stop()
 """
 
 
-def start(folder: Path, step_s: float) -> subprocess.Popen[bytes]:
+def start(folder: Path, step_s: float, jobs: int = 1) -> subprocess.Popen[bytes]:
     url = jobs_url("", folder)
     root = Path(__file__).resolve().parents[2]
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(folder), url, str(step_s)], cwd=root, env=os.environ | {"PYTHONPATH": "."}
+        [sys.executable, "-c", WORKER, str(folder), url, str(step_s), str(jobs)],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": "."},
     )
 
 
@@ -82,6 +91,18 @@ def test_a_task_enqueued_three_times_runs_once_and_its_followers_run(tmp_path: P
         process.wait()
     ran = [event for event in events(tmp_path) if event.startswith("begin")]
     assert ran == ["begin infer", "begin encode", "begin deliver"]
+
+
+def test_as_many_run_at_a_time_as_a_queue_has_places_and_a_free_place_is_taken(tmp_path: Path) -> None:
+    migrate(jobs_url("", tmp_path))
+    process = start(tmp_path, 0.2, jobs=3)
+    try:
+        wait_for(lambda: events(tmp_path).count("end deliver") == 3)
+    finally:
+        process.kill()
+        process.wait()
+    engines = [event for event in events(tmp_path) if event.endswith("infer")]
+    assert engines == ["begin infer", "end infer"] * 3
 
 
 def test_a_step_that_was_killed_runs_again_and_finished_steps_do_not(tmp_path: Path) -> None:
@@ -119,7 +140,8 @@ from pipeline.jobs import JobEngine, JobEngineSettings
 
 set_up_logs(style="json", key=b"k", process="worker")
 engine = JobEngine(
-    JobEngineSettings(url=sys.argv[1], executor_id="worker", queues=("cpu",), polling_s=0.05), lambda task: []
+    JobEngineSettings(url=sys.argv[1], executor_id="worker", queues=("cpu",), bells=Path(sys.argv[2])),
+    lambda task: [],
 )
 engine.start()
 try:
@@ -136,7 +158,7 @@ def test_what_dbos_has_to_say_goes_through_our_log_and_only_now_and_then(tmp_pat
     migrate(url)
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", COMPLAINING, url],
+        [sys.executable, "-c", COMPLAINING, url, str(tmp_path / "bells")],
         cwd=root,
         env=os.environ | {"PYTHONPATH": "."},
         capture_output=True,

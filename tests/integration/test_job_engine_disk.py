@@ -33,7 +33,7 @@ def run(task):
         return []
     return [Task(step="encode", args=("job", 1, 1), queue="cpu")]
 
-engine = JobEngine(JobEngineSettings(url=url, executor_id="worker", queues=("cpu",), polling_s=0.05), run)
+engine = JobEngine(JobEngineSettings(url=url, executor_id="worker", queues=("cpu",), bells=folder / "bells"), run)
 engine.start()
 engine.enqueue(Task(step="infer", args=("job", 1, 1), queue="cpu"))
 time.sleep(2)

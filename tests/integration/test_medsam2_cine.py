@@ -22,9 +22,9 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import XRayAngiographicImageStorage
 
+from domain.engine import Engine
 from domain.findings import Findings
 from domain.job import JobState
-from domain.ports import Engine
 from gateway.config import Config, load_config
 from gateway.offline import SeriesReport, analyse
 from gateway.prompts import prompt_given

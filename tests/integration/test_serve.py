@@ -89,6 +89,7 @@ def test_stops_in_order_and_leaves_no_status_behind(gateway: GatewayServer) -> N
     assert gateway.status == {}
     assert not any(map(lives, family))
     assert "Traceback" not in gateway.log
+    assert not list((gateway.store / "tmp").iterdir())
 
 
 def test_a_second_gateway_on_the_store_is_refused(gateway: GatewayServer, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -328,3 +330,28 @@ def test_a_port_that_is_taken_is_an_error_of_its_own() -> None:
 def test_a_server_open_to_everybody_does_not_start() -> None:
     with pytest.raises(ConfigurationError, match="token"):
         serve(HttpSettings(host="0.0.0.0", port=0), create_app, on_listening=print)  # type: ignore[arg-type]
+
+
+def test_connections_that_stay_are_shared_between_the_processes(tmp_path: Path) -> None:
+    with live_server(tmp_path, "--processes", "2") as server, ExitStack() as stack:
+        url = f"http://127.0.0.1:{server.port}/health"
+        deadline, serving = time.monotonic() + 20, set[int]()
+        while len(serving) < 2:
+            assert time.monotonic() < deadline
+            serving.add(requests.get(url, timeout=20).json()["pid"])
+        sessions = [stack.enter_context(requests.Session()) for _ in range(8)]
+        taken = Counter(session.get(url, timeout=20).json()["pid"] for session in sessions)
+    assert len(taken) == 2
+    assert min(taken.values()) >= 3
+
+
+def test_a_process_that_dies_is_replaced_while_the_other_answers(tmp_path: Path) -> None:
+    with live_server(tmp_path, "--processes", "2") as server:
+        url = f"http://127.0.0.1:{server.port}/health"
+        killed = server.worker
+        os.kill(killed, signal.SIGKILL)
+        assert requests.get(url, timeout=20).json()["pid"] != killed
+        deadline = time.monotonic() + 20
+        while len(server.workers) < 2 or killed in server.workers:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

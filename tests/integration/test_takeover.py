@@ -46,7 +46,7 @@ def run(task):
 
 locks = liveness(url, folder / "workers", name)
 locks.keep()
-engine = JobEngine(JobEngineSettings(url=url, executor_id=name, queues=("cpu",), polling_s=0.05), run)
+engine = JobEngine(JobEngineSettings(url=url, executor_id=name, queues=("cpu",), bells=folder / "bells"), run)
 engine.start()
 Reaper(engine, locks, name, interval_s=0.2).start()
 for number in range(int(sys.argv[5])):

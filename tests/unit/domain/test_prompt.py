@@ -66,7 +66,10 @@ def test_fractions_go_from_edge_to_edge_and_the_middle_is_the_middle() -> None:
     "at", [(-0.6, 3, 3), (9, 3, 3), (4, 30, 3), (4, 3, -1), (4, float("nan"), 3), (float("inf"), 3, 3)]
 )
 def test_a_position_outside_the_series_is_refused(at: tuple[float, float, float]) -> None:
-    with pytest.raises(NotApplicable, match="object 1 lies outside the series"):
+    with pytest.raises(
+        NotApplicable,
+        match="object 1 lies outside the series, which has 9 slices, counted from 0, of 30 rows and 40 columns",
+    ):
         Prompt(objects=(ObjectPrompt(points=(Point(at=at),)),)).on(grid())
 
 

@@ -86,6 +86,10 @@ def test_a_store_that_cannot_be_made_is_a_fault_of_the_configuration(tmp_path: P
         (["jobs", "list"], "there is no store at voxgate-data"),
         (["jobs", "list", "--state", "odd"], "--state: must be one of queued, running, "),
         (["run", ".", "--out", "out", "--engine", "nodul"], 'no engine called "nodul"; known: '),
+        (
+            ["run", ".", "--out", "out", "--engine", "lungs", "--point", "1,2", "--slice", "3"],
+            'the engine "lungs" cannot be pointed at anything',
+        ),
         (["serve", "--role", "tpu"], "--role: must be one of scp, http, worker, infer or gpu"),
         (["serve", "--role", "gpu"], "no engine has a CUDA device"),
         (["routes", "test", "nowhere"], "there is no such file or folder"),

@@ -4,11 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from domain.errors import ConfigurationError
+from gateway.cli import app
 from gateway.config import Config, load_config
 from gateway.sections import EngineSection
 from inference.registry import declarations
+from pipeline.delivery import DeliverySettings
 
 ENGINES = ("lungs", "medsam2")
 
@@ -273,8 +276,15 @@ NO_VOLUMES = 'works on volumes, and unit = "study" on single images: leave one o
         ('[engines.medsam2]\norientation = "RAS"', "engines.medsam2.orientation: means nothing to medsam2, which "),
         ("[engines.medversa]\nwindow = [-160, 240]", "engines.medversa.window: means nothing to medversa, which "),
         ('[engines.medsam2]\nprecision = "int8"', "engines.medsam2.precision: must be one of auto, fp32, bf16"),
+        (
+            "[predict]\nenabled = true\n[http]\nprocesses = 2",
+            "http.processes: must be 0 or 1 where predict.enabled is true: each process would hold the models for",
+        ),
         ('[predict]\nenabled = true\nengine = "nodul"', 'predict.engine: no engine called "nodul"; known: lungs'),
-        ("[scp]\nport = 5000", "http.port: is scp.port too: choose another for one of them"),
+        (
+            "[scp]\nport = 5000",
+            "http.port: is scp.port too: choose another for one of them, or run them on two hosts (--role)",
+        ),
         ('[store]\npath = ""', "store.path: must name a folder"),
         ('[store]\npath = "a\\u0000b"', "store.path: must name a folder"),
         ('[database]\nurl = "mysql://u:secret@h/d"', "database.url: only postgresql+psycopg:// and sqlite:/// with "),
@@ -289,13 +299,17 @@ NO_VOLUMES = 'works on volumes, and unit = "study" on single images: leave one o
             "[delivery]\nfirst_retry_s = 7200",
             "delivery: first_retry_s (7200) is above max_retry_s (3600): lower the one or raise the other",
         ),
+        (
+            "[delivery]\nmax_retry_s = 60\nfirst_retry_s = 61",
+            "delivery: first_retry_s (61) is above max_retry_s (60): lower the one or raise the other",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_named_with_the_way_out(tmp_path: Path, toml: str, said: str) -> None:
     file = tmp_path / "voxgate.toml"
     file.write_text(toml)
     with pytest.raises(ConfigurationError) as caught:
-        load_config(file, {}, engines=("lungs", "medsam2", "medversa"))
+        load_config(file, {}, engines=("lungs", "medsam2", "medversa"), together=True)
     (fault,) = [line.strip() for line in str(caught.value).splitlines()[1:]]
     assert fault.startswith(said)
     assert "secret" not in str(caught.value)
@@ -370,3 +384,23 @@ def test_an_engine_takes_its_own_settings(tmp_path: Path) -> None:
     file.write_text(toml)
     config = load_config(file, {}, engines=("lungs", "deepbet", "medsam2", "medversa"))
     assert config.engines["medsam2"].threads == 1
+
+
+def test_each_receiver_on_a_host_of_its_own_may_have_the_same_port(tmp_path: Path) -> None:
+    assert load(tmp_path, "[scp]\nport = 5000").http.port == 5000
+    (tmp_path / "voxgate.toml").write_text("[scp]\nport = 5000")
+    both, alone = (
+        CliRunner().invoke(app, ["check-config", "--config", str(tmp_path / "voxgate.toml"), *more])
+        for more in ((), ("--role", "http"))
+    )
+    assert isinstance(both.exception, ConfigurationError)
+    assert alone.exit_code == 0, alone.output
+
+
+def test_a_shorter_maximum_alone_shortens_the_first_delay_too(tmp_path: Path) -> None:
+    def first_delay_s(toml: str, **environment: str) -> float:
+        return DeliverySettings(**load(tmp_path, toml, **environment).delivery.model_dump()).delay_s(1)
+
+    assert first_delay_s("") == 15
+    assert first_delay_s("[delivery]\nmax_retry_s = 5") == 5
+    assert first_delay_s("", VOXGATE_DELIVERY__MAX_RETRY_S="5") == 5

@@ -61,6 +61,8 @@ def test_nothing_given_is_no_prompt() -> None:
         ({"boxes": ("1,2,3,4",), "slice_": 3, "lps": True}, "--slice: not with --lps"),
         ({"boxes": ("1,2,3",), "slice_": 3}, "--box: must be 4 numbers"),
         ({"boxes": ("1,2,3,x",), "slice_": 3}, "--box: must be 4 numbers"),
+        ({"boxes": ("1,2,nan,4",), "slice_": 3}, "--box: must be 4 numbers"),
+        ({"points": ("1,inf",), "slice_": 3}, "--point: must be 2 numbers"),
         ({"boxes": ("1,2,3,4",), "lps": True}, "--box: must be 6 numbers"),
         ({"points": ("1,2,3",), "slice_": 3}, "--point: must be 2 numbers"),
         ({"background": ("1,2",), "slice_": 3}, "--background needs"),
@@ -94,6 +96,8 @@ def test_a_route_may_carry_a_default_prompt(tmp_path: Path) -> None:
         ('{space = "lps", slice = 1, box = [1, 2, 3, 4, 5, 6]}', "slice belongs to voxel and fraction"),
         ("{slice = 1, box = [1, 2, 3]}", "box must be 4 numbers"),
         ("{slice = 1, points = [[1, 2, 3]]}", "a point must be 2 numbers"),
+        ("{slice = nan, box = [1, 2, 3, 4]}", "finite number"),
+        ("{slice = 1, points = [[1, inf]]}", "finite number"),
         ("{slice = 1}", "box or points is required"),
         ("{slice = 1, bux = [1, 2, 3, 4]}", "unknown setting"),
         (

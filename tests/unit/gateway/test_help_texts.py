@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from domain.job import JobState
@@ -25,6 +29,43 @@ def help_of(command: str) -> str:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_names_no_python_types(command: str) -> None:
     assert not re.search(r"<|list\[|\b(str|bool|int|TEXT|INTEGER|BOOLEAN)\b", help_of(command))
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Yield every command with its name, those that have commands too."""
+
+    def below(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+        yield name, command
+        for key, child in getattr(command, "commands", {}).items():
+            yield from below(f"{name} {key}".strip(), child)
+
+    yield from below("", get_command(app))
+
+
+EXAMPLES = [
+    (name, line)
+    for name, command in commands()
+    for line in (command.epilog or "").split("\n\n")
+    if line not in ("", "Examples:")
+]
+
+
+@pytest.mark.parametrize(("name", "line"), EXAMPLES)
+def test_examples_can_be_typed_as_they_stand(name: str, line: str) -> None:
+    assert len(line) <= 78  # else it is broken where a terminal is as wide as most are
+    words = shlex.split(line)
+    assert words[: len(name.split()) + 1] == ["voxgate", *name.split()]
+    command, words = get_command(app), words[1:]
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]  # type: ignore[attr-defined]
+    assert not hasattr(command, "commands")
+    command.make_context(line, words)  # parses and checks, and runs nothing
+    assert line in help_of(name)
+
+
+def test_the_main_commands_have_examples() -> None:
+    have = {name for name, _ in EXAMPLES}
+    assert have >= {"", "serve", "run", "inspect", "send", "jobs", "weights", "check-config", "routes test", "demo"}
 
 
 def test_help_lists_every_state_of_a_job() -> None:

@@ -8,7 +8,7 @@ import pytest
 from gunicorn.http.body import LengthReader
 from gunicorn.http.unreader import SocketUnreader
 
-from gateway.http_worker import CROWDED_S, BodyMeter, PromptBody
+from gateway.http_worker import CROWDED_S, BodyMeter, Connections, PromptBody
 
 RATE = 100.0
 WINDOW_S = 30.0
@@ -172,3 +172,15 @@ def test_behind_a_body_that_broke_off_no_request_is_looked_for() -> None:
     with pytest.raises(ConnectionResetError):
         body.read1(10)
     assert body.failed
+
+
+def test_a_connection_is_left_to_whoever_has_fewer() -> None:
+    shared = Connections()
+    shared.note(1, 3)
+    assert not shared.someone_has_fewer_than(3)
+    shared.note(2, 2)
+    assert shared.someone_has_fewer_than(3)
+    shared.note(2, None)
+    assert not shared.someone_has_fewer_than(3), "it is gone"
+    shared.note(3, 1000)
+    assert not shared.someone_has_fewer_than(3)

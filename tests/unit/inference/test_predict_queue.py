@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +96,34 @@ def test_a_full_queue_says_so() -> None:
     hold.set()
     for thread in threads:
         thread.join()
+
+
+def test_a_withdrawn_question_gives_its_place_to_the_next_though_the_queue_stays_full(tmp_path: Path) -> None:
+    hold = threading.Event()
+    asking = client(Model(wait=hold), queue=2, folder=tmp_path)
+    threads = [threading.Thread(target=asking.post, args=("/predict",), kwargs={"json": body()}) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.3)
+
+    def state(url: str) -> object:
+        return (asking.get(url).json or {}).get("state")
+
+    try:
+        first, second = [(asking.post("/predict?async=1", json=body()).json or {})["url"] for _ in range(2)]
+        end = time.monotonic() + 10
+        while state(first) != "running":
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert state(second) == "queued"
+        assert asking.delete(first).status_code == 204
+        while state(second) != "running":
+            assert time.monotonic() < end, "it waits behind one that was withdrawn"
+            time.sleep(0.05)
+    finally:
+        hold.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_questions_that_wait_reach_a_model_that_answers_several_at_once_together() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.series import SeriesArrival
-from pipeline.completeness import CompletenessSettings, readiness
+from pipeline.completeness import CompletenessSettings, pause_s, readiness
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SETTINGS = CompletenessSettings(quiet_s=10, max_wait_s=600)
@@ -70,3 +70,29 @@ def test_more_than_announced_falls_back_to_silence() -> None:
 def test_no_series_waits_for_ever(instances: int, expected: int | None, first_s: float, last_s: float) -> None:
     asked = arrival(instances=instances, expected=expected, first_s=first_s, last_s=last_s)
     assert readiness(asked, NOW, SETTINGS).ready
+
+
+@given(
+    instances=st.integers(1, 9),
+    expected=st.none() | st.integers(1, 9),
+    first_s=st.floats(0, 700),
+    last_s=st.floats(0, 700),
+)
+def test_no_series_becomes_ready_while_nobody_looks(
+    instances: int, expected: int | None, first_s: float, last_s: float
+) -> None:
+    asked = arrival(instances=instances, expected=expected, first_s=max(first_s, last_s), last_s=last_s)
+    pause = pause_s([asked], NOW, SETTINGS, often_s=0.25, seldom_s=1e6)
+    before = NOW + timedelta(seconds=pause - 0.03)
+    assert readiness(asked, max(NOW, before), SETTINGS).ready == readiness(asked, NOW, SETTINGS).ready
+
+
+def test_looks_seldom_while_nothing_arrives_and_often_while_something_does() -> None:
+    def pause(*waiting: SeriesArrival) -> float:
+        return pause_s(waiting, NOW, SETTINGS, often_s=0.25, seldom_s=2.0)
+
+    short = arrival(instances=4, expected=5, last_s=100, first_s=100)
+    assert pause() == 2.0
+    assert pause(short) == 2.0
+    assert pause(short, arrival(last_s=1)) == 0.25
+    assert pause(short, arrival(last_s=9.5)) == 0.5

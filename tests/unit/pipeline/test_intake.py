@@ -188,3 +188,12 @@ def test_what_is_finished_and_thrown_away_leaves_nothing(intake: Intake, store: 
     item.discard()
     assert not item.path.exists()
     assert not store.kept
+
+
+def test_tells_that_something_was_kept_and_nothing_else(store: KeepingStore) -> None:
+    told: list[int] = []
+    intake = Intake(store, on_kept=lambda: told.append(len(store.kept)))
+    intake.commit([staged(intake, b"\xff\xd8 JPEG")], RECEPTION)
+    assert told == []
+    intake.commit([staged(intake, ct_slice()), staged(intake, ct_slice())], RECEPTION)
+    assert told == [2]  # after they were kept

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from domain.errors import StorageError
+from store.database import Database, index_url
+from store.settings import StoreSettings
+from store.store import migrate_store
+from store.turns import Turns
+
+
+def turns(path: Path, *, patience_s: float = 10.0) -> Turns:
+    return Turns(path / "index-turn", patience_s=patience_s)
+
+
+def test_another_process_waits_until_the_turn_is_over(tmp_path: Path) -> None:
+    first, second = turns(tmp_path), turns(tmp_path)  # each opens the file, as two processes do
+    order: list[str] = []
+
+    def follow() -> None:
+        with second.turn():
+            order.append("second")
+
+    with first.turn():
+        follower = threading.Thread(target=follow)
+        follower.start()
+        time.sleep(0.01)
+        order.append("first")
+    follower.join(10)
+    assert order == ["first", "second"]
+
+
+def test_a_process_that_was_frozen_in_its_turn_does_not_stop_the_others(tmp_path: Path) -> None:
+    frozen, alive = turns(tmp_path), turns(tmp_path)
+    with frozen.turn(), alive.turn():
+        pass
+    with alive.turn():  # and what it did not hold it has not given back
+        pass
+
+
+def test_threads_of_a_process_exclude_one_another_and_are_told_when_it_takes_too_long(tmp_path: Path) -> None:
+    mine = turns(tmp_path, patience_s=0.01)
+    errors: list[StorageError] = []
+
+    def ask() -> None:
+        try:
+            with mine.turn():
+                raise AssertionError("two at a time")
+        except StorageError as error:
+            errors.append(error)
+
+    with mine.turn():
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asking.join(10)
+    assert len(errors) == 1
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    migrate_store(StoreSettings(path=tmp_path))
+    opened = Database(index_url(tmp_path, ""))
+    yield opened
+    opened.close()
+
+
+def test_the_connection_that_writes_is_kept(database: Database) -> None:
+    with database.write() as first:
+        pass
+    with database.write() as second:
+        pass
+    assert first is second
+
+
+def test_what_was_left_by_an_error_is_not_seen_by_the_next_writer(database: Database) -> None:
+    def half() -> None:
+        with database.write() as connection:
+            connection.execute(text("INSERT INTO removals (path) VALUES ('half')"))
+            raise ValueError("midway")
+
+    with pytest.raises(ValueError, match="midway"):
+        half()
+    with database.write() as connection:
+        assert connection.execute(text("SELECT count(*) FROM removals")).scalar() == 0
+        connection.execute(text("INSERT INTO removals (path) VALUES ('whole')"))
+    with database.read() as reader:
+        assert reader.execute(text("SELECT path FROM removals")).scalars().all() == ["whole"]
