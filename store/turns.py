@@ -13,7 +13,7 @@ from pathlib import Path
 from domain.errors import StorageError
 
 _PAUSES_S = tuple(min(0.0002 * 1.3**number, 0.003) for number in range(24))
-"""Between looks, 40 ms together. A transaction takes as long as the first two, unless the machine is busy."""
+"""Between looks, 50 ms together. A transaction takes as long as the first two, unless the machine is busy."""
 
 
 class Turns:

@@ -140,6 +140,11 @@ def counted_encodings(network: Network) -> Iterator[list[int]]:
 @cache
 def small_network() -> Network:
     """Return a network of MedSAM2's make at 64 pixels with random weights; a slice takes some 20 ms."""
+    return placed(random_network(), CPU.device, CPU.dtype)
+
+
+def random_network(there: float = 6.0) -> Network:
+    """Return transformers' own network, small and with random weights; ``there`` goes into the object's score."""
     torch.manual_seed(7)
     network = (
         Sam2VideoModel(configuration(64, blocks_per_stage=[1, 1, 2, 1], global_attention_blocks=[3]))
@@ -149,5 +154,5 @@ def small_network() -> Network:
     for name, value in network.named_parameters():
         if value.ndim > 1:
             value.normal_(0, 0.1 if "embed" in name else float(np.prod(value.shape[1:])) ** -0.5)
-    network.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(6.0)
-    return placed(network, CPU.device, CPU.dtype)
+    network.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(there)
+    return network

@@ -14,6 +14,7 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoModel
 from domain.errors import EngineFailed
 from inference.medsam2.checkpoint import EXPECTED, Tensors
 from inference.medsam2.economy import economised
+from inference.medsam2.following import Shared
 
 IMAGE_SIZE = 512
 _NAMED = 3
@@ -95,6 +96,7 @@ class Features:
         self._kept: dict[int, dict[str, Any]] = {}
         self._last: tuple[int, dict[str, Any]] | None = None
         self._position: list[torch.Tensor] = []
+        self._shared: tuple[int, Shared] | None = None
         self.encoded = 0
         """How often the image encoder ran."""
 
@@ -107,6 +109,13 @@ class Features:
         if index in self._keep:
             self._kept[index] = self._last[1]
         return self._last[1]
+
+    def shared(self, index: int) -> Shared:
+        """Return what else all objects share of a slice; of the last one only, since it is large."""
+        if self._shared is None or self._shared[0] != index:
+            seen = self.get_vision_features(index)
+            self._shared = index, self._network.following.look(seen["vision_feats"], seen["vision_pos_embeds"])
+        return self._shared[1]
 
     def _encode(self, index: int) -> dict[str, Any]:
         self.encoded += 1

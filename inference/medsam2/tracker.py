@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from scipy import ndimage
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
+from inference.medsam2.bank import Bank, Left
+from inference.medsam2.decoder import Drawn
 from inference.medsam2.network import Features, Network
 
-POINTERS = 16
-"""So many slices back the network looks for object pointers; for memories, 7."""
 LARGEST_HOLE = 8
 """Pixels of the 128 x 128 logits; ``fill_hole_area`` of the original."""
 _FILLED = 0.1
@@ -55,7 +55,7 @@ class Tracked:
 
 
 class Track:
-    """One object: its prompted slices, and the memories of the direction in which it is followed."""
+    """One object: its prompted slices, and what it remembers in the direction in which it is followed."""
 
     def __init__(
         self, network: Network, features: Features, slices: int, prompts: Mapping[int, SlicePrompt], *, fill: bool
@@ -65,29 +65,29 @@ class Track:
         self._slices = slices
         self._fill = fill
         self.first, self.last = min(prompts), max(prompts)
+        self._prompted: dict[int, Drawn] = {}
+        self._left: dict[int, Left] = {}
         self._session = self._new_session()
         for index, prompt in sorted(prompts.items()):
             self._prompt(index, prompt)
-        self._prompted: dict[int, dict[str, Any]] = self._session.output_dict_per_obj[0]["cond_frame_outputs"]
+        self._bank = self._new_bank(reverse=False)
 
     def turn(self) -> None:
         """Forget everything but the prompted slices: the two directions share no memories."""
-        self._session = self._new_session()
-        self._session.output_dict_per_obj[0]["cond_frame_outputs"] = self._prompted
+        self._bank = self._new_bank(reverse=True)
 
-    def step(self, index: int, *, reverse: bool) -> tuple[torch.Tensor, float]:
+    def step(self, index: int) -> tuple[torch.Tensor, float]:
         """Return logits and object score of a slice; prompted slices keep what the prompt gave."""
-        prompted = self._prompted.get(index)
-        if prompted is None:
-            self._network(self._session, frame_idx=index, reverse=reverse)
-            found = self._session.output_dict_per_obj[0]["non_cond_frame_outputs"][index]
-            self._forget(index, reverse=reverse)
-        else:
-            found = prompted
-        logits = found["pred_masks"][0, 0].float()
-        if self._fill and prompted is None:
-            logits = without_small_holes(logits)
-        return logits, float(found["object_score_logits"])
+        found = self._prompted.get(index)
+        if found is not None:
+            return found.logits, found.score
+        onward = 0 < index < self._slices - 1
+        found = self._network.following(self._features.shared(index), self._bank, index, onward=onward)
+        return without_small_holes(found.logits) if self._fill else found.logits, found.score
+
+    def _new_bank(self, *, reverse: bool) -> Bank:
+        bank: Bank = self._network.following.bank(self._slices, self._left, reverse=reverse)
+        return bank
 
     def _new_session(self) -> Any:
         parameter = self._network.no_object_pointer
@@ -135,26 +135,13 @@ class Track:
 
         transformers takes the full-size mask instead, which differs for a mask prompt by 3e-2 in later slices.
         """
-        found = self._session.output_dict_per_obj[0]["cond_frame_outputs"][index]
-        found.pop("high_res_masks")
+        given = self._session.output_dict_per_obj[0]["cond_frame_outputs"].pop(index)
+        logits, pointer = given["pred_masks"][0, 0].float(), given["object_pointer"].flatten()
         if self._fill:
-            found["pred_masks"] = without_small_holes(found["pred_masks"][0, 0].float())[None, None].to(
-                found["pred_masks"].dtype
-            )
-        size = self._network.image_size
-        enlarged = F.interpolate(found["pred_masks"].float(), (size, size), mode="bilinear", align_corners=False)
-        found["maskmem_features"], found["maskmem_pos_enc"] = self._network._encode_new_memory(
-            current_vision_feats=self._features.get_vision_features(index)["vision_feats"][-1],
-            pred_masks_high_res=enlarged.to(found["pred_masks"].dtype),
-            object_score_logits=found["object_score_logits"],
-            is_mask_from_pts=True,
-        )
-
-    def _forget(self, index: int, *, reverse: bool) -> None:
-        """Drop what no later slice looks at: 2 MB a slice."""
-        others = self._session.output_dict_per_obj[0]["non_cond_frame_outputs"]
-        others[index].pop("high_res_masks", None)
-        others.pop(index + POINTERS if reverse else index - POINTERS, None)
+            logits = without_small_holes(logits)
+        found = Drawn(logits=logits, score=float(given["object_score_logits"]), pointer=pointer)
+        features = self._features.get_vision_features(index)["vision_feats"]
+        self._prompted[index], self._left[index] = found, self._network.following.drawn(features, found)
 
 
 def track(
@@ -189,7 +176,7 @@ def track(
                 begun = index < item.first if reverse else index >= item.first
                 if not begun or (stop_after_empty and empty[number] >= stop_after_empty):
                     continue
-                logits, score = item.step(index, reverse=reverse)
+                logits, score = item.step(index)
                 drawn = item.first <= index <= item.last
                 empty[number] = 0 if drawn or bool((logits > 0).any()) else empty[number] + 1
                 yield Tracked(object=number, slice=index, logits=logits, score=score)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deliveries import finish, small_series
+from dying import Killed, dies_at, recorded
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, SegmentationStorage
@@ -125,10 +126,6 @@ def test_nobody_is_told_who_does_not_ask(tmp_path: Path, routes: tuple[Route, ..
     assert not pacs.held
 
 
-class Killed(BaseException):
-    """Stands for kill -9: nothing catches it."""
-
-
 def test_a_death_before_any_write_still_tells_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     died = 0
     for number in range(0, 20, 3):
@@ -136,7 +133,8 @@ def test_a_death_before_any_write_still_tells_once(tmp_path: Path, monkeypatch: 
         with working(folder, routes=ASKING, destinations={"pacs": pacs}) as work, monkeypatch.context() as patched:
             work.engines.only.fail_with = NotApplicable("No lung.")
             work.receive(small_series())
-            ran = _dying(work, number, patched)
+            ran = recorded(work, patched)
+            dies_at(work, number, patched, ("update", "put_objects", "set_delivery"))
             try:
                 work.settle()
                 ran.clear()
@@ -150,31 +148,6 @@ def test_a_death_before_any_write_still_tells_once(tmp_path: Path, monkeypatch: 
             assert (job.state, job.code, job.reason) == (JobState.NOT_APPLICABLE, "not-applicable", "No lung.")
         assert len({ds.SOPInstanceUID for ds in pacs.held}) == 1
     assert 3 <= died < 7
-
-
-def _dying(work: Work, number: int, monkeypatch: pytest.MonkeyPatch) -> list[Task]:
-    """Let the process die before the ``number``-th write after planning; return the tasks as they begin."""
-    left, run = number, work.steps.run
-    ran: list[Task] = []
-
-    def recording(task: Task) -> list[Task]:
-        ran.append(task)
-        return run(task)
-
-    def dying(write: Callable[..., None]) -> Callable[..., None]:
-        def counted(*args: Any, **values: Any) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise Killed
-            write(*args, **values)
-
-        return counted
-
-    monkeypatch.setattr(work.steps, "run", recording)
-    for name in ("update", "put_objects", "set_delivery"):
-        monkeypatch.setattr(work.store.jobs, name, dying(getattr(work.store.jobs, name)))
-    return ran
 
 
 def dies_before_its_notice_is_queued(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from deliveries import delivering, finish, small_series
+from dying import Killed, dies_at, recorded
 from orthanc_server import OrthancServer
 from pacs import Pacs
 from pydicom import dcmread
@@ -26,7 +26,6 @@ from domain.errors import ClassRefused, PeerOutOfResources
 from domain.job import DeliveryState, Job, JobState
 from domain.ports import SendReport
 from gateway.operator import retry
-from pipeline.task import Task
 
 
 @dataclass
@@ -156,41 +155,6 @@ def test_what_refers_to_a_refused_label_map_goes_as_the_report_that_refers_to_th
     assert modern.classes == [LABELMAP, Comprehensive3DSRStorage]
 
 
-class Killed(BaseException):
-    """Stands for kill -9: nothing catches it."""
-
-
-def dies_at(work: Work, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the process die before the ``number``-th write about deliveries."""
-    left = number
-
-    def dying(write: Callable[..., None]) -> Callable[..., None]:
-        def counted(*args: Any, **values: Any) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise Killed
-            write(*args, **values)
-
-        return counted
-
-    for name in ("set_delivery", "replace_deliveries"):
-        monkeypatch.setattr(work.store.jobs, name, dying(getattr(work.store.jobs, name)))
-
-
-def recorded(work: Work, monkeypatch: pytest.MonkeyPatch) -> list[Task]:
-    """Return a list that fills with the tasks as they begin."""
-    ran: list[Task] = []
-    run = work.steps.run
-
-    def recording(task: Task) -> list[Task]:
-        ran.append(task)
-        return run(task)
-
-    monkeypatch.setattr(work.steps, "run", recording)
-    return ran
-
-
 def test_a_death_at_any_write_ends_with_the_stand_in_delivered_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +163,7 @@ def test_a_death_at_any_write_ends_with_the_stand_in_delivered_once(
         pacs = Choosy(refuses=(Comprehensive3DSRStorage,))
         folder = tmp_path / str(number)
         with sending(folder, pacs) as work, monkeypatch.context() as patched:
-            dies_at(work, number, patched)
+            dies_at(work, number, patched, ("set_delivery", "replace_deliveries"))
             ran = recorded(work, patched)
             try:
                 work.settle()

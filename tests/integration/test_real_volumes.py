@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ import pytest
 import SimpleITK
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, generate_uid
+from received import read
 
 from domain.errors import AssemblyError, MalformedInstance
-from domain.instance import Header
 from domain.series import RefusalCode, Stack, StackKind
 from domain.volume import Volume
 from volume.assembly import assemble
@@ -27,20 +26,6 @@ from volume.grouping import group
 from volume.pixels import read_frame
 
 Unpack = Callable[[str], Path]
-
-
-def read(folder: Path) -> tuple[dict[str, list[Header]], dict[str, Path]]:
-    """Return headers by series, and paths by instance; what intake would refuse (DICOMDIRs) is left out."""
-    series: dict[str, list[Header]] = defaultdict(list)
-    paths: dict[str, Path] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        try:
-            header, _ = inspect(path)
-        except MalformedInstance:
-            continue
-        series[header.series_instance_uid].append(header)
-        paths[header.sop_instance_uid] = path
-    return dict(series), paths
 
 
 def stacks_of(folder: Path) -> list[Stack]:

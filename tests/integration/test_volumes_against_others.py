@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,14 +15,12 @@ from factories import save
 from mosaics import mosaic, slices_of_mr
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, generate_uid
+from received import read
 from scipy.spatial.transform import Rotation
 
-from domain.errors import MalformedInstance
-from domain.instance import Header
 from domain.series import Stack
 from domain.volume import Volume
 from volume.assembly import assemble
-from volume.digest import inspect
 from volume.grouping import group
 
 ABDOMEN = "ct/abdomen_Siemens_J2K_20sl_TotalSeg"
@@ -64,15 +61,7 @@ def folder(
 
 
 def volumes_in(folder: Path) -> list[tuple[Stack, Volume, dict[str, Path]]]:
-    series: dict[str, list[Header]] = defaultdict(list)
-    paths: dict[str, Path] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        try:
-            header, _ = inspect(path)
-        except MalformedInstance:
-            continue
-        series[header.series_instance_uid].append(header)
-        paths[header.sop_instance_uid] = path
+    series, paths = read(folder)
     stacks = [stack for headers in series.values() for stack in group(headers)]
     return [(s, assemble(s, paths), paths) for s in stacks if s.refusal is None and len(s.headers) > 1]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from sqlalchemy import bindparam, insert, select
@@ -12,9 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from domain.errors import StorageError
 from store import schema
-from store.database import Database, index_url
-from store.settings import StoreSettings
-from store.store import migrate_store
+from store.database import Database
 
 SERIES = schema.series.c
 ROW = {"series_instance_uid": "1.2", "study_instance_uid": "1", "instances": 1, "conflicts": 0, "revision": 1,
@@ -22,14 +18,6 @@ ROW = {"series_instance_uid": "1.2", "study_instance_uid": "1", "instances": 1, 
 FOUND = select(SERIES.series_instance_uid, SERIES.sender, SERIES.last_arrival_at).where(
     SERIES.series_instance_uid == bindparam("uid")
 )
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    migrate_store(StoreSettings(path=tmp_path))
-    opened = Database(index_url(tmp_path, ""))
-    yield opened
-    opened.close()
 
 
 def test_what_is_written_is_found_with_its_moment_in_utc(database: Database) -> None:

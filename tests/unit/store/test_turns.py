@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from domain.errors import StorageError
-from store.database import Database, index_url
-from store.settings import StoreSettings
-from store.store import migrate_store
+from store.database import Database
 from store.turns import Turns
 
 
@@ -60,14 +57,6 @@ def test_threads_of_a_process_exclude_one_another_and_are_told_when_it_takes_too
         asking.start()
         asking.join(10)
     assert len(errors) == 1
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    migrate_store(StoreSettings(path=tmp_path))
-    opened = Database(index_url(tmp_path, ""))
-    yield opened
-    opened.close()
 
 
 def test_the_connection_that_writes_is_kept(database: Database) -> None:
