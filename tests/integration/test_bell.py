@@ -111,6 +111,13 @@ def test_who_cannot_be_rung_looks_often(tmp_path: Path) -> None:
         assert waited_s(waiter) < 10 * WITHOUT_S
 
 
+def test_who_cannot_even_look_for_his_bell_looks_often(tmp_path: Path) -> None:
+    too_long = FileBell(tmp_path / ("x" * 300))  # the system answers with an error, not with "there is none"
+    too_long.listen()
+    assert waited_s(too_long) < 10 * WITHOUT_S
+    too_long.close()
+
+
 def test_a_listener_that_lost_its_server_hears_again(postgres_url: str, tmp_path: Path) -> None:
     ringer = bell(postgres_url, tmp_path, TASKS)
     with listening(postgres_url, tmp_path) as waiter:

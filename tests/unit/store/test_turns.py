@@ -41,6 +41,15 @@ def test_a_process_that_was_frozen_in_its_turn_does_not_stop_the_others(tmp_path
         pass
 
 
+def test_where_no_turns_can_be_taken_sqlite_alone_keeps_writers_apart(tmp_path: Path) -> None:
+    (tmp_path / "index-turn").mkdir()  # no file can be opened there, as on a disk without room for one
+    mine = turns(tmp_path)
+    for _ in range(2):
+        with mine.turn():
+            pass
+    mine.close()
+
+
 def test_threads_of_a_process_exclude_one_another_and_are_told_when_it_takes_too_long(tmp_path: Path) -> None:
     mine = turns(tmp_path, patience_s=0.01)
     errors: list[StorageError] = []
