@@ -66,5 +66,6 @@ class Turns:
 
     def close(self) -> None:
         """Let go of the file, which stays: another process may be asking for it."""
-        if self._fd is not None:
-            os.close(self._fd)
+        fd, self._fd = self._fd, None  # the number may soon be another file's: a late writer opens it anew
+        if fd is not None:
+            os.close(fd)
