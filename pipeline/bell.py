@@ -145,13 +145,19 @@ class FileBell:
 
     def wait(self, timeout_s: float) -> None:
         """See ``Bell.wait``."""
-        if not self._own.exists():  # never made, or taken away by somebody
+        if not self._is_there():  # never made, or taken away by somebody
             self.listen()
             timeout_s = 0.0 if not self._failed else timeout_s  # a ring may have been missed
         if self._failed or self._pipe is None:
             self._waking.wait(min(timeout_s, WITHOUT_S))
         elif self._waking.wait(timeout_s, self._pipe):
             drain(self._pipe)
+
+    def _is_there(self) -> bool:
+        try:
+            return self._own.exists()
+        except OSError:  # the folder cannot be searched, or its disk is gone: as good as not there
+            return False
 
     def wake(self) -> None:
         """See ``Bell.wake``."""

@@ -59,7 +59,7 @@ class DrawingFate:
     reason: str
     jobs: tuple[Job, ...] = ()
     outdated: tuple[Job, ...] = field(default=(), repr=False)
-    """Earlier jobs that these replace."""
+    """Earlier jobs that these replace; its own where it is superseded."""
     answered: tuple[Job, ...] = field(default=(), repr=False)
     """Statements about the images that no longer hold: that nothing runs on them."""
 
@@ -237,7 +237,11 @@ class DrawingPlans:
                 if newer is None:
                     continue
                 if not newer:
-                    return DrawingFate(code=SUPERSEDED, reason="An edited version of it is here, and is used.")
+                    return DrawingFate(
+                        code=SUPERSEDED,
+                        reason="An edited version of it is here, and is used.",
+                        outdated=tuple(item for uid in sorted(own) if (item := self._jobs.get(uid)) is not None),
+                    )
                 outdated.append(other)
                 if job.predecessor is None and other.state is not JobState.QUEUED and other.code != SUPERSEDED:
                     job = replace(job, generation=other.generation + 1, predecessor=other.job_id)

@@ -118,20 +118,20 @@ class PlanStep:
                 if statement.code == "no-route":
                     self._jobs.remove(statement.job_id)
             if fate.jobs:
-                self._stand_back(instance, fate, kept)
+                self._stand_back(instance, kept)
         return drawn
 
-    def _stand_back(self, instance: StoredInstance, fate: DrawingFate, kept: set[str]) -> None:
+    def _stand_back(self, instance: StoredInstance, kept: set[str]) -> None:
         """Look once more for other versions of a drawing: those of this series, and those planned at the same time.
 
         Whoever looks last sees the others' jobs, and each can tell alone which of them stays.
         """
         now = self._drawings.fate(instance)
-        self.withdraw(now.outdated, kept)
         if now.code == SUPERSEDED:
-            recorded = [self._jobs.get(job.job_id) for job in fate.jobs]
-            self.withdraw([job for job in recorded if job is not None], set())
+            self.withdraw(now.outdated, set())
             self.record(_statement(instance, now), "")
+        else:
+            self.withdraw(now.outdated, kept)
 
     def _look_again(self, study: str, images: Sequence[StoredInstance], prompted: Sequence[Job]) -> None:
         """Have drawings planned again whose images came late, or whose series has grown."""

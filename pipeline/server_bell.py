@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from typing import Any
 
 import psycopg
 import psycopg.conninfo
@@ -15,7 +16,16 @@ from pipeline.liveness import KEEPALIVES
 
 log = logging.getLogger(__name__)
 
-Connection = psycopg.Connection[tuple[object, ...]]
+_ANSWER_S = 5.0
+"""Who rings has something else to do: receivers ring before they answer."""
+
+
+class Connection(psycopg.Connection[tuple[object, ...]]):
+    """A connection on which a server that stands still, with its connections up, is not waited for."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """See ``psycopg.Connection.wait``: every statement goes through here."""
+        return super().wait(gen, interval, _ANSWER_S if timeout is None else timeout)
 
 
 class ServerBell:
@@ -33,12 +43,23 @@ class ServerBell:
 
     def ring(self) -> None:
         """See ``Bell.ring``."""
-        with self._lock:
-            try:
-                self._ringing = self._ringing or self._connect()
-                self._ringing.execute("SELECT pg_notify(%s, '')", (self._channel,))
-            except psycopg.Error:
-                self._ringing = _without(self._ringing)
+        if not self._lock.acquire(timeout=_ANSWER_S):
+            return  # the others found nobody who answers
+        try:
+            # One that was made before may have been lost since; a ring that gets through there is heard twice.
+            was_made = self._ringing is not None
+            if not self._has_rung() and was_made:
+                self._has_rung()
+        finally:
+            self._lock.release()
+
+    def _has_rung(self) -> bool:
+        try:
+            self._ringing = self._ringing or self._connect()
+            self._ringing.execute("SELECT pg_notify(%s, '')", (self._channel,))
+        except psycopg.Error:
+            self._ringing = _without(self._ringing)
+        return self._ringing is not None
 
     def listen(self) -> None:
         """See ``Bell.listen``."""
@@ -81,7 +102,7 @@ class ServerBell:
         self._waking.close()
 
     def _connect(self) -> Connection:
-        return psycopg.connect(self._conninfo, autocommit=True)
+        return Connection.connect(self._conninfo, autocommit=True)
 
 
 def _without(connection: Connection | None) -> Connection | None:

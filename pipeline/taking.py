@@ -74,16 +74,20 @@ class Taker:
 
     def _run(self) -> None:
         self._bell.listen()
+        failed = False
         while not self._stop.is_set():
             try:
                 pause_s = self.look()
+                looked = time.monotonic()
+                self._bell.wait(pause_s)
+                failed = False
+                self._stop.wait(max(0.0, looked + _APART_S - time.monotonic()))
             except Exception as error:
-                # The database is away, most likely.
-                log.warning("could not look for tasks", extra={"error": type(error).__name__})
-                pause_s = _AGAIN_S
-            looked = time.monotonic()
-            self._bell.wait(pause_s)
-            self._stop.wait(max(0.0, looked + _APART_S - time.monotonic()))
+                # The database is away, most likely. This thread must not end: nobody would notice.
+                if not failed:
+                    log.warning("could not look for tasks", extra={"error": type(error).__name__})
+                failed = True
+                self._stop.wait(_AGAIN_S)
 
     def look(self) -> float:
         """Start what can be started; return how long nothing more can be due, unless the bell rings."""

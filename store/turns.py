@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from domain.errors import StorageError
@@ -41,7 +41,9 @@ class Turns:
         if not self._threads.acquire(timeout=self._patience_s):
             raise StorageError("The index is too busy")
         try:
-            courteous = self._ask()
+            courteous = False
+            with suppress(OSError):  # no room for the file, or a file system without such locks: SQLite has its own
+                courteous = self._ask()
             try:
                 yield
             finally:
@@ -64,5 +66,6 @@ class Turns:
 
     def close(self) -> None:
         """Let go of the file, which stays: another process may be asking for it."""
-        if self._fd is not None:
-            os.close(self._fd)
+        fd, self._fd = self._fd, None  # the number may soon be another file's: a late writer opens it anew
+        if fd is not None:
+            os.close(fd)

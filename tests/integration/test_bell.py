@@ -19,6 +19,7 @@ from factories import ct_series
 from sqlalchemy.engine import make_url
 from working import working
 
+from pipeline import server_bell
 from pipeline.bell import TASKS, WITHOUT_S, Bell, FileBell, Seldom, bell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,6 +112,13 @@ def test_who_cannot_be_rung_looks_often(tmp_path: Path) -> None:
         assert waited_s(waiter) < 10 * WITHOUT_S
 
 
+def test_who_cannot_even_look_for_his_bell_looks_often(tmp_path: Path) -> None:
+    too_long = FileBell(tmp_path / ("x" * 300))  # the system answers with an error, not with "there is none"
+    too_long.listen()
+    assert waited_s(too_long) < 10 * WITHOUT_S
+    too_long.close()
+
+
 def test_a_listener_that_lost_its_server_hears_again(postgres_url: str, tmp_path: Path) -> None:
     ringer = bell(postgres_url, tmp_path, TASKS)
     with listening(postgres_url, tmp_path) as waiter:
@@ -120,10 +128,34 @@ def test_a_listener_that_lost_its_server_hears_again(postgres_url: str, tmp_path
         with psycopg.connect(plain, autocommit=True) as server:
             server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         assert waited_s(waiter) < 5  # it notices
-        waited_s(waiter, 0.0)
-        ringer.ring()  # finds its connection dead
-        ringer.ring()
+        for _ in range(3):
+            waited_s(waiter, 0.0)
+        assert waited_s(waiter, 0.1) >= 0.1  # it is over that, and listens
+        ringer.ring()  # finds its connection dead, and makes another
         assert waited_s(waiter) < 5
+    ringer.close()
+
+
+def test_who_rings_does_not_wait_for_a_server_that_stands_still(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_bell, "_ANSWER_S", 0.5)
+    ringer = bell(postgres_url, tmp_path, TASKS)
+    ringer.ring()
+    plain = make_url(postgres_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain) as server:
+        asked = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_notify%' AND pid <> pg_backend_pid()"
+        (pid,) = server.execute(asked).fetchone() or (0,)
+    with listening(postgres_url, tmp_path) as waiter:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            ringing = threading.Thread(target=ringer.ring, daemon=True)
+            ringing.start()
+            ringing.join(LONG_S)
+            assert not ringing.is_alive()
+            assert waited_s(waiter) < 5  # it went over another connection
+        finally:
+            os.kill(pid, signal.SIGCONT)
     ringer.close()
 
 

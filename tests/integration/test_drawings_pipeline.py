@@ -257,6 +257,30 @@ def test_of_two_versions_in_one_series_that_come_together_only_the_newer_is_used
         assert said == {older.SOPInstanceUID: "superseded", newer.SOPInstanceUID: "drawing"}
 
 
+def test_a_plan_that_was_killed_before_it_stood_back_does_so_when_it_is_made_again(tmp_path: Path) -> None:
+    series, uid = ct_series(4), generate_uid()
+    older, newer = sr(series, uids=[uid], ContentTime="100000"), sr(series, uids=[uid], ContentTime="100500")
+
+    def plan(work: Work) -> None:
+        work.clock.sleep(11)
+        work.watch.hand_on_complete_series()
+        while (task := work.queue.take()) is not None:
+            work.steps.run(task)
+
+    with pointing(tmp_path) as (work, _engine):
+        for received in (series, [older], [newer]):
+            work.receive(received)
+            plan(work)
+        withdrawn, stays = jobs(work)
+        assert (withdrawn.state, stays.state) == (JobState.CANCELLED, JobState.QUEUED)
+        # Both were planned at the same time: the newer one had looked when the older one's job was recorded
+        work.store.jobs.update(withdrawn.job_id, state=JobState.QUEUED, attempt=1, code="", reason="")
+        work.store.series.thaw(older.SeriesInstanceUID)
+        plan(work)
+        assert [job.state for job in jobs(work)] == [JobState.CANCELLED, JobState.QUEUED]
+        assert statement(work, older).code == "superseded"
+
+
 def test_a_series_that_grows_has_its_drawing_run_again_on_all_of_it(tmp_path: Path) -> None:
     series = ct_series(6)
     ds = sr(series)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import threading
 import time
 from pathlib import Path
@@ -41,6 +42,15 @@ def test_a_process_that_was_frozen_in_its_turn_does_not_stop_the_others(tmp_path
         pass
 
 
+def test_where_no_turns_can_be_taken_sqlite_alone_keeps_writers_apart(tmp_path: Path) -> None:
+    (tmp_path / "index-turn").mkdir()  # no file can be opened there, as on a disk without room for one
+    mine = turns(tmp_path)
+    for _ in range(2):
+        with mine.turn():
+            pass
+    mine.close()
+
+
 def test_threads_of_a_process_exclude_one_another_and_are_told_when_it_takes_too_long(tmp_path: Path) -> None:
     mine = turns(tmp_path, patience_s=0.01)
     errors: list[StorageError] = []
@@ -57,6 +67,22 @@ def test_threads_of_a_process_exclude_one_another_and_are_told_when_it_takes_too
         asking.start()
         asking.join(10)
     assert len(errors) == 1
+
+
+def test_a_writer_that_comes_after_the_end_does_not_lock_a_stranger(tmp_path: Path) -> None:
+    mine, other = turns(tmp_path), turns(tmp_path)
+    with mine.turn():
+        pass
+    mine.close()
+    strangers = [(tmp_path / str(number)).open("w") for number in range(3)]  # one of them gets the number
+    with mine.turn():
+        assert other._ask() is False
+        for stranger in strangers:
+            with Path(stranger.name).open() as again:
+                fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stranger.close()
+    mine.close()
+    other.close()
 
 
 def test_the_connection_that_writes_is_kept(database: Database) -> None:
