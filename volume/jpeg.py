@@ -78,10 +78,11 @@ def told(src: bytes, form: Form) -> Form | None:
         return None
     if (found.precision > 8) != (form.allocated == 16):
         return None
-    if form.syntax != JPEGExtended12Bit:
-        return form
+    # Of bits beyond those stored, which may hold padding or belong to a higher HighBit, GDCM drops words', and for
+    # those of bytes it ends the process; it is told what the frame has, and the caller looks at the header's.
+    form = replace(form, stored=max(8, found.precision))
     is_grey_12 = found.process == _EXTENDED and found.precision == 12 and form.samples == 1
-    return replace(form, stored=found.precision) if is_grey_12 == (form.allocated == 16) else None
+    return form if form.syntax != JPEGExtended12Bit or is_grey_12 == (form.allocated == 16) else None
 
 
 def is_available(uid: str) -> bool:

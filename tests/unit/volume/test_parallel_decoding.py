@@ -101,6 +101,34 @@ def test_lossless_jpeg_is_the_same_by_other_processes(
 
 
 @pytest.mark.peer
+@pytest.mark.parametrize(("allocated", "stored", "high"), [(8, 7, 6), (16, 12, 15), (16, 13, 13)])
+def test_lossless_jpeg_keeps_bits_wherever_they_lie(
+    allocated: int, stored: int, high: int, tmp_path: Path, peer: Peer
+) -> None:
+    voxels = values(3, stored)
+    series = series_of(voxels, 8 if allocated == 8 else stored)
+    for ds, plane in zip(series, voxels, strict=True):
+        ds.BitsStored, ds.HighBit = stored, high
+        ds.PixelData = (plane.astype(np.uint16) << (high - stored + 1)).astype(f"u{allocated // 8}").tobytes()
+    paths = by_dcmtk(peer("dcmcjpeg"), ["+e1"], series, tmp_path)
+    np.testing.assert_array_equal(volume_of(paths).voxels, voxels)
+
+
+@pytest.mark.peer
+def test_padding_in_unused_bits_is_seen_through_lossless_jpeg(tmp_path: Path, peer: Peer) -> None:
+    voxels = values(3, 12)
+    series = series_of(voxels, 12)
+    for ds, plane in zip(series, voxels, strict=True):
+        words = plane.astype(np.uint16)
+        words[:5] = 63536
+        ds.PixelData, ds.PixelPaddingValue = words.tobytes(), 63536
+    volume = volume_of(by_dcmtk(peer("dcmcjpeg"), ["+e1"], series, tmp_path))
+    assert volume.padding_value is not None
+    assert (volume.voxels[:, :5] == volume.padding_value).all()
+    np.testing.assert_array_equal(volume.voxels[:, 5:], voxels[:, 5:])
+
+
+@pytest.mark.peer
 def test_of_two_damaged_slices_always_the_first_is_named(tmp_path: Path, peer: Peer) -> None:
     paths = by_dcmtk(peer("dcmcjpeg"), ["+e1"], series_of(values(9, 12), 12), tmp_path)
     for path in (paths[7], paths[5]):
