@@ -24,7 +24,8 @@ from domain.instance import Header, Tile
 from domain.series import RefusalCode
 from volume.compressed import refusing, stored_values
 from volume.encapsulated import Codestreams
-from volume.jpeg import JpegDecoder, decode
+from volume.jpeg_form import JpegDecoder
+from volume.jpeg_helpers import decode
 from volume.numbers import instance_numbers, listed
 from volume.pixel_span import pixel_span, read_recorded, recorded_span
 from volume.stored import Stored, stored_dtype, stored_range, unreadable
