@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from copy import copy
-
 import numpy as np
 import numpy.typing as npt
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut
 
@@ -29,14 +28,11 @@ class Palette:
     """Turns stored values into the colours of a palette (PS3.3 C.7.6.3.1.5 to 6)."""
 
     def __init__(self, ds: Dataset) -> None:
-        entries, self._first = ds.RedPaletteColorLookupTableDescriptor[:2]
-        count = int(entries) or 1 << 16
-        lowest = int(self._first)
-        if ds.get("PixelRepresentation") == 1 and lowest >= 1 << 15:
-            lowest -= 1 << 16  # the descriptor's VR should follow PixelRepresentation, but may not
-        self._first = lowest
-        signed = np.arange(lowest, lowest + count, dtype=np.int32)
-        table = np.asarray(apply_color_lut(signed, _with_plain_tables(ds, count)))[:, :3]
+        entries, first, bits = (int(number) for number in ds.RedPaletteColorLookupTableDescriptor)
+        count = entries or 1 << 16
+        table = _plain(ds, count, bits) if _TABLES[0] in ds else _segmented(ds, first, count, bits)
+        # The descriptor's VR should follow PixelRepresentation, but may not.
+        self._first = first - (1 << 16) if ds.get("PixelRepresentation") == 1 and first >= 1 << 15 else first
         # Some say 16 bits and write 8: the table as a whole tells, single frames may just be dark.
         self._table: Colours = (table >> (8 if int(table.max(initial=0)) > 255 else 0)).astype(np.uint8)
 
@@ -47,22 +43,27 @@ class Palette:
         return found
 
 
-def _with_plain_tables(ds: Dataset, count: int) -> Dataset:
-    """Return a dataset whose tables are as pydicom takes them: in little endian words, and no byte longer.
+def _plain(ds: Dataset, count: int, bits: int) -> npt.NDArray[np.unsignedinteger]:
+    """Return a table; shape ``(count, 3)``. pydicom's own way takes 256 entries of 8 bits at most."""
+    return np.stack([_entries(ds[keyword], ds, count, bits) for keyword in _TABLES], axis=1)
 
-    What is OW is turned round in words of two bytes whatever it holds (PS3.5 7.3), and an odd number of bytes padded.
-    """
-    found = copy(ds)
-    is_big_endian = ds.original_encoding[1] is False
-    for keyword in _TABLES:
-        if keyword not in ds or not isinstance(ds[keyword].value, bytes):
-            continue
-        vr, data = ds[keyword].VR, ds[keyword].value
-        if is_big_endian and vr == "OW":
-            data = swapped(data, 2)
-        of_bytes = len(data) == count + 1 and (count > 1 or ds.RedPaletteColorLookupTableDescriptor[2] == 8)
-        found.add_new(keyword, vr, data[:count] if of_bytes else data)
-    return found
+
+def _entries(table: DataElement, ds: Dataset, count: int, bits: int) -> npt.NDArray[np.unsignedinteger]:
+    """Return the entries for one colour; words are turned round in big endian, whatever they hold (PS3.5 7.3)."""
+    is_turned = ds.original_encoding[1] is False and table.VR == "OW"
+    data = swapped(table.value, 2) if is_turned else table.value
+    if len(data) == 2 * count and not (count == 1 and bits == 8):
+        return np.frombuffer(data, "<u2")
+    if len(data) not in (count, count + count % 2):
+        raise ValueError("another number of entries than the descriptor says")
+    return np.frombuffer(data, np.uint8, count)
+
+
+def _segmented(ds: Dataset, first: int, count: int, bits: int) -> npt.NDArray[np.unsignedinteger]:
+    if bits == 8 and (count > 1 << 8 or ds.original_encoding[1] is False):
+        raise ValueError("segments of bytes that pydicom would take wrongly")
+    colours: npt.NDArray[np.unsignedinteger] = apply_color_lut(np.arange(first, first + count), ds)[:, :3]
+    return colours
 
 
 def with_eight_bits(values: npt.NDArray[np.generic], bits_stored: int) -> Colours:

@@ -193,6 +193,25 @@ def test_a_palette_in_big_endian_words_gives_the_same_colours(entry_bits: int, t
     np.testing.assert_array_equal(screen.read_frame(path).values, colours[frames[0]])
 
 
+def test_a_palette_of_bytes_may_have_more_than_256_entries(tmp_path: Path) -> None:
+    colours = (np.arange(900).reshape(300, 3) % 251).astype(np.uint8)
+    ds = palette(with_pixels(photograph(), np.zeros((1, 2, 2), np.uint8)), colours, first=0, entry_bits=8, factor=1)
+    words = np.array([[0, 255], [256, 299]], "<u2")
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelData = 16, 16, 15, words.tobytes()
+    ds["PixelData"].VR = "OW"
+    np.testing.assert_array_equal(image_of(ds, tmp_path).pixels[0], colours[words])
+
+
+def test_a_palette_of_negative_values_may_say_its_first_one_without_sign(tmp_path: Path) -> None:
+    colours = np.arange(12, dtype=np.uint8).reshape(4, 3) * 20
+    frames = np.array([[[0, 1], [2, 3]]], np.uint8)
+    ds = palette(with_pixels(photograph(), frames), colours, first=65534, entry_bits=8, factor=1)
+    ds.PixelRepresentation, ds.PixelData = 1, (frames.astype(np.int8) - 2).tobytes()
+    for name in ("Red", "Green", "Blue"):
+        ds[f"{name}PaletteColorLookupTableDescriptor"].VR = "US"
+    np.testing.assert_array_equal(image_of(ds, tmp_path).pixels, colours[frames])
+
+
 def test_a_palette_of_an_odd_number_of_bytes_is_one(tmp_path: Path) -> None:
     colours = np.arange(9, dtype=np.uint8).reshape(3, 3) * 20
     frames = np.array([[[0, 1], [2, 3]]], np.uint8)
