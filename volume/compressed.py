@@ -26,7 +26,8 @@ from domain.instance import Header
 from volume.codecs import Wanted, decoders
 from volume.codestream import is_cut_off, size_of
 from volume.encapsulated import Codestreams
-from volume.jpeg import Form, JpegDecoder, told
+from volume.jpeg_form import Form, JpegDecoder, told
+from volume.jpeg_helpers import decode
 from volume.stored import Stored, stored_dtype, unreadable
 
 # What pydicom would try first is slow (RLE in Python), needs more memory, or keeps the lock (GDCM).
@@ -67,7 +68,7 @@ def stored_values(
     streams: Codestreams,
     index: int,
     buffer: npt.NDArray[np.int16] | None = None,
-    jpeg: JpegDecoder = volume.jpeg.decode,
+    jpeg: JpegDecoder = decode,
 ) -> Stored:
     """Return the grey values of a frame as they are stored, unused bits included, shape ``(rows, columns)``.
 
@@ -93,12 +94,12 @@ def stored_values(
         out = buffer if buffer is not None and dtype.itemsize == 2 else np.empty(shape, dtype)
         if _is_decoded(header, codestream, out, jpeg):
             return out.view(dtype)
-        values = _by_pydicom(header, codestream, streams.options, AS_STORED)
+        values = _by_pydicom(header, codestream, streams.options | {volume.jpeg.OPTION: jpeg}, AS_STORED)
     _check_decoded(header, values, ())
     return values.astype(dtype, copy=not values.flags.writeable)
 
 
-def colours(header: Header, streams: Codestreams, index: int, jpeg: JpegDecoder = volume.jpeg.decode) -> Stored:
+def colours(header: Header, streams: Codestreams, index: int, jpeg: JpegDecoder = decode) -> Stored:
     """Return a frame as pydicom shows it, YBR as RGB, shape ``(rows, columns, samples)``.
 
     Raises

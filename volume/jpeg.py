@@ -1,24 +1,31 @@
-"""JPEG (ITU-T T.81) decoded by GDCM, for grey frames and as a plug-in of pydicom.
+"""JPEG (ITU-T T.81) decoded by GDCM in other processes, as a plug-in of pydicom.
 
 pydicom's own plug-in refuses JPEG Extended of 12 bits whatever the version of GDCM; the one required here decodes it
-as DCMTK does, bit for bit. And GDCM keeps Python's lock while it decodes: frames of which there are many go to other
-processes (``volume.jpeg_helpers``), for which this plug-in has a way in. Importing this module makes pydicom know it.
+as DCMTK does, bit for bit. And in this process GDCM keeps Python's lock while it decodes, and damaged frames of any
+compression may end the process: nobody catches what it throws. Importing this module makes pydicom know this plug-in,
+and none of its own that call GDCM here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+)
 
-from volume.codestream import jpeg_frame_of
-from volume.jpeg_child import image_of, pixels_of
+from volume.jpeg_form import Form, JpegDecoder, told
+from volume.jpeg_helpers import decode
 
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import DecodeRunner
@@ -29,59 +36,7 @@ DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("gdcm>=3.0.24",))
 """Looked for by pydicom, as are the two functions."""
 OPTION: Final = "jpeg_decoder"
 """The option of pydicom's decoders that says by what frames are decoded."""
-_EXTENDED: Final = 0xC1
-
-Bytes = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """What GDCM is told of a frame."""
-
-    syntax: str
-    rows: int
-    columns: int
-    allocated: int
-    stored: int
-    signed: int
-    samples: int = 1
-    photometric: str = "MONOCHROME2"
-    planar: int = 0
-
-    @property
-    def size(self) -> int:
-        """Return how many bytes the decoded frame has."""
-        return self.rows * self.columns * self.samples * self.allocated // 8
-
-
-JpegDecoder = Callable[[bytes, Bytes, Form], bool]
-"""Decodes a frame into a contiguous buffer of ``Form.size``; ``False`` where it is damaged, or another than said."""
-
-
-def decode(src: bytes, out: Bytes, form: Form) -> bool:
-    """See ``JpegDecoder``; in this process, keeping the lock."""
-    image = image_of(import_module("gdcm"), src, form)
-    pixels = pixels_of(image) if image.GetBufferLength() == form.size else None
-    if pixels is None:
-        return False
-    out[:] = np.frombuffer(pixels, np.uint8)
-    return True
-
-
-def told(src: bytes, form: Form) -> Form | None:
-    """Return what GDCM is told of a frame; ``None`` where the frame says something else than its header.
-
-    Then GDCM would throw bits away, or write bytes where there should be words.
-    """
-    found = jpeg_frame_of(src)
-    if found is None or (found.rows, found.columns, found.components) != (form.rows, form.columns, form.samples):
-        return None
-    if (found.precision > 8) != (form.allocated == 16):
-        return None
-    if form.syntax != JPEGExtended12Bit:
-        return form
-    is_grey_12 = found.process == _EXTENDED and found.precision == 12 and form.samples == 1
-    return replace(form, stored=found.precision) if is_grey_12 == (form.allocated == 16) else None
+_IN_THIS_PROCESS: Final = "gdcm"
 
 
 def is_available(uid: str) -> bool:
@@ -116,3 +71,7 @@ for _syntax in SYNTAXES:
     _decoder: Any = get_decoder(UID(_syntax))
     if LABEL not in _decoder.available_plugins:
         _decoder.add_plugin(LABEL, (__name__, "_decode_frame"))
+for _syntax in (*SYNTAXES, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000):
+    _decoder = get_decoder(UID(_syntax))
+    if _IN_THIS_PROCESS in _decoder.available_plugins:
+        _decoder.remove_plugin(_IN_THIS_PROCESS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import struct
 import sys
 from collections.abc import Callable
@@ -23,7 +24,7 @@ _METHOD: Final = "_ZNK4gdcm6Bitmap9GetBufferEPc"
 
 
 class Described(Protocol):
-    """What GDCM is told of a frame (``volume.jpeg.Form``)."""
+    """What GDCM is told of a frame (``volume.jpeg_form.Form``)."""
 
     @property
     def syntax(self) -> str: ...
@@ -123,6 +124,7 @@ def main() -> None:
     sys.path.insert(0, sys.argv[1])
     import gdcm
 
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))  # pixels stay out of core files, piped ones too
     method = _method()
     while True:
         said = REQUEST.unpack(_read(REQUEST.size))

@@ -22,9 +22,11 @@ from pydicom.uid import (
 from domain.errors import AssemblyError, StorageError
 from domain.instance import Header, Tile
 from domain.series import RefusalCode
+from volume.canonical import swapped
 from volume.compressed import refusing, stored_values
 from volume.encapsulated import Codestreams
-from volume.jpeg import JpegDecoder, decode
+from volume.jpeg_form import JpegDecoder
+from volume.jpeg_helpers import decode
 from volume.numbers import instance_numbers, listed
 from volume.pixel_span import pixel_span, read_recorded, recorded_span
 from volume.stored import Stored, stored_dtype, stored_range, unreadable
@@ -239,7 +241,11 @@ def _native_words_by_pydicom(
     start = _index(header) * count * dtype.itemsize
     if len(data) < start + count * dtype.itemsize:
         raise unreadable(header, "PixelData is shorter than Rows and Columns say")
-    encoded = dtype.newbyteorder(">" if header.transfer_syntax_uid == ExplicitVRBigEndian else "<")
+    is_big_endian = header.transfer_syntax_uid == ExplicitVRBigEndian
+    if is_big_endian and dtype.itemsize == 1 and last.read(path)["PixelData"].VR == "OW":
+        # Words of two pixels are turned round (PS3.5 7.3, 8.1.2).
+        data, start = swapped(data[start - start % 2 : start + count + 1], 2), start % 2
+    encoded = dtype.newbyteorder(">" if is_big_endian else "<")
     return np.frombuffer(data, encoded, count, start).reshape(shape).astype(dtype)
 
 

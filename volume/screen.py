@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from domain.errors import StorageError
 from domain.instance import Tile
 from domain.voi import VoiWindow
+from volume.colour import Palette
 from volume.display import Picture, windowed
 from volume.image_attributes import windows_of
 
@@ -110,8 +111,7 @@ def _cut_out(stored: npt.NDArray[Any], tile: Tile) -> npt.NDArray[Any]:
 def _frame(stored: npt.NDArray[Any], header: Dataset, number: int) -> Frame:
     nowhere = np.zeros(stored.shape[:2], bool)
     if header.PhotometricInterpretation == "PALETTE COLOR":
-        colours = apply_color_lut(stored, header)
-        return Frame(values=_bytes(colours[..., :3]), padding=nowhere, header=header)
+        return Frame(values=Palette(header).colours(stored), padding=nowhere, header=header)
     if stored.ndim == 3:
         return Frame(values=_bytes(stored), padding=nowhere, header=header)
     values = _after_modality_lut(stored, header, number)
@@ -127,7 +127,7 @@ def _frame(stored: npt.NDArray[Any], header: Dataset, number: int) -> Frame:
 
 
 def _bytes(values: npt.NDArray[Any]) -> Picture:
-    """Return colours with 8 bits; palettes and some photographs have 16."""
+    """Return colours with 8 bits; some photographs have 16."""
     return values.astype(np.uint8) if int(values.max(initial=0)) < 256 else (values >> 8).astype(np.uint8)
 
 

@@ -66,14 +66,19 @@ def voi_of_slices(headers: Sequence[Header], paths: Mapping[str, Path]) -> tuple
 
 def luts_of(ds: Dataset, *, is_signed: bool) -> tuple[VoiLut, ...]:
     """Return the tables of VOILUTSequence; raises whatever a damaged one leads to."""
-    return tuple(_lut(item, is_signed=is_signed) for item in ds.get("VOILUTSequence") or ())
+    order = ">" if ds.original_encoding[1] is False else "<"
+    return tuple(_lut(item, f"{order}u2", is_signed=is_signed) for item in ds.get("VOILUTSequence") or ())
 
 
 def _luts(header: Header, paths: Mapping[str, Path]) -> tuple[VoiLut, ...]:
     # The first value is signed where what comes out of the Modality LUT may be (PS3.3 C.11.2.1.1).
     is_signed = header.pixel_representation == 1 or (header.rescale_intercept or 0) < 0
     try:
-        ds = pydicom.dcmread(paths[header.sop_instance_uid], specific_tags=["VOILUTSequence", "PixelRepresentation"])
+        ds = pydicom.dcmread(
+            paths[header.sop_instance_uid],
+            stop_before_pixels=True,
+            specific_tags=["VOILUTSequence", "PixelRepresentation"],
+        )
         return luts_of(ds, is_signed=is_signed)
     except OSError as error:
         raise StorageError("The stored file of an instance cannot be read") from error
@@ -81,11 +86,11 @@ def _luts(header: Header, paths: Mapping[str, Path]) -> tuple[VoiLut, ...]:
         return ()
 
 
-def _lut(item: Dataset, *, is_signed: bool) -> VoiLut:
+def _lut(item: Dataset, words: str, *, is_signed: bool) -> VoiLut:
     count, first, _ = (int(number) for number in item.LUTDescriptor)
     data = item.LUTData
     table: npt.NDArray[np.uint16] = (
-        np.frombuffer(data, "<u2").astype(np.uint16) if isinstance(data, bytes) else np.asarray(data, np.uint16)
+        np.frombuffer(data, words).astype(np.uint16) if isinstance(data, bytes) else np.asarray(data, np.uint16)
     )
     table = table[: count or 1 << 16]
     if not table.size:

@@ -10,6 +10,9 @@ import torch
 
 from inference.medsam2.layers import Tokens
 
+_KEPT = 8
+"""Prompted slices whose memories are kept projected, 35 times as large: of a traced contour there may be hundreds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Left:
@@ -25,29 +28,31 @@ class Bank:
     """What one object remembers in one direction, projected for a ``MemoryAttention``.
 
     Each memory has a place: first the prompted slices', then those of the last slices, in no order, since the
-    attention knows none.
+    attention knows none. Of many prompted slices the rest is projected whenever it is looked at, behind the pointers.
     """
 
     def __init__(self, attention: Any, slices: int, prompted: Mapping[int, Left], *, reverse: bool) -> None:
         self._attention = attention
         self._slices = slices
         self._reverse = reverse
-        self._prompted = len(prompted)
+        self._prompted = min(len(prompted), _KEPT)
         self._last: list[int] = []
         """The slices of the places behind the prompted ones'."""
         self._pointers = {index: left.pointer for index, left in prompted.items()}
         self._always = frozenset(prompted)
-        self._keys, self._values = self._room(next(iter(prompted.values())))
-        for place, left in enumerate(prompted.values()):
-            self._put(place, left.memory)
+        memories = [left.memory for left in prompted.values()]
+        self._rest = memories[_KEPT:]
+        self._keys, self._values = self._room(next(iter(prompted.values())), len(prompted))
+        for place, memory in enumerate(memories[:_KEPT]):
+            self._put(place, memory)
         self._pointer_ages = attention.pointer_ages(slices)
         self._pointer_keys = torch.empty(0)
         self._end = 0
 
-    def _room(self, left: Left) -> tuple[torch.Tensor, torch.Tensor]:
+    def _room(self, left: Left, prompted: int) -> tuple[torch.Tensor, torch.Tensor]:
         attention, places = self._attention, self._prompted + self._attention.reach
         keys, values = attention.keys(left.memory), attention.values(left.memory)
-        pointers = self._prompted + attention.pointers - 1
+        pointers = prompted + attention.pointers - 1
         parts = pointers * len(left.pointer) // attention.channels
         return (
             keys.new_empty((places, *keys.shape)),
@@ -102,14 +107,20 @@ class Bank:
     def keys(self, layer: int) -> Tokens:
         """Return what a layer compares this slice with."""
         tokens, ages = self._attention.tokens, self._attention.ages[layer]
-        result: Tokens = self._attention.room("keys", self._end, self._keys.shape[-1])
+        result: Tokens = self._attention.room("keys", self._end + len(self._rest) * tokens, self._keys.shape[-1])
         distances = [abs(self._index - held) for held in self._last]
         # Prompted slices have an age of their own, the last, however far away they are
         for place, distance in enumerate([0] * self._prompted + distances):
             torch.add(self._keys[place, layer], ages[distance - 1], out=result[place * tokens : (place + 1) * tokens])
-        result[(place + 1) * tokens :] = self._pointer_keys[layer]
+        result[(place + 1) * tokens : self._end] = self._pointer_keys[layer]
+        for memory, out in zip(self._rest, result[self._end :].split(tokens), strict=False):
+            torch.add(self._attention.keys(memory)[layer], ages[-1], out=out)
         return result
 
     def values(self, layer: int) -> Tokens:
         """Return what a layer recalls of each key."""
-        return self._values[min(layer, len(self._values) - 1), : self._end]
+        own = min(layer, len(self._values) - 1)
+        kept = self._values[own, : self._end]
+        return (
+            torch.cat([kept, *(self._attention.values(memory)[own] for memory in self._rest)]) if self._rest else kept
+        )

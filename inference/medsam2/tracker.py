@@ -74,6 +74,7 @@ class Track:
 
     def turn(self) -> None:
         """Forget everything but the prompted slices: the two directions share no memories."""
+        del self._bank  # before there is another: they are large
         self._bank = self._new_bank(reverse=True)
 
     def step(self, index: int) -> tuple[torch.Tensor, float]:
@@ -168,6 +169,9 @@ def track(
     """
     tracks = [Track(network, features, slices, prompts, fill=fill) for prompts in objects]
     for reverse in (False, True):
+        if reverse:
+            for item in tracks:
+                item.turn()
         empty = [0] * len(tracks)
         firsts = [item.first for item in tracks]
         order = range(max(firsts) - 1, -1, -1) if reverse else range(min(firsts), slices)
@@ -180,8 +184,6 @@ def track(
                 drawn = item.first <= index <= item.last
                 empty[number] = 0 if drawn or bool((logits > 0).any()) else empty[number] + 1
                 yield Tracked(object=number, slice=index, logits=logits, score=score)
-        for item in tracks:
-            item.turn()
 
 
 def shared_slices(objects: Sequence[Mapping[int, SlicePrompt]]) -> range:

@@ -85,7 +85,7 @@ def test_defaults_of_entries_are_those_that_the_comments_show() -> None:
     ("section", "settings", "ours"),
     [
         (sections.ScpSection, ScpSettings, {"allow_any_peer"}),
-        (sections.HttpSection, HttpSettings, set()),
+        (sections.HttpSection, HttpSettings, {"processes"}),  # 0: by the processors there are
         (sections.PredictSection, PredictSettings, set()),
         (sections.CompletenessSection, CompletenessSettings, set()),
         (sections.DeliverySection, DeliverySettings, set()),

@@ -173,14 +173,17 @@ def test_slices_outside_the_chosen_range_are_neither_looked_at_nor_labelled() ->
 
 def test_following_stops_after_empty_slices() -> None:
     network = small_network()
-    bias = network.mask_decoder.pred_obj_score_head.proj_out.bias
-    before = bias.clone()
-    bias.fill_(-60.0)  # the object is nowhere
+    # Of the slice that is drawn on, and of those that it is followed to
+    heads = (network.mask_decoder.pred_obj_score_head.proj_out, network.following._decoder._there._last)
+    before = [head.bias.clone() for head in heads]
+    for head in heads:
+        head.bias.fill_(-60.0)  # the object is nowhere
     try:
         with counted_encodings(network) as calls:
             findings = found(ObjectPrompt(boxes=(box(3),)), stop_after_empty=1)
     finally:
-        bias.copy_(before)
+        for head, bias in zip(heads, before, strict=True):
+            head.bias.copy_(bias)
     assert len(calls) == 3  # the prompted slice, and one on either side
     assert not labels(findings).any()
     assert findings.measurements == ()

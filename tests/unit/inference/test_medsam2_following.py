@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from medsam2_golden import CPU, random_network
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
+from inference.medsam2.bank import Bank, Left
 from inference.medsam2.layers import place_of
 from inference.medsam2.memory import MemoryAttention, turn_in_place
 from inference.medsam2.network import Features, Network, placed
@@ -124,13 +125,32 @@ def test_objects_that_share_a_slice_are_followed_as_each_alone() -> None:
         assert_the_same([item for item in found if item.object == number], plain, given)
 
 
+def test_an_object_that_was_drawn_on_many_slices_is_followed_as_transformers_follows_it() -> None:
+    plain, network = pair()
+    prompts = {index: (BOX, OTHER, POINT)[index % 3] for index in range(2, 15)}
+    with torch.inference_mode():
+        found = list(track(network, features(network), SLICES, [prompts]))
+    assert_the_same(found, plain, prompts)
+
+
+def test_what_is_kept_of_an_object_hardly_grows_with_the_slices_it_was_drawn_on() -> None:
+    _, network = pair()
+    attention: MemoryAttention = network.following._attention
+    left = Left(memory=torch.zeros(attention.tokens, attention.channels), pointer=torch.zeros(256))
+    few, many = (
+        Bank(attention, SLICES, dict.fromkeys(range(count), left), reverse=False)._keys.nbytes for count in (8, 300)
+    )
+    assert many == few
+
+
 def test_values_as_wide_as_keys_give_the_same_as_memories() -> None:
     """What PyTorch's own attention needs, on a GPU and in bfloat16, against what float32 on a CPU does."""
     narrow, wide = (placed(random_network(), CPU.device, CPU.dtype) for _ in range(2))
     attention: MemoryAttention = wide.following._attention
     attention._narrow = False
+    prompts = [{9: BOX}, dict.fromkeys(range(3, 14), POINT)]
     with torch.inference_mode():
-        one, other = (list(track(network, features(network), SLICES, [{9: BOX}])) for network in (narrow, wide))
+        one, other = (list(track(network, features(network), SLICES, prompts)) for network in (narrow, wide))
     for a, b in zip(one, other, strict=True):
         torch.testing.assert_close(a.logits, b.logits, rtol=1e-3, atol=1e-3)
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian
 from transfer_syntaxes import as_big_endian, as_deflated, as_implicit, as_rle, stored
 
 from domain.errors import AssemblyError
@@ -311,6 +312,19 @@ def test_every_encoding_gives_the_same_voxels(encode: Callable[[Dataset], object
     series = ct_series(voxels=voxels)
     for ds in series:
         encode(ds)
+    np.testing.assert_array_equal(assembled(series, tmp_path).voxels, voxels)
+
+
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+def test_bytes_in_big_endian_are_turned_round_where_they_are_words(vr: str, tmp_path: Path) -> None:
+    voxels = (noise()[:, :5, :7] % 256).astype(np.int16)
+    series = ct_series(voxels=voxels)
+    for ds, plane in zip(series, voxels, strict=True):
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
+        ds.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        data = np.frombuffer(plane.astype(np.uint8).tobytes() + b"\0", "<u2")
+        ds.PixelData = data.astype(">u2" if vr == "OW" else "<u2").tobytes()
+        ds["PixelData"].VR = vr
     np.testing.assert_array_equal(assembled(series, tmp_path).voxels, voxels)
 
 

@@ -26,6 +26,7 @@ from pydicom.uid import (
 from domain.errors import AssemblyError, StorageError
 from domain.series import RefusalCode
 from domain.voi import Voi, VoiWindow
+from volume import screen
 from volume.codestream import size_of
 from volume.image_format import MOST_BYTES, check_image_format, raster_of
 from volume.images import read_image
@@ -175,6 +176,28 @@ def test_a_palette_gives_each_frame_the_same_colours(entry_bits: int, factor: in
     frames = np.array([[[10, 11], [12, 13]], [[10, 10], [10, 200]]], np.uint8)
     ds = palette(with_pixels(photograph(), frames), colours, first=10, entry_bits=entry_bits, factor=factor)
     np.testing.assert_array_equal(image_of(ds, tmp_path).pixels, colours[[[[0, 1], [2, 3]], [[0, 0], [0, 3]]]])
+
+
+@pytest.mark.parametrize("entry_bits", [8, 16])
+def test_a_palette_in_big_endian_words_gives_the_same_colours(entry_bits: int, tmp_path: Path) -> None:
+    colours = np.arange(12, dtype=np.uint8).reshape(4, 3) * 20
+    frames = np.array([[[0, 1], [2, 3]]], np.uint8)
+    ds = palette(with_pixels(photograph(), frames), colours, first=0, entry_bits=entry_bits, factor=1)
+    for name in ("Red", "Green", "Blue"):
+        table = ds[f"{name}PaletteColorLookupTableData"]
+        words = np.frombuffer(table.value, "<u2")
+        table.value = (words << 8 | 7 if entry_bits == 16 else words).astype(">u2").tobytes()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    np.testing.assert_array_equal(image_of(ds, tmp_path).pixels, colours[frames])
+    (path,) = save([ds], tmp_path)
+    np.testing.assert_array_equal(screen.read_frame(path).values, colours[frames[0]])
+
+
+def test_a_palette_of_an_odd_number_of_bytes_is_one(tmp_path: Path) -> None:
+    colours = np.arange(9, dtype=np.uint8).reshape(3, 3) * 20
+    frames = np.array([[[0, 1], [2, 3]]], np.uint8)
+    ds = palette(with_pixels(photograph(), frames), colours, first=0, entry_bits=8, factor=1)
+    np.testing.assert_array_equal(image_of(ds, tmp_path).pixels, colours[frames.clip(0, 2)])
 
 
 def test_colours_of_16_bits_keep_their_highest_eight(tmp_path: Path) -> None:

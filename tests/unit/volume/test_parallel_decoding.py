@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,19 @@ from pictures import cine, image_of
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels import compress
-from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+from pydicom.pixels import compress, get_decoder
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 from transfer_syntaxes import stored
 
+import volume.jpeg
 import volume.jpeg_child
 from domain.errors import AssemblyError
 from domain.series import RefusalCode
@@ -37,8 +47,8 @@ from volume.assembly import assemble
 from volume.digest import inspect
 from volume.frames import with_frames
 from volume.grouping import group
-from volume.jpeg import Form, decode
-from volume.jpeg_helpers import jpeg_decoder
+from volume.jpeg_form import Form
+from volume.jpeg_helpers import decode, jpeg_decoder
 
 Peer = Callable[[str], str]
 
@@ -101,6 +111,34 @@ def test_lossless_jpeg_is_the_same_by_other_processes(
 
 
 @pytest.mark.peer
+@pytest.mark.parametrize(("allocated", "stored", "high"), [(8, 7, 6), (16, 12, 15), (16, 13, 13)])
+def test_lossless_jpeg_keeps_bits_wherever_they_lie(
+    allocated: int, stored: int, high: int, tmp_path: Path, peer: Peer
+) -> None:
+    voxels = values(3, stored)
+    series = series_of(voxels, 8 if allocated == 8 else stored)
+    for ds, plane in zip(series, voxels, strict=True):
+        ds.BitsStored, ds.HighBit = stored, high
+        ds.PixelData = (plane.astype(np.uint16) << (high - stored + 1)).astype(f"u{allocated // 8}").tobytes()
+    paths = by_dcmtk(peer("dcmcjpeg"), ["+e1"], series, tmp_path)
+    np.testing.assert_array_equal(volume_of(paths).voxels, voxels)
+
+
+@pytest.mark.peer
+def test_padding_in_unused_bits_is_seen_through_lossless_jpeg(tmp_path: Path, peer: Peer) -> None:
+    voxels = values(3, 12)
+    series = series_of(voxels, 12)
+    for ds, plane in zip(series, voxels, strict=True):
+        words = plane.astype(np.uint16)
+        words[:5] = 63536
+        ds.PixelData, ds.PixelPaddingValue = words.tobytes(), 63536
+    volume = volume_of(by_dcmtk(peer("dcmcjpeg"), ["+e1"], series, tmp_path))
+    assert volume.padding_value is not None
+    assert (volume.voxels[:, :5] == volume.padding_value).all()
+    np.testing.assert_array_equal(volume.voxels[:, 5:], voxels[:, 5:])
+
+
+@pytest.mark.peer
 def test_of_two_damaged_slices_always_the_first_is_named(tmp_path: Path, peer: Peer) -> None:
     paths = by_dcmtk(peer("dcmcjpeg"), ["+e1"], series_of(values(9, 12), 12), tmp_path)
     for path in (paths[7], paths[5]):
@@ -156,10 +194,13 @@ def test_processes_end_with_what_they_were_started_for() -> None:
     assert children() == before
 
 
-def test_little_work_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_work_is_done_by_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jpeg_helpers, "_WORTH_IT", 1 << 20)
-    with jpeg_decoder(4, 1000) as decoder:
-        assert decoder is decode
+    before = children()
+    with jpeg_decoder(4, 1000) as decoder, ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(pixels_by, decoder) for _ in range(8)]
+        assert len({pixels.result().tobytes() for pixels in found}) == 1
+        assert len(children() - before) == 1
 
 
 def test_a_process_that_is_killed_costs_no_frame() -> None:
@@ -169,13 +210,15 @@ def test_a_process_that_is_killed_costs_no_frame() -> None:
         (pid,) = children() - before
         os.kill(pid, signal.SIGKILL)
         np.testing.assert_array_equal(pixels_by(decoder), expected)
-        assert children() == before
+        assert pid not in children()
+    assert children() == before
 
 
 def test_a_process_that_does_not_start_costs_no_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = pixels_by(decode)
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     with jpeg_decoder(4, 1 << 30) as decoder:
-        np.testing.assert_array_equal(pixels_by(decoder), pixels_by(decode))
+        np.testing.assert_array_equal(pixels_by(decoder), expected)
 
 
 def test_a_frame_that_is_damaged_or_another_is_said_to_be() -> None:
@@ -185,10 +228,42 @@ def test_a_frame_that_is_damaged_or_another_is_said_to_be() -> None:
         np.testing.assert_array_equal(pixels_by(decoder), pixels_by(decode))
 
 
+def without_first_table(frame: bytes) -> bytes:
+    """Return a frame that makes GDCM end its process, which nobody catches."""
+    return frame.replace(b"\xff\xc4", b"\x8f\xc4", 1)
+
+
+def test_a_frame_that_ends_its_process_does_not_end_this_one() -> None:
+    out, before = np.zeros(FORM.size, np.uint8), children()
+    with jpeg_decoder(4, 1 << 30) as decoder:
+        assert not decoder(without_first_table(FRAME), out, FORM)
+        np.testing.assert_array_equal(pixels_by(decoder), pixels_by(decode))
+    assert not decode(without_first_table(FRAME), out, FORM)
+    assert children() == before
+
+
+@pytest.mark.peer
+def test_a_frame_that_ends_its_process_is_refused_by_its_number(tmp_path: Path, peer: Peer) -> None:
+    paths = by_dcmtk(peer("dcmcjpeg"), ["+e1"], series_of(values(4, 12), 12), tmp_path)
+    paths[2].write_bytes(without_first_table(paths[2].read_bytes()))
+    with pytest.raises(AssemblyError, match="JPEG Lossless") as caught:
+        volume_of(paths)
+    assert (caught.value.code, caught.value.instance_numbers) == (RefusalCode.PIXELS_UNREADABLE, (3,))
+
+
+@pytest.mark.parametrize(
+    "syntax", [*volume.jpeg.SYNTAXES, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000]
+)
+def test_no_decoder_calls_gdcm_in_this_process(syntax: str) -> None:
+    plugins = get_decoder(UID(syntax)).available_plugins
+    assert plugins
+    assert "gdcm" not in plugins
+
+
 def test_a_killed_parent_leaves_no_process_behind(tmp_path: Path) -> None:
     program = """
         import numpy as np, os, signal, sys
-        from volume.jpeg import Form
+        from volume.jpeg_form import Form
         from volume.jpeg_helpers import jpeg_decoder
         frame = open(sys.argv[1], "rb").read()
         form = Form(syntax="1.2.840.10008.1.2.4.50", rows=40, columns=48, allocated=8, stored=8, signed=0)

@@ -12,6 +12,7 @@ from enhanced import enhanced
 from factories import ct_series, headers_of, mr_series, save
 from irregular import phantom
 from pydicom.dataset import Dataset
+from transfer_syntaxes import as_big_endian
 
 from domain.series import Resample
 from domain.voi import Voi, VoiWindow
@@ -153,3 +154,15 @@ def test_a_window_of_one_slice_or_that_shows_nothing_is_passed_over(tmp_path: Pa
     low, middle, high = volume_brightness(volume_of(series, tmp_path))(np.array([0.0, 160.0, 319.0]))
     assert (low, high) == (0, 1)
     assert 0.4 < middle < 0.6
+
+
+def test_a_table_in_big_endian_words_is_the_same(tmp_path: Path) -> None:
+    series = ct_series(3)
+    for ds in series:
+        item = table([], first=0)
+        item.LUTDescriptor = [3, 0, 16]
+        item.add_new("LUTData", "OW", np.array([1, 256, 700], ">u2").tobytes())
+        ds.VOILUTSequence = [item]
+        as_big_endian(ds)
+    (voi,) = volume_of(series, tmp_path).voi
+    assert voi.luts[0].table.tolist() == [1, 256, 700]
