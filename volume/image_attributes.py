@@ -21,7 +21,7 @@ from domain.voi import Voi
 from volume.colour import PALETTE_TAGS
 from volume.stored import unreadable
 from volume.views import VIEW_POSITIONS, view_of_code
-from volume.voi import luts_of, windows
+from volume.voi import is_signed_after_rescale, luts_of, windows
 
 _TAGS = (
     "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "VOILUTSequence",
@@ -61,7 +61,7 @@ def voi_of(ds: Dataset, header: Header) -> Voi:
         ``PIXELS_UNREADABLE``: there is a table, and it is damaged.
     """
     try:
-        luts = luts_of(ds, is_signed=header.pixel_representation == 1)
+        luts = luts_of(ds, is_signed=is_signed_after_rescale(header))
     except Exception as error:  # pydicom raises whatever a damaged sequence leads to
         raise unreadable(header, "VOILUTSequence cannot be applied") from error
     return replace(windows_of(ds), luts=luts)

@@ -64,6 +64,11 @@ def voi_of_slices(headers: Sequence[Header], paths: Mapping[str, Path]) -> tuple
     return tuple(found[:1]) if found and found[0].is_said else ()
 
 
+def is_signed_after_rescale(header: Header) -> bool:
+    """Tell whether a table's first value is signed: where what comes out of the Modality LUT may be (C.11.2.1.1)."""
+    return header.pixel_representation == 1 or (header.rescale_intercept or 0) < 0
+
+
 def luts_of(ds: Dataset, *, is_signed: bool) -> tuple[VoiLut, ...]:
     """Return the tables of VOILUTSequence; raises whatever a damaged one leads to."""
     order = ">" if ds.original_encoding[1] is False else "<"
@@ -71,8 +76,7 @@ def luts_of(ds: Dataset, *, is_signed: bool) -> tuple[VoiLut, ...]:
 
 
 def _luts(header: Header, paths: Mapping[str, Path]) -> tuple[VoiLut, ...]:
-    # The first value is signed where what comes out of the Modality LUT may be (PS3.3 C.11.2.1.1).
-    is_signed = header.pixel_representation == 1 or (header.rescale_intercept or 0) < 0
+    is_signed = is_signed_after_rescale(header)
     try:
         ds = pydicom.dcmread(
             paths[header.sop_instance_uid],

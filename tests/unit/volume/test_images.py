@@ -414,3 +414,13 @@ def test_the_size_of_rubbish_is_read_without_a_fault(data: bytes) -> None:
 
 def test_the_limit_leaves_room_below_a_gigabyte() -> None:
     assert MOST_BYTES < 1 << 30
+
+
+def test_a_voi_lut_begins_below_zero_where_the_rescaled_values_do(tmp_path: Path) -> None:
+    ds, table = with_pixels(radiograph(), np.array([[0, 1], [2, 3]], np.uint16)), Dataset()
+    ds.RescaleSlope, ds.RescaleIntercept = "1", "-1024"
+    table.add_new("LUTDescriptor", "US", [3, (1 << 16) - 1024, 16])
+    table.add_new("LUTData", "US", [0, 100, 200])
+    ds.VOILUTSequence = [table]
+    (lut,) = image_of(ds, tmp_path / "lut").voi.luts
+    assert lut.first == -1024
