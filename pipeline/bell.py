@@ -65,37 +65,52 @@ def bell(url: str, folder: Path, name: str) -> Bell:
 
 
 class Waking:
-    """The end of a pipe that one thread waits on, beside other descriptors."""
+    """The end of a pipe that one thread waits on, beside other descriptors; made when somebody waits."""
 
     def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._read, False)
-        os.set_blocking(self._write, False)
         self._lock = threading.Lock()
-        self._is_open = True
+        self._pipe: tuple[int, int] | None = None
+        self._is_due = False
+        """Somebody was to be woken before he waited first."""
+        self._is_closed = False
 
     def wake(self) -> None:
         """See ``Bell.wake``."""
         with self._lock, contextlib.suppress(BlockingIOError):  # full: the waiter has enough to wake up for
-            if self._is_open:
-                os.write(self._write, b"w")
+            self._is_due = True
+            if self._pipe is not None:
+                os.write(self._pipe[1], b"w")
 
     def wait(self, timeout_s: float, *others: int) -> bool:
         """Wait for a wake, or until something can be read from ``others``; tell whether the latter is so."""
+        own = self._made()
+        if own is None:
+            return False
         poll = select.poll()
-        for descriptor in (self._read, *others):
+        for descriptor in (own, *others):
             poll.register(descriptor, select.POLLIN)
         ready = {descriptor for descriptor, _ in poll.poll(max(0.0, timeout_s) * 1000)}
-        drain(self._read)
-        return bool(ready - {self._read})
+        drain(own)
+        return bool(ready - {own})
+
+    def _made(self) -> int | None:
+        with self._lock:
+            if self._pipe is None and not self._is_closed:
+                self._pipe = os.pipe()
+                for descriptor in self._pipe:
+                    os.set_blocking(descriptor, False)
+                if self._is_due:
+                    os.write(self._pipe[1], b"w")
+            return self._pipe and self._pipe[0]
 
     def close(self) -> None:
         """Give the pipe back; a later wake does nothing."""
         with self._lock:
-            if self._is_open:
-                self._is_open = False
-                os.close(self._read)
-                os.close(self._write)
+            self._is_closed = True
+            if self._pipe is not None:
+                for descriptor in self._pipe:
+                    os.close(descriptor)
+                self._pipe = None
 
 
 def drain(descriptor: int) -> None:
