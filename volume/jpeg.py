@@ -24,6 +24,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
+from volume.codestream import is_cut_off, size_of
 from volume.jpeg_form import Form, JpegDecoder, told
 from volume.jpeg_helpers import decode
 
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 LABEL: Final = "gdcm of frames"
 SYNTAXES: Final = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
-DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("gdcm>=3.0.24",))
+_LAST_RESORT: Final = (JPEGLSLossless, JPEGLSNearLossless)
+"""Some frames that CharLS refuses GDCM decodes."""
+DECODER_DEPENDENCIES = dict.fromkeys((*SYNTAXES, *_LAST_RESORT), ("gdcm>=3.0.24",))
 """Looked for by pydicom, as are the two functions."""
 OPTION: Final = "jpeg_decoder"
 """The option of pydicom's decoders that says by what frames are decoded."""
@@ -41,12 +44,12 @@ _IN_THIS_PROCESS: Final = "gdcm"
 
 def is_available(uid: str) -> bool:
     """Tell whether this plug-in decodes a transfer syntax."""
-    return uid in SYNTAXES
+    return uid in DECODER_DEPENDENCIES
 
 
 def _decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
     """Return one frame, as pydicom's own plug-in would."""
-    form = told(
+    form = _told(
         src,
         Form(
             syntax=runner.transfer_syntax,
@@ -67,7 +70,15 @@ def _decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
     return frame
 
 
-for _syntax in SYNTAXES:
+def _told(src: bytes, form: Form) -> Form | None:
+    if form.syntax not in _LAST_RESORT:
+        return told(src, form)
+    is_whole = size_of(src) == (form.rows, form.columns) and not is_cut_off(src)
+    # GDCM decodes fewer bits of a byte wrongly, as pydicom's plug-in knows.
+    return form if is_whole and form.stored >= 8 else None
+
+
+for _syntax in DECODER_DEPENDENCIES:
     _decoder: Any = get_decoder(UID(_syntax))
     if LABEL not in _decoder.available_plugins:
         _decoder.add_plugin(LABEL, (__name__, "_decode_frame"))
